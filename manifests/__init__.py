@@ -1,0 +1,1 @@
+"""What is on disk: configs, schemas, paths, safe readers. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Offline data pipeline: sources, targets, sampling, attacks, shards."""
