@@ -1,0 +1,139 @@
+"""The paths of a collection, and what is committed in it."""
+
+import glob
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.errors import InputError
+from impure.manifests.schema import MANIFEST
+from impure.manifests.store import read_json, read_table
+
+SPLITS = ("train", "validation", "test")
+CLEAN = "clean"  # the "attack" of untouched pairs
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """One unit of work and of storage: one shard of one attack on one target."""
+
+    target: str
+    attack: str
+    split: str
+    shard: int
+
+    def __str__(self) -> str:
+        return f"{self.target}/{self.attack}/{self.split}/{self.shard:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A unit whose marker is there: the only kind that readers see."""
+
+    unit: Unit
+    stem: Path  # path without extension
+    marker: dict[str, Any]
+
+    @property
+    def tar(self) -> Path:
+        """The WebDataset shard."""
+        return self.stem.with_suffix(".tar")
+
+    @property
+    def manifest(self) -> Path:
+        """Its Parquet manifest."""
+        return self.stem.with_suffix(".parquet")
+
+    def rows(self) -> tuple[pa.Table, dict[str, Any]]:
+        """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
+        return read_table(self.manifest, MANIFEST)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection below `root`; nothing is read before it is asked for."""
+
+    root: Path
+
+    @property
+    def about_path(self) -> Path:
+        """Summary of the collection: versions, plans, target identities."""
+        return self.root / "collection.json"
+
+    def plan_path(self, target: str, split: str) -> Path:
+        """The frozen plan of one target and split."""
+        return self.root / "plans" / f"{target}-{split}.parquet"
+
+    def stem(self, unit: Unit) -> Path:
+        """Path of a unit's files without their extension."""
+        return self.root / str(unit)
+
+    def marker_path(self, unit: Unit) -> Path:
+        """The completion marker, written last."""
+        return self.stem(unit).with_suffix(".done.json")
+
+    @cached_property
+    def committed(self) -> list[Committed]:
+        """Every committed unit, ordered by target, attack, split and shard."""
+        found = []
+        for marker in self.root.glob("*/*/*/*.done.json"):
+            target, attack, split = marker.relative_to(self.root).parts[:3]
+            shard = marker.name.removesuffix(".done.json")
+            if split in SPLITS and shard.isdigit() and _NAME.fullmatch(target) and _NAME.fullmatch(attack):
+                unit = Unit(target, attack, split, int(shard))
+                found.append(Committed(unit, self.stem(unit), read_json(marker)))
+        return sorted(found, key=lambda committed: committed.unit)
+
+
+def select(
+    shards: str,
+    *,
+    targets: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    splits: Sequence[str] = (),
+) -> list[Committed]:
+    """Find committed units below a collection's root, or those whose tars match a glob.
+
+    Args:
+        shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
+        targets: Keep only these; empty keeps all.
+        attacks: Likewise.
+        splits: Likewise.
+
+    Raises:
+        InputError: There is no such folder, no committed shard, or nothing passes the filter.
+    """
+    units = _find(shards)
+    for name, wanted in (("target", targets), ("attack", attacks), ("split", splits)):
+        there = sorted({getattr(each.unit, name) for each in units})
+        if missing := sorted(set(wanted) - set(there)):
+            raise InputError(f"{shards}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
+        units = [each for each in units if not wanted or getattr(each.unit, name) in wanted]
+    if not units:
+        raise InputError(f"{shards}: no shards are left by the filters on target, attack and split")
+    return units
+
+
+def _find(shards: str) -> list[Committed]:
+    """All committed units that `shards` points to, before filtering."""
+    root = Path(shards)
+    if root.is_dir():
+        units = Collection(root).committed
+    else:
+        tars = [Path(name).absolute() for name in sorted(glob.glob(shards)) if name.endswith(".tar")]
+        if not tars:
+            raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
+        roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
+        units = [each for root in roots for each in Collection(root).committed if each.tar in tars]
+    if not units:
+        raise InputError(
+            f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
+        )
+    return units

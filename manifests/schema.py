@@ -1,0 +1,63 @@
+"""Arrow schemas of plans and manifests. Change one and SCHEMA_VERSION goes up."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+STATUS_OK = "ok"
+
+PLAN = pa.schema(
+    [
+        ("shard", pa.int32()),  # which shard the image goes to
+        ("source_id", pa.string()),  # path below the image root
+        ("source_sha256", pa.string()),  # of the file's bytes
+        ("split", pa.string()),
+        ("label", pa.int32()),  # in the target's own label space
+        ("wnid", pa.string()),
+        ("target", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("clean_px_sha256", pa.string()),  # of the decoded uint8 RGB pixels the target sees, HxWx3, C order
+        ("pred_clean", pa.int32()),
+        ("conf_clean", pa.float32()),
+        ("status", pa.string()),  # "ok", or why the image was passed over
+        ("error", pa.string()),
+    ]
+)
+
+MANIFEST = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.int32()),
+        ("index_in_shard", pa.int32()),  # null where no sample was stored
+        ("source_id", pa.string()),
+        ("source_sha256", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int32()),
+        ("wnid", pa.string()),
+        ("target", pa.string()),
+        ("attack", pa.string()),
+        ("preset", pa.string()),
+        ("params_json", pa.string()),
+        ("implementation", pa.string()),
+        ("eps_255", pa.int32()),
+        ("seed", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("clean_px_sha256", pa.string()),
+        ("adv_px_sha256", pa.string()),
+        ("pred_clean", pa.int32()),
+        ("conf_clean", pa.float32()),
+        ("pred_adv_float", pa.int32()),  # before rounding to 8 bits
+        ("pred_adv", pa.int32()),  # on the stored bytes, fp32: the verdict
+        ("conf_adv", pa.float32()),
+        ("success", pa.bool_()),  # pred_adv != label
+        ("linf_255", pa.int32()),  # of the stored bytes, units of 1/255
+        ("l2", pa.float32()),  # of the stored bytes, pixels in [0,1]
+        ("proposal_linf_255", pa.float32()),  # how far the attack went before projection to eps
+        ("grad_evals", pa.int32()),
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("run_id", pa.string()),
+    ]
+)
