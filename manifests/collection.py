@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from impure.manifests.config import digest
 from impure.manifests.errors import InputError
-from impure.manifests.schema import MANIFEST
-from impure.manifests.store import read_json, read_table
+from impure.manifests.schema import MANIFEST, PLAN, SCHEMA_VERSION
+from impure.manifests.store import read_json, read_table, write_json
 
 SPLITS = ("train", "validation", "test")
 CLEAN = "clean"  # the "attack" of untouched pairs
@@ -90,6 +91,44 @@ class Collection:
                 unit = Unit(target, attack, split, int(shard))
                 found.append(Committed(unit, self.stem(unit), read_json(marker)))
         return sorted(found, key=lambda committed: committed.unit)
+
+    def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
+        """Rows and config of every frozen plan, by file name without its ending."""
+        paths = sorted((self.root / "plans").glob("*.parquet"))
+        return {path.stem: read_table(path, PLAN) for path in paths}
+
+    def missing(self) -> list[Unit]:
+        """Units that the plans ask for and that are not committed, of attacks that have been begun."""
+        there = {each.unit for each in self.committed}
+        begun = {
+            (path.parts[-3], path.parts[-2], path.parts[-1])
+            for path in self.root.glob("*/*/*")
+            if path.is_dir()
+        }
+        wanted = {
+            Unit(target, attack, split, shard)
+            for table, config in self.plans().values()
+            for target, attack, split in begun
+            if table.num_rows and target == config["target"]["name"] and split == table["split"][0].as_py()
+            for shard in set(table["shard"].to_pylist())
+        }
+        return sorted(wanted - there)
+
+    def write_about(self, software: dict[str, Any]) -> None:
+        """Write collection.json anew from the frozen plans."""
+        plans = {name: config for name, (_, config) in self.plans().items()}
+        about = {
+            "schema_version": SCHEMA_VERSION,
+            "config_digest": digest(plans),
+            "plans": plans,
+            "targets": {config["target"]["name"]: config["target"] for config in plans.values()},
+            "sources": sorted({config["source"] for config in plans.values()}),
+        }
+        write_json(self.about_path, about | software)
+
+    def about(self) -> dict[str, Any]:
+        """What collection.json says."""
+        return read_json(self.about_path)
 
 
 def select(

@@ -4,27 +4,18 @@ A shard is data and may be hostile: only the members named in `EXTENSIONS` are l
 image dimensions are bounded before anything is decoded, names are only ever compared, never used as paths.
 """
 
-import hashlib
-import io
 import json
 import tarfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from impure.manifests.errors import InputError
-
-Pixels = NDArray[np.uint8]
+from impure.manifests.pixels import Pixels, decode_stored
 
 #: member extension -> largest size in bytes that is read
 EXTENSIONS = {"clean.png": 1 << 26, "adv.png": 1 << 26, "cls": 16, "json": 1 << 16}
-MAX_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +35,6 @@ class Sample:
     adversarial: Pixels
     label: int
     meta: dict[str, Any]
-
-
-def px_sha256(pixels: Pixels) -> str:
-    """SHA-256 (hex) of uint8 RGB pixels, height x width x 3 in C order."""
-    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def index_shard(path: Path) -> list[SampleIndex]:
@@ -105,7 +91,7 @@ def read_sample(path: Path, index: SampleIndex) -> Sample:
         raise InputError(f"{where}: its cls or json member cannot be read ({error})") from error
     if not isinstance(meta, dict):
         raise InputError(f"{where}: its json member is no object")
-    clean, adversarial = (decode_png(raw[name], where) for name in ("clean.png", "adv.png"))
+    clean, adversarial = (decode_stored(raw[name], where) for name in ("clean.png", "adv.png"))
     if clean.shape != adversarial.shape:
         raise InputError(f"{where}: clean and adversarial image differ in size")
     return Sample(index.key, clean, adversarial, label, meta)
@@ -115,20 +101,3 @@ def read_shard(path: Path) -> Iterator[Sample]:
     """Read every sample of a shard in order (see `index_shard` and `read_sample`)."""
     for index in index_shard(path):
         yield read_sample(path, index)
-
-
-def decode_png(data: bytes, where: str) -> Pixels:
-    """Decode a stored PNG to RGB pixels (H, W, 3).
-
-    Raises:
-        InputError: It is no PNG, is not 8-bit RGB, or a side is longer than `MAX_SIDE`.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                if image.mode != "RGB" or max(image.size) > MAX_SIDE:
-                    raise InputError(f"{where}: expected an RGB image of at most {MAX_SIDE} pixels a side")
-                return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError) as error:
-        raise InputError(f"{where}: an image cannot be decoded ({error})") from error

@@ -4,7 +4,11 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
+# The column `status`: every planned image has a row, stored or not.
 STATUS_OK = "ok"
+UNREADABLE = "unreadable"  # passed over when the plan was drawn, another image stands in
+CHANGED = "changed"  # other pixels than when the plan was drawn
+FAILED = "failed"  # could not be decoded any more, or the attack broke on it
 
 PLAN = pa.schema(
     [

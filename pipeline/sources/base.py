@@ -1,0 +1,45 @@
+"""What every source of clean images offers."""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+WNID = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One image of a source: its path below the image root, and its class."""
+
+    source_id: str
+    wnid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded image and the SHA-256 of the bytes it came from."""
+
+    picture: Image.Image
+    sha256: str
+
+
+class Source(Protocol):
+    """Lists images with their classes, and decodes one."""
+
+    @property
+    def name(self) -> str:
+        """Short path-safe name: collections are named after it."""
+
+    def images(self, split: str) -> list[SourceImage]:
+        """Every image of ImageNet's split `train` or `val`, in a fixed order."""
+
+    def load(self, image: SourceImage, size: int) -> Photo:
+        """Decode one image; only sources that draw their images look at `size` (shorter side, pixels)."""
+
+
+def safe_name(name: str) -> str:
+    """A folder's name as a path-safe word."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "images"

@@ -1,0 +1,107 @@
+"""ImageNet as a folder of image files."""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from impure.manifests.errors import InputError
+from impure.manifests.pixels import decode_photo
+from impure.pipeline.sources.base import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+
+LABEL_FILES = ("LOC_val_solution.csv", "val_labels.csv", "val_labels.txt")
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """`ROOT/train|val/<wnid>/*`, or a flat `ROOT/val/*` with a ground-truth file."""
+
+    root: Path
+    labels: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return safe_name(self.root.resolve().name)
+
+    def images(self, split: str) -> list[SourceImage]:
+        """Every image file of a split, ordered by path."""
+        folder = self.root / split
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder; expected {self.root}/train/<wnid>/* and {self.root}/val/<wnid>/*"
+            )
+        found = self._foldered(folder) or self._flat(folder)
+        if not found:
+            raise InputError(
+                f"{folder}: no images there ({', '.join(sorted(IMAGE_SUFFIXES))} below folders named by wnid)"
+            )
+        return found
+
+    def _foldered(self, folder: Path) -> list[SourceImage]:
+        """Images in class folders, ordered by path."""
+        return [
+            SourceImage(path.relative_to(self.root).as_posix(), kind.name)
+            for kind in sorted(
+                each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
+            )
+            for path in sorted(kind.iterdir())
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+
+    def _flat(self, folder: Path) -> list[SourceImage]:
+        """Images straight in the folder, with classes from the ground truth."""
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            return []
+        truth_file = self.labels or next(
+            (self.root / n for n in LABEL_FILES if (self.root / n).is_file()), None
+        )
+        if truth_file is None:
+            raise InputError(
+                f"{folder}: images lie flat and there is no ground truth; give --labels LOC_val_solution.csv"
+            )
+        truth = read_ground_truth(truth_file)
+        if missing := [path.stem for path in paths if path.stem not in truth]:
+            raise InputError(f"{truth_file}: no class for {missing[0]} ({len(missing)} images have none)")
+        return [SourceImage(path.relative_to(self.root).as_posix(), truth[path.stem]) for path in paths]
+
+    def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
+        """Read and decode one file."""
+        path = self.root / image.source_id
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        return Photo(decode_photo(data, str(path)), hashlib.sha256(data).hexdigest())
+
+
+def read_ground_truth(path: Path) -> dict[str, str]:
+    """Read which class each validation image is of.
+
+    Args:
+        path: Lines of `NAME WNID` or `NAME,WNID …`: Kaggle's LOC_val_solution.csv is one. The devkit's bare
+            numbers are refused: they count classes in an order of their own.
+
+    Returns:
+        wnid by image name without suffix.
+
+    Raises:
+        InputError: The file cannot be read, or a line has another form.
+    """
+    try:
+        rows = list(
+            csv.reader(path.read_text(encoding="utf-8").replace(",", " ").splitlines(), delimiter=" ")
+        )
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as ground truth ({error})") from error
+    truth = {}
+    for number, row in enumerate(rows, start=1):
+        if number == 1 and row[:1] == ["ImageId"]:
+            continue
+        if len(row) < 2 or not WNID.fullmatch(row[1]):
+            raise InputError(
+                f"{path}, line {number}: expected `NAME WNID` such as `ILSVRC2012_val_00000001 n01751748`"
+            )
+        truth[Path(row[0]).stem] = row[1]
+    return truth

@@ -1,0 +1,73 @@
+"""ImageNet as WebDataset tars."""
+
+import hashlib
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from impure.manifests.errors import InputError
+from impure.manifests.pixels import decode_photo
+from impure.pipeline.cards import imagenet_wnids
+from impure.pipeline.sources.base import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """WebDataset tars of ImageNet: `<key>.jpg` (or jpeg, png, webp) beside `<key>.cls` (index or wnid)."""
+
+    tars: list[Path]
+    _places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder that the tars lie in."""
+        return safe_name(self.tars[0].resolve().parent.name)
+
+    def images(self, split: str) -> list[SourceImage]:
+        """Every image of all the tars; they hold one split, so `split` names it and picks nothing."""
+        found = [image for tar in self.tars for image in self._scan(tar, split)]
+        if not found:
+            raise InputError(f"{self.tars[0]}: no images with a .cls member there")
+        return found
+
+    def _scan(self, path: Path, split: str) -> list[SourceImage]:
+        """List one tar's images; remembers where their bytes lie."""
+        pictures: dict[str, tuple[str, int, int]] = {}
+        classes: dict[str, str] = {}
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    key, _, extension = member.name.rpartition("/")[2].partition(".")
+                    if member.isreg() and f".{extension.lower()}" in IMAGE_SUFFIXES:
+                        pictures[key] = (extension, member.offset_data, member.size)
+                    elif member.isreg() and extension == "cls" and member.size <= 32:
+                        classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
+        except (OSError, tarfile.TarError, ValueError) as error:
+            raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
+        images = []
+        for key, (extension, offset, size) in pictures.items():
+            if key in classes:
+                image = SourceImage(
+                    f"{split}/{path.name}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
+                )
+                self._places[image.source_id] = (path, offset, size)
+                images.append(image)
+        return images
+
+    def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
+        """Read and decode one member."""
+        path, offset, length = self._places[image.source_id]
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(length)
+        return Photo(decode_photo(data, f"{path}: {image.source_id}"), hashlib.sha256(data).hexdigest())
+
+
+def _wnid_of(text: str, where: str) -> str:
+    """The class in a `.cls` member: a wnid, or an index into ImageNet's 1000."""
+    if WNID.fullmatch(text):
+        return text
+    names = imagenet_wnids()
+    if text.isdigit() and int(text) < len(names):
+        return names[int(text)]
+    raise InputError(f"{where}: {text!r} is neither a wnid nor an ImageNet index from 0 to 999")
