@@ -52,6 +52,16 @@ class Committed:
         """Its Parquet manifest."""
         return self.stem.with_suffix(".parquet")
 
+    @property
+    def root(self) -> Path:
+        """The collection's root."""
+        return self.stem.parents[3]
+
+    def sources(self) -> list[str]:
+        """Names of the image sources of its target and split, from the frozen plan."""
+        path = Collection(self.root).plan_path(self.unit.target, self.unit.split)
+        return [read_table(path, PLAN)[1]["source"]] if path.exists() else []
+
     def rows(self) -> tuple[pa.Table, dict[str, Any]]:
         """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
         return read_table(self.manifest, MANIFEST)

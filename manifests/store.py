@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from impure.manifests.config import canonical_json
-from impure.manifests.errors import InputError
+from impure.manifests.errors import InputError, first_line
 
 CONFIG_KEY = b"impure.config"
 DIGEST_KEY = b"impure.digest"
@@ -81,7 +81,7 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]
     try:
         table = pq.read_table(path, partitioning=None)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
     if table.schema.names != schema.names or table.schema.types != schema.types:
         raise InputError(f"{path}: its columns are not those of this version of impure")
     try:

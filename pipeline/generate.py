@@ -272,13 +272,3 @@ def _failed_row(job: Job, planned: Row, status: str, error: str) -> Row:
 def software() -> dict[str, Any]:
     """Versions of what computed the pixels."""
     return {"software": {name: version(name) for name in SOFTWARE} | {"python": platform.python_version()}}
-
-
-def totals(results: Sequence[UnitResult]) -> dict[str, dict[str, int]]:
-    """Counts by attack, summed over units."""
-    found: dict[str, dict[str, int]] = {}
-    for result in results:
-        mine = found.setdefault(result.unit.attack, dict.fromkeys(result.counts, 0))
-        for name, value in result.counts.items():
-            mine[name] += value
-    return found

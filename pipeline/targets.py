@@ -1,7 +1,6 @@
 """The classifiers under attack: models of [0,1] images with their normalisation inside."""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +12,11 @@ import torchvision
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from impure.manifests.errors import InputError
+from impure.manifests.errors import InputError, first_line
 from impure.pipeline.cards import TargetCard, imagenet_wnids, read_card
 
 BUILTIN_CARD = Path(__file__).parent / "builtin" / "card.json"
@@ -144,8 +142,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such weights file") from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable weights file ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
+        raise InputError(f"{path}: not a readable weights file ({first_line(error)})") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a plain state dict (tensors by name)")
     return state
@@ -231,10 +229,9 @@ def _fetch(get: Callable[[], Any], name: str, address: str, cache: str) -> Any:
     try:
         return get()
     except (OSError, RuntimeError, HfHubHTTPError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the weights of target {name!r} cannot be had: tried {address} and the cache in {cache} "
-            f"({first}); give the file with --weights FILE"
+            f"({first_line(error)}); give the file with --weights FILE"
         ) from error
 
 

@@ -1,0 +1,61 @@
+"""How much of a collection is there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from impure.manifests.collection import Collection, Committed
+from impure.manifests.tables import markdown_table
+
+
+def status(collection: Collection) -> dict[str, Any]:
+    """Sum up a collection by target, attack and split.
+
+    Returns:
+        `groups`, one for each target, attack and split with its counts and bytes, and `missing`, the units
+        that the plans ask for and that are not committed.
+    """
+    missing = collection.missing()
+    groups: dict[tuple[str, str, str], list[Committed]] = {}
+    for each in collection.committed:
+        groups.setdefault((each.unit.target, each.unit.attack, each.unit.split), []).append(each)
+    rows = [
+        {
+            **dict(zip(("target", "attack", "split"), group, strict=True)),
+            "units": len(units),
+            "missing_units": sum((unit.target, unit.attack, unit.split) == group for unit in missing),
+            "bytes": sum(each.marker["tar"]["bytes"] for each in units),
+            **add_up([each.marker["counts"] for each in units]),
+        }
+        for group, units in groups.items()
+    ]
+    return {"root": str(collection.root), "groups": rows, "missing": [str(unit) for unit in missing]}
+
+
+def add_up(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Counts of several units, summed name by name."""
+    return {name: sum(each[name] for each in counts) for name in counts[0]} if counts else {}
+
+
+def percent(counts: dict[str, Any]) -> str:
+    """Share of the stored images on which the target was fooled."""
+    return f"{100 * counts['succeeded'] / counts['stored']:.1f}" if counts["stored"] else "-"
+
+
+def status_table(found: dict[str, Any]) -> str:
+    """`status` for people."""
+    header = ["target/attack/split", "units", "missing", "stored", "failed", "fooled %", "MiB"]
+    cells = [
+        [
+            f"{row['target']}/{row['attack']}/{row['split']}",
+            *(row[name] for name in ("units", "missing_units", "stored", "failed")),
+            percent(row),
+            f"{row['bytes'] / 2**20:.1f}",
+        ]
+        for row in found["groups"]
+    ]
+    lines = [markdown_table(header, cells)]
+    if found["missing"]:
+        lines.append(
+            f"{len(found['missing'])} planned units are not there yet; the same generate command continues."
+        )
+    return "\n".join(lines)

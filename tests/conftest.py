@@ -1,0 +1,79 @@
+"""What tests of several rooms share: pictures of the built-in dataset laid out as ImageNet is."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from impure import cli
+from impure.manifests.store import read_json
+from impure.pipeline.builtin.images import CLASSES, render
+from impure.pipeline.targets import BUILTIN_CARD, Target, load_target
+
+#: ImageNet classes that the built-in classes stand for in tests.
+WNIDS = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+    "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Float32 rounding depends on the thread count; commands set it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def builtin_target() -> Target:
+    return load_target("builtin")
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train|val/<wnid>/*`: 12 and 16 pictures of each of three classes, 64 px PNG."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 12), ("val", 16)):
+        for wnid, name in list(zip(WNIDS, CLASSES, strict=True))[:3]:
+            folder = root / split / wnid
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(render(split, name, index, 64)).save(folder / f"{wnid}_{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in target as a card file whose classes are ImageNet's."""
+    path = tmp_path_factory.mktemp("target") / "card.json"
+    shipped = read_json(BUILTIN_CARD)
+    weights = str(BUILTIN_CARD.parent / shipped["weights"])
+    path.write_text(json.dumps(shipped | {"name": "small", "wnids": WNIDS, "weights": weights}))
+    return path
+
+
+def run(command: str, *arguments: object) -> Result:
+    """Run a console command in this process; `command` is data, train, evaluate or purify."""
+    return CliRunner().invoke(getattr(cli, command), [str(argument) for argument in arguments])
+
+
+@pytest.fixture(name="run")
+def run_fixture() -> object:
+    return run
+
+
+@pytest.fixture(scope="session")
+def collection_root(imagenet: Path, card: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished collection: clean, FGSM and PGD on three classes; do not change it."""
+    root = tmp_path_factory.mktemp("collection") / "root"
+    result = run(
+        "data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm,pgd",
+        "--per-class", 3, "--shard-size", 5, "--batch-size", 4, "--out", root,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    return root

@@ -1,0 +1,224 @@
+import hashlib
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from impure.manifests.collection import Collection, select
+from impure.manifests.samples import read_shard
+from impure.manifests.schema import STATUS_OK
+from impure.manifests.verify import verify
+from impure.pipeline.shards import sample_key, sweep
+from impure.pipeline.targets import load_target
+
+
+def hashes(root):
+    """Pixel hashes by sample, of everything that is committed."""
+    return {
+        row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"])
+        for unit in Collection(root).committed
+        for row in unit.rows()[0].to_pylist()
+        if row["status"] == STATUS_OK
+    }
+
+
+def command(imagenet, card, root, *more):
+    return (
+        "data", "generate", "--images", imagenet, "--target", card, "--split", "train", "--per-class", 2,
+        "--shard-size", 4, "--batch-size", 4, "--out", root, *more,
+    )  # fmt: skip
+
+
+def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
+    target = load_target(str(card))
+    for unit in select(str(collection_root)):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        for sample in read_shard(unit.tar):
+            row = rows[sample.key]
+            image = torch.from_numpy(sample.adversarial).permute(2, 0, 1)[None] / 255
+            assert target(image).argmax().item() == row["pred_adv"]
+            assert row["success"] == (row["pred_adv"] != row["label"]) == sample.meta["success"]
+            assert sample.label == row["label"] == target.card.wnids.index(row["wnid"])
+
+
+def test_budgets_hold_on_the_stored_bytes_and_clean_pairs_are_untouched(collection_root):
+    for unit in select(str(collection_root)):
+        most = 0 if unit.unit.attack == "clean" else 16
+        for sample in read_shard(unit.tar):
+            assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= most
+
+
+def test_every_planned_image_has_a_row_and_the_config_travels_along(collection_root):
+    for unit in select(str(collection_root)):
+        table, config = unit.rows()
+        assert config == unit.marker["config"]
+        assert table["index_in_shard"].to_pylist() == list(range(unit.marker["counts"]["planned"]))
+    about = Collection(collection_root).about()
+    assert set(about["targets"]) == {"small"}
+    assert len(about["config_digest"]) == 64
+
+
+def test_the_same_command_changes_nothing_and_another_config_is_refused(imagenet, card, tmp_path, run):
+    first = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert first.exit_code == 0, first.output
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    again = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert "2 of them there already" in again.output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    other = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--eps", 8))
+    assert other.exit_code == 1
+    assert "eps_255" in other.output
+
+
+def test_shards_are_byte_identical_when_made_again(imagenet, card, tmp_path, run):
+    digests = []
+    for name in ("a", "b"):
+        assert run(*command(imagenet, card, tmp_path / name, "--attack", "pgd")).exit_code == 0
+        digests.append(
+            [hashlib.sha256(unit.tar.read_bytes()).digest() for unit in select(str(tmp_path / name))]
+        )
+    assert digests[0] == digests[1]
+
+
+def test_an_interrupted_run_ends_as_an_undisturbed_one(imagenet, card, tmp_path, run, monkeypatch):
+    assert run(*command(imagenet, card, tmp_path / "a", "--attack", "fgsm,pgd")).exit_code == 0
+    calls = []
+
+    def breaks(*arguments, **_):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(tmp_path))
+        return original(*arguments)
+
+    import impure.pipeline.generate as module
+
+    original = module.commit
+    monkeypatch.setattr(module, "commit", breaks)
+    broken = run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd"))
+    assert broken.exit_code == 1
+    assert "No space left" in broken.output
+    assert len(select(str(tmp_path / "b"))) == 2
+    monkeypatch.setattr(module, "commit", original)
+    assert run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd")).exit_code == 0
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+
+
+def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tmp_path, run):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    out = tmp_path / "out"
+    arguments = [argument for argument in command(images, card, out)]
+    assert run("data", "sample", *arguments[2:]).exit_code == 0
+    planned = Collection(out).plans()["small-train"][0].to_pylist()
+    (images / planned[0]["source_id"]).unlink()
+    Image.new("RGB", (64, 64)).save(images / planned[1]["source_id"])
+    result = run(*arguments, "--attack", "fgsm", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["attacks"]["fgsm"]["failed"] == 2
+    rows = [row for unit in select(str(out)) for row in unit.rows()[0].to_pylist()]
+    status = {row["source_id"]: row["status"] for row in rows}
+    assert status[planned[0]["source_id"]] == "failed"
+    assert status[planned[1]["source_id"]] == "changed"
+    assert verify(select(str(out)), "decode") == []
+
+
+def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, tmp_path, run, monkeypatch):
+    import impure.pipeline.generate as module
+    from impure.pipeline.attacks import AttackError
+
+    original = module.attack_batch
+
+    def breaks(config, model, clean, labels, ids, seed):
+        if broken in ids:
+            raise AttackError(f"NaN for image {broken}")
+        return original(config, model, clean, labels, ids, seed)
+
+    assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
+    broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
+    monkeypatch.setattr(module, "attack_batch", breaks)
+    assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 3
+    rows = [row for unit in select(str(tmp_path)) for row in unit.rows()[0].to_pylist()]
+    assert {row["source_id"]: row["error"] for row in rows if row["status"] != "ok"} == {
+        broken: f"NaN for image {broken}"
+    }
+    assert len(rows) == 6
+
+
+def test_keys_are_short_dotless_and_unique():
+    assert sample_key("resnet101", "pgd", 16, "val/n1/ILSVRC2012_val_00000001.JPEG") == (
+        "resnet101__pgd-e16__ILSVRC2012_val_00000001"
+    )
+    strange = [
+        sample_key("t" * 32, "mdifgsm", 255, f"val/{name}") for name in ("ä.b.png", "ä_b.png", "x" * 200)
+    ]
+    assert len(set(strange)) == 3
+    for key in strange:
+        assert key.isascii()
+        assert "." not in key
+        assert len(f"{key}.clean.png") <= 100
+
+
+def test_what_killed_processes_left_is_swept_and_what_living_ones_hold_stays(tmp_path):
+    import fcntl
+
+    for name in ("dead", "alive"):
+        (tmp_path / "_tmp" / name).mkdir(parents=True)
+        (tmp_path / "_tmp" / name / "alive.lock").touch()
+    with (tmp_path / "_tmp" / "alive" / "alive.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep(Collection(tmp_path))
+        assert [path.name for path in (tmp_path / "_tmp").iterdir()] == ["alive"]
+
+
+def px(image):
+    return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+
+
+def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root):
+    import webdataset
+
+    for unit in select(str(collection_root)):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        samples = list(webdataset.WebDataset(str(unit.tar), shardshuffle=False).decode("pil"))
+        assert [sample["__key__"] for sample in samples] == list(rows)
+        for sample in samples:
+            row = rows[sample["__key__"]]
+            assert px(sample["clean.png"]) == row["clean_px_sha256"]
+            assert px(sample["adv.png"]) == row["adv_px_sha256"]
+            assert sample["cls"] == row["label"]
+            assert sample["json"]["success"] == row["success"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collection_root, tmp_path):
+    import datasets
+
+    for unit in select(str(collection_root), attacks=["pgd"]):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        loaded = datasets.load_dataset(
+            "webdataset", data_files={"train": str(unit.tar)}, split="train", cache_dir=str(tmp_path)
+        )
+        assert len(loaded) == len(rows)
+        for sample in loaded:
+            row = rows[sample["__key__"]]
+            assert px(sample["clean.png"]) == row["clean_px_sha256"]
+            assert px(sample["adv.png"]) == row["adv_px_sha256"]
+
+
+def test_members_are_adjacent_and_anonymous(collection_root):
+    import tarfile
+
+    for unit in select(str(collection_root)):
+        with tarfile.open(unit.tar) as tar:
+            members = tar.getmembers()
+        keys = [member.name.partition(".")[0] for member in members]
+        assert keys == [key for place, key in enumerate(keys) if place % 4 == 0 for _ in range(4)]
+        assert {(member.mtime, member.uid, member.gid, member.uname) for member in members} == {(0, 0, 0, "")}
+        for key, member in zip(keys, members, strict=True):
+            if member.name.endswith(".json"):
+                meta = json.load(io.BytesIO(tarfile.open(unit.tar).extractfile(member).read()))
+                assert meta["key"] == key
+                assert None not in meta.values()
