@@ -29,6 +29,12 @@ def canonical_json(value: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def plain(value: Any) -> dict[str, Any]:
+    """`value` as it comes back from JSON: mappings and lists only, so that comparisons see no other type."""
+    parsed: dict[str, Any] = json.loads(canonical_json(value))
+    return parsed
+
+
 def digest(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
+from typing import get_origin
 
 from timm.data.imagenet_info import ImageNetInfo
 
@@ -55,7 +56,12 @@ class TargetCard:
 
 def _first_problem(card: TargetCard) -> str | None:
     """What a card says that cannot be, or None."""
-    if not isinstance(card.name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", card.name):
+    for field in fields(card):
+        wanted = get_origin(field.type) or field.type
+        if type(getattr(card, field.name)) is not wanted:
+            kind = getattr(wanted, "__name__", wanted)
+            return f"{field.name} must be {kind}, it is {getattr(card, field.name)!r}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", card.name):
         return "name must be 1 to 32 of A-Z a-z 0-9 _ -, starting with a letter or digit"
     if len(card.wnids) != card.num_classes or len(set(card.wnids)) != len(card.wnids):
         return f"wnids must name num_classes = {card.num_classes} different classes"
@@ -63,8 +69,12 @@ def _first_problem(card: TargetCard) -> str | None:
         return f"crop {card.crop} must equal input_size {card.input_size} and not exceed resize {card.resize}"
     if card.interpolation not in INTERPOLATIONS:
         return f"interpolation {card.interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
-    if len(card.mean) != 3 or len(card.std) != 3 or not all(map(math.isfinite, (*card.mean, *card.std))):
-        return "mean and std must hold three finite numbers each"
+    for name in ("mean", "std"):
+        values = getattr(card, name)
+        if len(values) != 3 or not all(
+            isinstance(each, int | float) and math.isfinite(each) for each in values
+        ):
+            return f"{name} must hold three finite numbers, it is {values}"
     if min(card.std) <= 0:
         return f"std must be positive, it is {card.std}"
     return None
@@ -76,10 +86,7 @@ def read_card(path: Path) -> TargetCard:
     Raises:
         InputError: The file is missing or no JSON, a field is unknown, missing or impossible.
     """
-    try:
-        return from_mapping(TargetCard, read_json(path), str(path))
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{path}: a field has the wrong type ({error})") from error
+    return from_mapping(TargetCard, read_json(path), str(path))
 
 
 @cache

@@ -1,6 +1,5 @@
 """One unit of work: attack the images of one shard, decide on the stored bytes, commit."""
 
-import json
 import platform
 import time
 import uuid
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.collection import CLEAN, Collection, Unit
-from impure.manifests.config import canonical_json, differing_fields, digest
+from impure.manifests.config import canonical_json, differing_fields, digest, plain
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import Pixels, px_sha256
 from impure.manifests.samples import Sample
@@ -84,16 +83,16 @@ class Job:
         attack = (
             {"name": CLEAN} if self.attack is None else {**asdict(self.attack), "params": self.attack.params}
         )
-        settings = {
-            "schema_version": SCHEMA_VERSION,
-            "plan": self.plan.digest,
-            "target": self.target.identity(),
-            "attack": attack,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-        }
-        plain: dict[str, Any] = json.loads(canonical_json(settings))
-        return plain
+        return plain(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "plan": self.plan.digest,
+                "target": self.target.identity(),
+                "attack": attack,
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+            }
+        )
 
     def unit(self, shard: int) -> Unit:
         """The unit of one of the plan's shards."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from impure.manifests.collection import Collection
+from impure.manifests.config import plain
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import px_sha256
 from impure.manifests.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE
@@ -114,15 +115,17 @@ def classes_in(source: Source, target: Target, split: str) -> dict[str, list[Sou
 
 def _identity(source: Source, target: Target, config: SampleConfig) -> dict[str, Any]:
     """Everything that decides a plan, as JSON."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "source": source.name,
-        "target": target.identity(),
-        "per_class": config.per_class,
-        "seed": config.seed,
-        "shard_size": config.shard_size,
-        "split": config.split,
-    }
+    return plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "source": source.name,
+            "target": target.identity(),
+            "per_class": config.per_class,
+            "seed": config.seed,
+            "shard_size": config.shard_size,
+            "split": config.split,
+        }
+    )
 
 
 def _draw(

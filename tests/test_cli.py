@@ -18,7 +18,7 @@ from impure.pipeline.attacks import ATTACKS
 def generate(images, card, out, *more):
     return (
         "data", "generate", "--images", images, "--target", card, "--attack", "fgsm", "--split", "train",
-        "--per-class", 2, "--out", out, *more,
+        "--per-class", 2, "--threads", 1, "--out", out, *more,
     )  # fmt: skip
 
 
@@ -162,7 +162,8 @@ def test_status_ls_verify_and_preview_tell_what_is_there(collection_root, run, t
     assert json.loads(verified.stdout)["bad"] == []
     sheet = run("data", "preview", collection_root, "--out", tmp_path / "sheet.png")
     assert sheet.exit_code == 0, sheet.output
-    assert Image.open(tmp_path / "sheet.png").width > 500
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.width > 500
 
 
 def test_verify_names_what_is_wrong_and_exits_with_3(collection_root, run, tmp_path):

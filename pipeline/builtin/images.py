@@ -1,13 +1,14 @@
 """The built-in dataset: ten solid shapes on painted grounds, drawn by formula at any resolution.
 
-A scene is a function of continuous coordinates, its parameters are bits of a hash of (split, class, index). Only
-+ - * / sqrt, comparisons and gathers are used: IEEE 754 fixes their results to the last bit, so the same pixels come out
-of every machine and every NumPy version (sin, exp, matrix products and random generators give no such promise).
+A scene is a function of continuous coordinates; its parameters are bits of a hash of (split, class, index).
+Only + - * / sqrt, comparisons and gathers are used: IEEE 754 fixes their results to the last bit, so every
+machine and every NumPy version draws the same pixels (sin, exp, matrix products and random generators
+promise no such thing).
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ Shape = Callable[[Array, Array], Array]
 SIZES: Mapping[str, int] = {"train": 2000, "val": 400}
 """Images per class in each split."""
 
-GRAIN = 64
+GRAIN = 48
 """Cells per side of the finest noise lattice: one per pixel at the target's input size."""
 
 
@@ -55,7 +56,8 @@ def _star(x: Array, y: Array) -> Array:
     c1, c2 = (sqrt(5.0) - 1.0) / 4.0, -(sqrt(5.0) + 1.0) / 4.0  # cosines of 72 and 144 degrees
     s1, s2 = sqrt(1.0 - c1 * c1), sqrt(1.0 - c2 * c2)
     edges = np.stack([y, s1 * x + c1 * y, -s1 * x + c1 * y, s2 * x + c2 * y, -s2 * x + c2 * y])
-    return np.sort(edges, axis=0)[3] - 0.34
+    second: Array = np.sort(edges, axis=0)[3]
+    return second - 0.34
 
 
 def _heart(x: Array, y: Array) -> Array:
@@ -92,14 +94,15 @@ CLASSES: tuple[str, ...] = tuple(SHAPES)
 """Class ids in label order; they stand where ImageNet has wnids."""
 
 
-def _draws(key: str, count: int) -> Array:
-    """`count` uniform numbers in [0, 1) fixed by `key` (SHAKE-256, 16 bits each)."""
-    return np.frombuffer(hashlib.shake_256(key.encode()).digest(2 * count), dtype="<u2") / 65536.0
+def _draws(key: str, *shape: int) -> Array:
+    """Uniform numbers in [0, 1) fixed by `key`: SHAKE-256, 16 bits each."""
+    data = hashlib.shake_256(key.encode()).digest(2 * prod(shape))
+    return np.frombuffer(data, dtype="<u2").reshape(shape) / 65536.0
 
 
-def _noise(lattice: Array, size: int) -> Array:
-    """Value noise: an (n+1, n+1, channels) lattice interpolated smoothly to (size, size, channels)."""
-    cells = lattice.shape[0] - 1
+def _noise(key: str, cells: int, size: int) -> Array:
+    """Colour noise in [-0.5, 0.5), (size, size, 3): a lattice of draws, smoothly interpolated."""
+    lattice = _draws(key, cells + 1, cells + 1, 3) - 0.5
     at = (np.arange(size) + 0.5) * cells / size
     low = at.astype(np.int64)
     t = at - low
@@ -108,37 +111,70 @@ def _noise(lattice: Array, size: int) -> Array:
     return rows[:, low] + (rows[:, low + 1] - rows[:, low]) * t[:, None]
 
 
-def _step(d: Array, width: float) -> Array:
-    """1 inside (d < 0), 0 outside, a linear ramp of the given width across the outline."""
-    return np.clip(0.5 - d / width, 0.0, 1.0)
+def _inside(distance: Array, ramp: float) -> Array:
+    """1 inside an outline, 0 outside, a linear ramp of the given width across it; (size, size, 1)."""
+    covered: Array = np.clip(0.5 - distance / ramp, 0.0, 1.0)[..., None]
+    return covered
+
+
+def _place(shape: Shape, u: Array, axis: Array) -> Array:
+    """Signed distance to `shape`, moved, scaled and turned by four draws; (size, size), half image sides."""
+    scale, t = 0.56 + 0.2 * u[0], 0.3 * (2.0 * u[1] - 1.0)
+    room = 1.0 - scale
+    x = (axis[None, :] - room * (2.0 * u[2] - 1.0)) / scale
+    y = (axis[:, None] - room * (2.0 * u[3] - 1.0)) / scale
+    # A turn of up to 33 degrees either way, by the tangent t of half its angle: rational, no sine.
+    cos, sin = (1.0 - t * t) / (1.0 + t * t), 2.0 * t / (1.0 + t * t)
+    distance: Array = shape(cos * x + sin * y, cos * y - sin * x) * scale
+    return distance
 
 
 def _colours(u: Array) -> tuple[Array, Array]:
-    """Two RGB colours in [0, 1], the second at least `CONTRAST` lighter or darker than the first."""
+    """RGB of the ground and of the shape, from eight draws: the shape is clearly lighter or darker."""
     ground = 0.2 + 0.6 * u[:3]
-    sign = 1.0 if u[3] < 1.0 - ground.sum() / 3.0 else -1.0
-    return ground, ground + sign * (0.16 + 0.14 * u[4]) + 0.3 * (u[5:8] - 0.5)
+    direction = 1.0 if u[3] < 1.0 - (ground[0] + ground[1] + ground[2]) / 3.0 else -1.0
+    return ground, ground + direction * (0.3 + 0.2 * u[4]) + 0.3 * (u[5:8] - 0.5)
+
+
+def _check(split: str, class_id: str, index: int, size: int) -> None:
+    if split not in SIZES:
+        raise InputError(f"built-in dataset: no split {split!r}; choose from {', '.join(SIZES)}")
+    if class_id not in SHAPES:
+        raise InputError(f"built-in dataset: no class {class_id!r}; choose from {', '.join(CLASSES)}")
+    if not 0 <= index < SIZES[split]:
+        raise InputError(
+            f"built-in dataset: index {index} of {split}/{class_id} not in 0..{SIZES[split] - 1}"
+        )
+    if size < 1:
+        raise InputError(f"built-in dataset: size {size} is not a positive number of pixels")
 
 
 def render(split: str, class_id: str, index: int, size: int) -> NDArray[np.uint8]:
-    u = _draws(f"impure/{split}/{class_id}/{index}", 32)
-    v = 2.0*u-1.0
+    """Draw one image: (size, size, 3) RGB, the same scene at every size.
+
+    Args:
+        split: a key of `SIZES`.
+        class_id: a member of `CLASSES`.
+        index: 0 <= index < SIZES[split].
+        size: height = width in pixels.
+
+    Raises:
+        InputError: an argument is not one of these; the message lists what is.
+    """
+    _check(split, class_id, index, size)
+    key = f"impure/{split}/{class_id}/{index}"
+    u = _draws(key, 17)
     axis = (np.arange(size) + 0.5) * 2.0 / size - 1.0
-    scale = 0.42 + 0.23 * u[0]
-    t = 0.3 * v[1]
-    cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
-    room=0.9-scale
-    x = (axis[None, :] - room * v[2]) / scale
-    y = (axis[:, None] - room * v[3]) / scale
-    d = SHAPES[class_id](cos * x + sin * y, cos * y - sin * x)
+    distance = _place(SHAPES[class_id], u[:4], axis)
     ground, ink = _colours(u[4:12])
-    clouds=_noise(_draws(f"impure/{split}/{class_id}/{index}/clouds", 6*6*3).reshape(6,6,3)-0.5, size)
-    grain=_noise(_draws(f"impure/{split}/{class_id}/{index}/grain", (GRAIN+1)**2*3).reshape(GRAIN+1,GRAIN+1,3)-0.5, size)
-    tilt=(v[20]*axis[None,:]+v[21]*axis[:,None])[..., None]
-    cover=_step(d, 2.0/size/scale + 0.04)[...,None]
-    shadow=_step(d-0.15,0.5)[...,None]
-    gloss=(np.clip(-d,0,0.5))[...,None]
-    back=(ground+0.15*tilt+0.3*clouds)*(1-0.25*shadow)
-    fore=ink*(0.88+0.4*gloss)+0.1*tilt+0.12*clouds
-    rgb=back+(fore-back)*cover+0.08*grain
-    return np.floor(np.clip(rgb,0,1)*255+0.5).astype(np.uint8)
+    light = ((u[12] - 0.5) * axis[None, :] + (u[13] - 0.5) * axis[:, None])[..., None]
+    clouds = 0.4 * u[14] * _noise(f"{key}/clouds", 5, size)
+    grain = 0.2 * u[15] * u[15] * _noise(f"{key}/grain", GRAIN, size)
+    back = (ground + 0.24 * light + clouds) * (1.0 - 0.25 * _inside(distance - 0.1, 0.3))
+    gloss = np.clip(-distance, 0.0, 0.32)[..., None]
+    front = ink * (0.88 + 0.6 * gloss) + 0.2 * light + 0.4 * clouds
+    # One pixel of antialiasing, and up to an eighth of the side of defocus.
+    cover = _inside(distance, 2.0 / size + 0.25 * u[16] * u[16])
+    rgb = back + (front - back) * cover + grain
+    levels: Array = np.floor(np.clip(rgb, 0.0, 1.0) * 255.0 + 0.5)
+    return levels.astype(np.uint8)

@@ -56,7 +56,7 @@ def test_torchvision_and_timm_names_take_what_their_library_says(tmp_path):
         "test_resnet-r160_in1k",
         160,
         168,
-        "bicubic",
+        "bilinear",
     )
 
 
@@ -128,7 +128,8 @@ def test_hostile_weights_run_no_code(tmp_path, content):
         ("std", [0, 1, 1], "std"),
         ("mean", [1], "mean"),
         ("surprise", 1, "surprise"),
-        ("resize", "x", "wrong type"),
+        ("resize", "x", "resize must be int"),
+        ("mean", ["x", 1, 1], "mean"),
         ("architecture", "timm:nope", "timm:nope"),
         ("weights", "nowhere.safetensors", "nowhere"),
     ],
