@@ -34,8 +34,8 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
 
 
 def to_tensor(images: list[Pixels], device: torch.device) -> Tensor:
-    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().to(device)
+    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
 
 
 def to_pixels(batch: Tensor) -> list[Pixels]:
