@@ -1,0 +1,198 @@
+"""What holds for every attack because the base enforces it: budget, rounding, no NaN, no neighbours."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from impure.pipeline.attacks import ATTACKS, AttackConfig, AttackError, attack_batch
+from impure.pipeline.attacks.base import Proposal, pose, settle
+from impure.pipeline.attacks.draws import Draws
+
+SHORTER = {"cw": (("steps", 12), ("search_steps", 2), ("lr", 0.1)), "deepfool": (("steps", 12),)}
+REPEATED = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def short(name, eps_255=16):
+    return AttackConfig(name=name, eps_255=eps_255, overrides=SHORTER.get(name, ()))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@REPEATED
+@given(eps_255=st.integers(1, 255))
+def test_stored_bytes_stay_in_the_budget(name, eps_255, convolutional):
+    attacked = convolutional.attack(short(name, eps_255))
+    distance = (attacked.adversarial.int() - convolutional.clean.int()).abs()
+    assert distance.max() <= eps_255
+    assert (attacked.adversarial != convolutional.clean).any()
+
+
+def answer(values, images, eps_255=16, dtype=torch.float32):
+    """Settle a proposal given in units of 1/255 on one-pixel-high grey images."""
+    size = len(images)
+    draws = Draws(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
+    labels = torch.zeros(size, dtype=torch.int64)
+    problem = pose(lambda x: x.flatten(1), images, labels, eps_255, draws, dtype)
+    proposed = values.to(dtype).view_as(problem.clean) / 255
+    return settle(problem, Proposal(images=proposed, grad_evals=labels))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_rounding_never_truncates(sign, dtype):
+    clean = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
+    exact = (clean.int() + sign * 16).clamp(0, 255)
+    draws = Draws(seed=0, attack="x", source_ids=("one",))
+    problem = pose(lambda x: x.flatten(1), clean, torch.zeros(1, dtype=torch.int64), 16, draws, dtype)
+    signed_step = problem.project(problem.clean + sign * problem.eps)
+    attacked = settle(problem, Proposal(images=signed_step, grad_evals=problem.labels))
+    assert torch.equal(attacked.adversarial.int(), exact)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"), [(100.49, 100), (100.51, 101), (90.0, 95), (200.0, 105), (-3, 95)]
+)
+def test_proposals_are_rounded_to_nearest_and_projected(level, expected):
+    clean = torch.full((1, 1, 1, 1), 100, dtype=torch.uint8)
+    attacked = answer(torch.tensor([level]), clean, eps_255=5)
+    assert attacked.adversarial.item() == expected
+    assert attacked.proposal_linf_255.item() == pytest.approx(abs(level - 100), abs=1e-3)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20), st.integers(0, 255), st.integers(1, 255))
+def test_any_proposal_ends_within_the_budget(levels, clean_level, eps_255):
+    clean = torch.full((1, 1, 1, len(levels)), clean_level, dtype=torch.uint8)
+    stored = answer(torch.tensor(levels), clean, eps_255).adversarial
+    assert (stored.int() - clean.int()).abs().max() <= eps_255
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_broken_proposals_are_refused_by_name(broken):
+    clean = torch.full((3, 1, 1, 2), 100, dtype=torch.uint8)
+    levels = torch.full((3, 2), 100.0)
+    levels[1, 0] = broken
+    with pytest.raises(AttackError, match="NaN or infinite pixels for image image-1$"):
+        answer(levels, clean)
+
+
+class Broken(nn.Module):
+    """Answers dark images with NaN logits, or with sound logits whose gradient is NaN."""
+
+    def __init__(self, inner, gradients_only):
+        super().__init__()
+        self.inner, self.gradients_only = inner, gradients_only
+
+    def forward(self, images):
+        dark = (images.detach().flatten(1).mean(1) < 0.1)[:, None]
+        if not self.gradients_only:
+            return self.inner(images) + torch.where(dark, torch.nan, 0.0)
+        infinite_slope = (images.flatten(1).sum(1, keepdim=True) * 0).abs().sqrt()
+        return self.inner(images) + infinite_slope * dark
+
+
+@pytest.mark.parametrize("gradients_only", [False, True])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_target_that_breaks_is_never_a_silent_clean_copy(name, gradients_only, convolutional):
+    clean = convolutional.clean.clone()
+    clean[2] = 7
+    model = Broken(convolutional.model, gradients_only)
+    labels = convolutional.model(clean.double() / 255).argmax(1)
+    batch = replace(convolutional, model=model, clean=clean, labels=labels)
+    with pytest.raises(AttackError, match=r"image-2\.jpg"):
+        batch.attack(short(name))
+
+
+class Constant(nn.Module):
+    """Has a gradient of exactly zero everywhere."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.bias = nn.Parameter(-torch.arange(classes, dtype=torch.float64))
+
+    def forward(self, images):
+        return images.flatten(1).sum(1, keepdim=True) * 0 + self.bias
+
+
+@pytest.mark.parametrize("preset", ["paper", "library"])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_zero_gradients_give_no_nan(name, preset, make_batch, convolutional):
+    batch = make_batch(Constant(), convolutional.clean)
+    config = AttackConfig(name=name, preset=preset, overrides=SHORTER.get(name, ()))
+    assert torch.equal(batch.attack(config).pred_float, batch.labels)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_float64_results_ignore_neighbours_and_batch_size(name, convolutional):
+    config = AttackConfig(name=name, overrides=(*SHORTER.get(name, ()),))
+    together = convolutional.attack(config)
+    for indices in [(0,), (3,), (4, 1), (2, 0, 3)]:
+        part = convolutional.take(*indices).attack(config)
+        assert torch.equal(part.adversarial, together.adversarial[list(indices)])
+        assert torch.equal(part.grad_evals, together.grad_evals[list(indices)])
+
+
+def test_restarts_ignore_neighbours_too(convolutional):
+    config = AttackConfig(name="apgd-ce", eps_255=5, overrides=(("n_restarts", 3), ("steps", 3)))
+    together = convolutional.attack(config)
+    assert len(set(together.grad_evals.tolist())) > 1
+    for index in range(len(convolutional.clean)):
+        alone = convolutional.take(index).attack(config)
+        assert torch.equal(alone.adversarial[0], together.adversarial[index])
+
+
+@pytest.mark.parametrize("name", ["pgd", "difgsm", "apgd-ce", "apgd-dlr"])
+def test_seed_and_source_id_decide_the_draws(name, convolutional):
+    one = convolutional.take(0)
+    config = AttackConfig(name=name, eps_255=128, overrides=(("steps", 5),))
+    again, renamed = one.attack(config), replace(one, ids=("val/other.jpg",)).attack(config)
+    reseeded = attack_batch(config, one.model, one.clean, one.labels, one.ids, seed=8)
+    assert torch.equal(one.attack(config).adversarial, again.adversarial)
+    assert not torch.equal(renamed.adversarial, again.adversarial)
+    assert not torch.equal(reseeded.adversarial, again.adversarial)
+
+
+def test_draws_are_pinned():
+    """A change here changes the pixels of every collection."""
+    numbers = Draws(seed=7, attack="pgd", source_ids=("a.jpg", "b.jpg")).uniform("start", (3, 4, 4))
+    assert numbers.dtype == torch.float64
+    digest = hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
+    assert digest[:16] == "99757cce64450391"
+
+
+def test_the_global_generator_is_left_alone(convolutional):
+    before = torch.get_rng_state()
+    convolutional.attack(AttackConfig(name="mdifgsm"))
+    convolutional.attack(AttackConfig(name="apgd-ce", implementation="torchattacks"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_float32_is_the_default_and_no_parameter_is_touched(name, make_batch, convolutional):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(675, 4))
+    seen = set()
+    model.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
+    labels = model(convolutional.clean.float() / 255).argmax(1)
+    seen.clear()
+    attack_batch(short(name), model, convolutional.clean, labels, convolutional.ids, 0)
+    assert seen == {torch.float32}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clean": torch.zeros(5, 3, 14, 14)}, "clean must be uint8"),
+        ({"clean": torch.zeros(0, 3, 14, 14, dtype=torch.uint8)}, "N ≥ 1"),
+        ({"labels": torch.zeros(4, dtype=torch.int64)}, "labels must be int64"),
+        ({"ids": ("a",)}, "as many source ids"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(change, message, convolutional):
+    with pytest.raises(ValueError, match=message):
+        replace(convolutional, **change).attack(AttackConfig(name="fgsm"))
