@@ -1,6 +1,7 @@
 """What tests of several rooms share: pictures of the built-in dataset laid out as ImageNet is."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def run(command: str, *arguments: object) -> Result:
     return CliRunner().invoke(getattr(cli, command), [str(argument) for argument in arguments])
 
 
-@pytest.fixture(name="run")
-def run_fixture() -> object:
+@pytest.fixture(scope="session", name="run")
+def run_fixture() -> Callable[..., Result]:
     return run
 
 

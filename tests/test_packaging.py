@@ -1,5 +1,7 @@
 """The wheel, built as a user's tool would build it, and what the README promises."""
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -44,3 +46,28 @@ def test_the_readme_names_every_console_command():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     readme = (ROOT / "README.md").read_text()
     assert [name for name in scripts if name not in readme] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_first_two_commands_work_from_the_wheel_in_an_empty_folder(wheel, tmp_path):
+    """`impure-data generate --attack pgd --eps 16` as typed, then training on the folder that it named."""
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(installed), str(wheel)], check=True)
+
+    def typed(command: str, *arguments: str) -> str:
+        code = f"import sys, impure.cli; assert {str(installed)!r} in impure.__file__; impure.cli.{command}()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=empty, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(installed)}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = typed("data", "generate", "--attack", "pgd", "--eps", "16")
+    named = re.search(r"Collection: (\S+)", said)
+    assert named
+    assert "Run: " in typed("train", "--shards", named[1], "--epochs", "1")
+    assert (empty / "impure-runs").is_dir()

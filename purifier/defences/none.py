@@ -1,0 +1,13 @@
+"""No defence: the row that all others are compared with."""
+
+from torch import Tensor
+
+from impure.purifier.defences.base import Defence
+
+
+class NoDefence(Defence):
+    """Hands images on as they are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same images."""
+        return images

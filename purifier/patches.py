@@ -1,0 +1,99 @@
+"""Patches, their dividing into subsets, and position tables: pure functions."""
+
+import torch
+from torch import Generator, Tensor
+
+SUBSETS = 4
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """Cut images (B, C, H, W) into patches (B, N, patch * patch * C), row by row."""
+    batch, channels, height, width = images.shape
+    cut = images.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
+    """Put patches (B, N, patch * patch * C) back together as images (B, C, height, width)."""
+    batch, _, values = patches.shape
+    cut = patches.reshape(batch, height // patch, width // patch, patch, patch, values // patch**2)
+    return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
+
+
+def random_division(batch: int, patches: int, generator: Generator) -> Tensor:
+    """Divide each sample's patches at random into equal subsets (paper, section 3.2.1).
+
+    Returns:
+        Patch indices (batch, SUBSETS, patches / SUBSETS), on the generator's device.
+    """
+    keys = torch.rand(batch, patches, generator=generator, device=generator.device)
+    return keys.argsort(dim=1, stable=True).view(batch, SUBSETS, -1)
+
+
+def uniform_division(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """Divide a grid of patches by the repeated tile [[1, 2], [3, 4]] (paper, section 5.3).
+
+    Returns:
+        Patch indices (batch, SUBSETS, rows * columns / SUBSETS).
+    """
+    row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    subset = 2 * (row % 2)[:, None] + (column % 2)[None, :]
+    order = subset.flatten().argsort(stable=True).view(1, SUBSETS, -1)
+    return order.expand(batch, -1, -1)
+
+
+def take(values: Tensor, division: Tensor) -> Tensor:
+    """Gather per-patch values (B, N, D) into subsets (B, SUBSETS, L, D)."""
+    index = division.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+    return values.gather(1, index).view(*division.shape, -1)
+
+
+def put_back(subsets: Tensor, division: Tensor) -> Tensor:
+    """Undo `take`: subsets (B, SUBSETS, L, D) to per-patch values (B, N, D)."""
+    inverse = division.flatten(1).argsort(dim=1, stable=True)
+    return subsets.flatten(1, 2).gather(1, inverse[..., None].expand(-1, -1, subsets.shape[-1]))
+
+
+def position_table(rows: int, columns: int, dim: int, period: float = 10000.0) -> Tensor:
+    """Fixed 2-D sine-cosine positions (rows, columns, dim): half of `dim` for each axis.
+
+    Each half holds sin(p / period^(4k/dim)), then the cosines, of its coordinate p ("Attention Is All You
+    Need", section 3.5, once per axis as in MoCo v3).
+    """
+    rate = period ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+    angle_y = torch.arange(rows, dtype=torch.float64)[:, None] * rate
+    angle_x = torch.arange(columns, dtype=torch.float64)[:, None] * rate
+    half_y = torch.cat([angle_y.sin(), angle_y.cos()], dim=1)[:, None].expand(-1, columns, -1)
+    half_x = torch.cat([angle_x.sin(), angle_x.cos()], dim=1)[None].expand(rows, -1, -1)
+    return torch.cat([half_y, half_x], dim=2).float()
+
+
+def window_positions(table: Tensor, division: Tensor, corner: Tensor, columns: int) -> Tensor:
+    """Look the divided patches up in a window of a position table.
+
+    Args:
+        table: Positions (rows, columns, D), at least as large as the image's grid.
+        division: Patch indices (B, SUBSETS, L) in an image of `columns` patches a row.
+        corner: The window's upper left corner per sample (B, 2): row and column in the table.
+        columns: Patches in a row of the image.
+
+    Returns:
+        Positions (B, SUBSETS, L, D).
+    """
+    row = division // columns + corner[:, 0, None, None]
+    column = division % columns + corner[:, 1, None, None]
+    found: Tensor = table.flatten(0, 1)[row * table.shape[1] + column]
+    return found
+
+
+def reflect_pad(images: Tensor, multiple: int) -> Tensor:
+    """Reflect images (B, C, H, W) to the right and below until both sides are multiples of `multiple`.
+
+    Reflects over and over, so that sides shorter than the padding work as well.
+    """
+    for dim in (2, 3):
+        side = images.shape[dim]
+        if side % multiple:
+            index = torch.arange(side + -side % multiple, device=images.device) % max(2 * side - 2, 1)
+            images = images.index_select(dim, torch.minimum(index, (2 * side - 2 - index).abs()))
+    return images

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from impure.manifests.errors import InputError
+from impure.purifier.rcm import combine
+
+
+def shares(variant: str, batch: int = 300) -> torch.Tensor:
+    ones, zeros = torch.ones(batch, 3, 12, 16), torch.zeros(batch, 3, 12, 16)
+    mixed = combine(ones, zeros, 4, variant, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    cut = mixed.unflatten(2, (3, 4)).unflatten(4, (4, 4))
+    assert (cut == cut[:, :1, :, :1, :, :1]).all()  # constant on a patch, the same for all channels
+    return cut[:, 0, :, 0, :, 0].flatten(1)
+
+
+def test_code_keeps_one_segment_adversarial() -> None:
+    u = shares("code")
+    assert set(u.unique().tolist()) == {0.0, 1.0}
+    assert set((12 - u.sum(1)).tolist()) == {6.0, 4.0, 3.0}  # one of 2, 3, 4 segments of 12 patches
+    assert len({tuple(row) for row in u.tolist()}) > 200
+
+
+def test_paper_draws_uniform_shares() -> None:
+    u = shares("paper")
+    assert u.min() >= 0 and u.max() < 1
+    assert abs(u.mean() - 0.5) < 0.02 and abs(u.var() - 1 / 12) < 0.01
+
+
+def test_unknown_variant() -> None:
+    with pytest.raises(InputError, match="code, paper"):
+        shares("mix")

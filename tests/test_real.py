@@ -1,0 +1,86 @@
+"""Real photographs through the whole road; where they lie beside the checkout (never inside it)."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from impure.cli import NINE
+from impure.manifests.collection import select
+from impure.manifests.samples import read_shard
+
+SHARED = Path(__file__).parents[2] / "shared"
+PHOTOGRAPHS, TARGET = SHARED / "imagenette", SHARED / "targets" / "resnet10t.json"
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="no photographs beside the checkout"),
+]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory, run):
+    root = tmp_path_factory.mktemp("real") / "pairs"
+    for split in ("train", "val"):
+        result = run(
+            "data", "generate", "--images", PHOTOGRAPHS, "--target", TARGET, "--attack", "all",
+            "--split", split, "--per-class", 1, "--out", root,
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+    return root
+
+
+def test_every_attack_but_fgsm_fools_the_target_within_the_budget(pairs, run):
+    verified = run("data", "verify", pairs, "--level", "decode", "--json")
+    assert json.loads(verified.stdout)["bad"] == []
+    for attack in NINE:
+        rows = [row for unit in select(str(pairs), attacks=[attack]) for row in unit.rows()[0].to_pylist()]
+        assert len(rows) == 30
+        assert sum(row["success"] for row in rows) >= (20 if attack == "fgsm" else 29), attack
+    for unit in select(str(pairs)):
+        for sample in read_shard(unit.tar):
+            assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= 16
+
+
+def test_labels_are_places_among_the_targets_classes(pairs):
+    wnids = json.loads(TARGET.read_text())["wnids"]
+    for unit in select(str(pairs), attacks=["clean"]):
+        for row in unit.rows()[0].to_pylist():
+            assert row["wnid"] == row["source_id"].split("/")[1] == wnids[row["label"]]
+
+
+def test_training_lowers_the_loss_and_evaluation_runs_on_the_result(pairs, run, tmp_path):
+    trained = run(
+        "train",
+        "--shards",
+        pairs,
+        "--model",
+        "tiny",
+        "--epochs",
+        8,
+        "--batch-size",
+        8,
+        "--out",
+        tmp_path / "run",
+    )
+    assert trained.exit_code == 0, trained.output
+    with (tmp_path / "run" / "log.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.8 * losses[0]
+    judged = run(
+        "evaluate", "--shards", pairs, "--checkpoint", tmp_path / "run", "--target", TARGET, "--json"
+    )
+    assert judged.exit_code == 0, judged.output
+    rows = json.loads(judged.stdout)["rows"]
+    assert {row["attack"] for row in rows} == {"clean", *NINE}
+    assert {row["defence"] for row in rows} == {"none", "jpeg", "riae"}
+    assert all(row["n"] == 10 for row in rows)
+
+
+def test_shards_judged_by_another_network_are_refused(pairs, run):
+    other = run("evaluate", "--shards", pairs, "--defence", "none", "--target", "builtin")
+    assert other.exit_code == 1
+    assert "imagenette-resnet10t" in other.output
