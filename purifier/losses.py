@@ -57,7 +57,7 @@ class PerceptualLoss:
 
         Args:
             network: Takes RGB in [0,1] (B, 3, H, W), and normalises by itself.
-            lambdas: Names of its submodules, each with its weight.
+            lambdas: Names of its submodules (or how they end), each with its weight.
             per_position: See `l1`.
 
         Raises:
@@ -105,9 +105,16 @@ class PerceptualLoss:
 
 
 def _find(modules: Mapping[str, nn.Module], node: str) -> nn.Module:
-    """The submodule of that name, or an error that lists names like it."""
-    if node not in modules or not node:
-        names = [name for name in modules if name]
-        close = difflib.get_close_matches(node, names, n=5, cutoff=0.4) or names[-5:]
-        raise InputError(f"feature network: no node {node!r}; close names are {', '.join(close)}")
-    return modules[node]
+    """The submodule of that name, or the one whose name ends in it: targets wrap the network of the library.
+
+    Raises:
+        InputError: There is none, or more than one; the message lists names like it.
+    """
+    names = [name for name in modules if name]
+    found = [name for name in names if f".{name}".endswith(f".{node}")]
+    exact = [name for name in found if name == node] or found
+    if not node or len(exact) != 1:
+        close = found or difflib.get_close_matches(node, names, n=5, cutoff=0.4) or names[-5:]
+        many = "several nodes" if found else "no node"
+        raise InputError(f"feature network: {many} {node!r}; close names are {', '.join(close[:5])}")
+    return modules[exact[0]]

@@ -26,7 +26,7 @@ FINAL_RATE = 1e-8  # where the cosine ends
 TRAINING: dict[str, dict[str, Any]] = {
     "base": {},
     "small": {"learning_rate": 5e-4},
-    "tiny": {"learning_rate": 5e-3, "batch_size": 8, "epochs": 4, "warmup_epochs": 1, "recipe": "pixel"},
+    "tiny": {"learning_rate": 5e-3, "batch_size": 8, "epochs": 3, "warmup_epochs": 1, "recipe": "pixel"},
 }
 
 

@@ -35,6 +35,18 @@ def test_unknown_node_lists_names_like_it() -> None:
         PerceptualLoss(net, {"features.9": 1.0})
 
 
+def test_a_node_inside_a_target_is_found_by_the_librarys_name() -> None:
+    inner, images, clean = network(), torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    target = nn.Sequential()
+    target.add_module("network", inner)
+    assert torch.equal(
+        PerceptualLoss(target, {"3": 1.0})(images, clean), PerceptualLoss(inner, {"3": 1.0})(images, clean)
+    )
+    doubled = nn.Sequential(inner, network())
+    with pytest.raises(InputError, match="several nodes '2'; close names are 0.2, 1.2"):
+        PerceptualLoss(doubled, {"2": 1.0})
+
+
 def test_node_without_a_tensor() -> None:
     class Pair(nn.Module):
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -143,6 +143,7 @@ def test_diffusion_follows_ddpm(riae: Make) -> None:
         ({"fusion": (11,)}, "fusion"),
         ({"mask": "snow"}, "'snow'"),
         ({"patch": 0}, "patch is 0"),
+        ({"position_period": 1.0}, "position_period is 1.0"),
     ],
 )
 def test_config_names_the_bad_value(values: dict[str, object], word: str) -> None:
