@@ -31,6 +31,9 @@ NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
 
+# Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 HELP = {"help_option_names": ["-h", "--help"]}
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -114,7 +117,11 @@ json_option = click.option(
 root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
 device_options = options(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]"),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="CPU threads. [default: all cores; 1 for the built-in, tiny networks]",
+    ),
 )
 shards_option = click.option(
     "--shards",
@@ -204,14 +211,18 @@ def open_attacked(given: dict[str, Any]) -> "Target":
         raise InputError(
             "--images needs a --target: resnet101, inception_v3, inception_resnet_v2 or a card.json"
         )
-    return load_target(name, given["weights"]).to(open_device(given["device"], given["threads"]))
+    device = open_device(given["device"], given["threads"], tiny=name == BUILTIN)
+    return load_target(name, given["weights"]).to(device)
 
 
-def open_device(name: str, threads: int | None) -> "torch.device":
-    """Resolve --device, and set the number of CPU threads, on which float32 rounding depends."""
+def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch.device":
+    """Resolve --device, and set the number of CPU threads, on which float32 rounding depends.
+
+    Tiny networks lose more by waking threads than they gain, so they get one.
+    """
     import torch
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or (1 if tiny else os.cpu_count()) or 1)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -503,6 +514,10 @@ def open_judges(
     help="Loss: the authors' code, the paper's text, or pixels alone. [default: code; tiny: pixel]",
 )  # fmt: skip
 @click.option("--features", help="Feature network of the loss, as a --target. [default: the recipe's VGG19]")
+@click.option(
+    "--feature-node", "feature_nodes", multiple=True, metavar="NODE=WEIGHT",
+    help="Layer of it and its weight in the loss, e.g. layer4=10; again for more. [default: the recipe's]",
+)  # fmt: skip
 @click.option("--feature-weights", type=click.Path(path_type=Path), help="Its weights file.")
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: base 100]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step. [default: base 64]")
@@ -534,7 +549,7 @@ def train(**given: Any) -> None:
     model = given["model"] or ("tiny" if drawn else "base")
     if given["model"] is None:
         say(f"Model: {model}" + (", for the built-in images; --model base is the paper's" if drawn else ""))
-    device = open_device(given["device"], given["threads"])
+    device = open_device(given["device"], given["threads"], tiny=model == "tiny")
     config = train_config(model, given)
     features = open_features(config, given["feature_weights"])
     out = given["out"] or Path("impure-runs") / f"{units[0].root.name}-{model}"
@@ -554,7 +569,18 @@ def train_config(model: str, given: dict[str, Any]) -> "TrainConfig":
     values = {name: given[name] for name in TRAIN_OPTIONS if given[name] is not None}
     values |= {} if given["lr"] is None else {"learning_rate": given["lr"]}
     values |= {} if given["features"] is None else {"feature_network": given["features"]}
+    if given["feature_nodes"]:
+        values["nodes"], values["lambdas"] = zip(*map(_weighed, given["feature_nodes"]), strict=True)
     return TrainConfig.for_preset(model, **values)
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    """NODE=WEIGHT as a name and a number."""
+    node, _, weight = text.rpartition("=")
+    try:
+        return node, float(weight)
+    except ValueError as error:
+        raise InputError(f"--feature-node {text!r}: write NODE=WEIGHT, such as layer4=10") from error
 
 
 def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None":
@@ -603,7 +629,8 @@ def evaluate(**given: Any) -> None:
     from impure.purifier.report import as_document, table, write_report
 
     units = select(given["shards"], splits=[given["split"]], attacks=_listed(given["attacks"]))
-    device = open_device(given["device"], given["threads"])
+    tiny = all(each.unit.target == BUILTIN for each in units)
+    device = open_device(given["device"], given["threads"], tiny=tiny)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
     judges = open_judges(units, given["targets"], given["weights"])
     found = measure(

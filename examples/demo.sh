@@ -3,11 +3,11 @@
 set -eu
 ROOT=${1:-demo}
 
-impure-data generate --attack all --split train --per-class 60 --out "$ROOT/pairs"
+impure-data generate --attack all --split train --per-class 30 --out "$ROOT/pairs"
 impure-data generate --attack all --split val --per-class 10 --out "$ROOT/pairs"
 impure-data verify "$ROOT/pairs"
 impure-data preview "$ROOT/pairs"
-impure-train --shards "$ROOT/pairs" --out "$ROOT/run"
+impure-train --shards "$ROOT/pairs" --epochs 6 --out "$ROOT/run"
 impure-eval --shards "$ROOT/pairs" --checkpoint "$ROOT/run" --out "$ROOT/report"
 
 echo
