@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV_VERSION := 0.13.8
 DEMO := demo
 
-.PHONY: setup demo test slow check package
+.PHONY: setup demo test slow check
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt

@@ -3,12 +3,15 @@
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
+import errno
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from impure.pipeline.targets import Target
     from impure.purifier.runs import TrainConfig
 
-BUILTIN = "builtin"
+BUILTIN, CLEAN = "builtin", "clean"
 NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw", "deepfool")
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
@@ -48,6 +51,8 @@ class Command(click.Command):
             return super().invoke(ctx)
         except InputError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
             raise click.ClickException(_os_error(error)) from error
         except (MemoryError, RuntimeError) as error:
@@ -59,17 +64,22 @@ class Command(click.Command):
 def _os_error(error: OSError) -> str:
     """One line for what the operating system refused."""
     place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error}; nothing that is committed is lost, the same command continues"
+    full = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
+    return f"{place}{error.strerror or error}{full}"
 
 
 def _is_foreseeable(error: BaseException) -> bool:
-    """Out of memory, a broken disk, a training that diverged: by name, so that torch need not be imported."""
-    return type(error).__name__ in ("MemoryError", "OutOfMemoryError", "ReadBackError", "TrainingError")
+    """Out of memory, a broken disk: by name, so that torch need not be imported."""
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError", "ReadBackError")
 
 
 def _remedy(error: BaseException) -> str:
     """What helps against running out of memory."""
-    return "; out of memory: give a smaller --batch-size" if "Memory" in type(error).__name__ else ""
+    return (
+        "; out of memory: give a smaller --batch-size, and another --out where shards are there already"
+        if "Memory" in type(error).__name__
+        else ""
+    )
 
 
 class Group(click.Group):
@@ -170,7 +180,7 @@ sample_options = options(
 @click.group("impure-data", cls=Group, context_settings=HELP)
 @click.version_option(package_name="impure")
 def data() -> None:
-    r"""Make and keep collections of adversarial image pairs.
+    """Make and keep collections of adversarial image pairs.
 
     \b
     The whole way, on built-in images that need no download:
@@ -190,8 +200,10 @@ def set_up(given: dict[str, Any]) -> "Collector":
 
     if given["images"] == BUILTIN:
         say("Images: the built-in dataset (ten drawn classes, no photographs); see --images for ImageNet.")
+    if given["split"] == "all" and given["images"].endswith(".tar"):
+        raise InputError("tars hold one of ImageNet's splits: say which with --split train or --split val")
     source = open_source(given["images"], given["labels"])
-    root = given["out"] or Path("impure-data") / source.name
+    root = writable(given["out"] or Path("impure-data") / source.name)
     samples = [
         SampleConfig(
             split=split, per_class=given["per_class"] or PER_CLASS[split], seed=given["seed"],
@@ -200,6 +212,16 @@ def set_up(given: dict[str, Any]) -> "Collector":
         for split in (PER_CLASS if given["split"] == "all" else (given["split"],))
     ]  # fmt: skip
     return Collector(Collection(root), source, open_attacked(given), samples)
+
+
+def writable(folder: Path) -> Path:
+    """Make a folder and try to write there, before hours of work rely on it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
 
 
 def open_attacked(given: dict[str, Any]) -> "Target":
@@ -290,7 +312,7 @@ def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") 
 @click.option("--dry-run", is_flag=True, help="Sample, say what would be made, and stop.")
 @sample_options
 def generate_command(**given: Any) -> None:
-    r"""Attack images and store the pairs in WebDataset shards with Parquet manifests.
+    """Attack images and store the pairs in WebDataset shards with Parquet manifests.
 
     Samples first where there is no plan. Killed at any moment, the same command goes on where it was.
 
@@ -316,10 +338,13 @@ def generate_command(**given: Any) -> None:
 
 def attack_configs(given: dict[str, Any]) -> "list[AttackConfig | None]":
     """The attacks that were asked for; None stands for the untouched pairs."""
-    from impure.manifests.collection import CLEAN
     from impure.pipeline.attacks import AttackConfig, parse_override
 
-    asked = [name.strip() for name in given["attack"].split(",") if name.strip()]
+    asked = _listed(given["attack"])
+    wrong = [name for name in asked if name not in (CLEAN, *NINE, "all")]
+    if wrong or not asked:
+        named = repr(wrong[0]) if wrong else "''"
+        raise InputError(f"unknown attack {named}; choose from {', '.join(NINE)}, {CLEAN}, all")
     names = list(
         dict.fromkeys(each for name in asked for each in ((CLEAN, *NINE) if name == "all" else (name,)))
     )
@@ -369,7 +394,8 @@ def print_results(root: Path, results: "Sequence[UnitResult]") -> None:
     click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))
     resumed = sum(result.resumed for result in results)
     click.echo(f"\n{len(results)} units, {resumed} of them there already. Collection: {root}")
-    click.echo(f"Next: impure-data preview {root}    impure-train --shards {root}")
+    click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
+    click.echo(f"      impure-train --shards {shlex.quote(str(root))}")
 
 
 @data.command("status")
@@ -381,6 +407,8 @@ def status_command(root: Path, as_json: bool) -> None:
     from impure.manifests.status import status, status_table
 
     found = status(Collection(root))
+    if not found["groups"] and not found["missing"] and not Collection(root).about_path.exists():
+        raise InputError(f"{root}: no collection there")
     print_json(found) if as_json else click.echo(status_table(found))
 
 
@@ -411,15 +439,14 @@ def ls_command(root: Path, as_json: bool) -> None:
 def verify_command(root: Path, level: str, as_json: bool) -> None:
     """Check that a collection is what its manifests say. Exit code 3 where it is not."""
     from impure.manifests.collection import Collection
-    from impure.manifests.verify import Finding, verify
+    from impure.manifests.verify import verify
 
     collection = Collection(root)
-    units = collection.committed
+    units = collection.marked()
     if not units:
         raise InputError(f"{root}: no committed shard there")
     with progress(len(units), " units") as advance:
-        found = verify(units, level, advance)
-    found += [Finding(str(unit), "planned, but not committed") for unit in collection.missing()]
+        found = verify(collection, level, advance)
     if as_json:
         print_json(
             {"root": str(root), "level": level, "units": len(units), "bad": [asdict(each) for each in found]}
@@ -428,6 +455,8 @@ def verify_command(root: Path, level: str, as_json: bool) -> None:
         for each in found:
             click.echo(f"{each.unit}: {each.problem}")
         click.echo(f"{len(units)} units checked at level {level}: {len(found) or 'nothing'} wrong")
+        if found:
+            click.echo("To make a unit again, delete its .done.json and run its generate command.")
     raise SystemExit(SHORTFALL if found else 0)
 
 
@@ -533,7 +562,7 @@ def open_judges(
 )
 @json_option
 def train(**given: Any) -> None:
-    r"""Train the RIAE purifier on the shards of a collection.
+    """Train the RIAE purifier on the shards of a collection.
 
     Writes config.json, log.csv, model.safetensors and the state to go on from: killed at any moment, the same
     command continues, and on the CPU ends with the same weights.
@@ -552,11 +581,13 @@ def train(**given: Any) -> None:
     device = open_device(given["device"], given["threads"], tiny=model == "tiny")
     config = train_config(model, given)
     features = open_features(config, given["feature_weights"])
-    out = given["out"] or Path("impure-runs") / f"{units[0].root.name}-{model}"
+    out = writable(given["out"] or Path("impure-runs") / f"{units[0].root.name}-{model}")
     train_riae(config, units, features, out, device, progress=True, workers=given["workers"])
     if given["as_json"]:
         return print_json({"out": str(out), "config": asdict(config)})
-    return click.echo(f"Run: {out}\nNext: impure-eval --shards {given['shards']} --checkpoint {out}")
+    click.echo(f"Run: {out}")
+    names = " ".join(map(shlex.quote, ("--shards", str(units[0].root), "--checkpoint", str(out))))
+    return click.echo(f"Next: impure-eval {names}")
 
 
 TRAIN_OPTIONS = ("epochs", "batch_size", "seed", "mask", "recipe", "bf16")
@@ -587,7 +618,9 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
     """The feature network of the loss; None for a recipe without one."""
     from impure.pipeline.targets import load_target
 
-    return load_target(config.loss.network, weights) if config.loss.network else None
+    return (
+        load_target(config.loss.network, weights, option="--feature-weights") if config.loss.network else None
+    )
 
 
 def _listed(text: str | None) -> list[str]:
@@ -615,7 +648,7 @@ def _listed(text: str | None) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), help="Report folder. [default: CHECKPOINT/report]")
 @json_option
 def evaluate(**given: Any) -> None:
-    r"""Measure defences: accuracy on clean and attacked images, with 95 % intervals (the paper's Table 1).
+    """Measure defences: accuracy on clean and attacked images, with 95 % intervals (the paper's Table 1).
 
     Judges the stored bytes, and writes the table as Markdown, CSV, JSON and a self-contained HTML page.
 
@@ -629,6 +662,7 @@ def evaluate(**given: Any) -> None:
     from impure.purifier.report import as_document, table, write_report
 
     units = select(given["shards"], splits=[given["split"]], attacks=_listed(given["attacks"]))
+    out = writable(given["out"] or _beside(given["checkpoint"]))
     tiny = all(each.unit.target == BUILTIN for each in units)
     device = open_device(given["device"], given["threads"], tiny=tiny)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
@@ -637,16 +671,19 @@ def evaluate(**given: Any) -> None:
         units, judges, build_defences(_listed(given["defences"]), riae),
         batch_size=given["batch_size"], device=device, seed=given["seed"], progress=True,
     )  # fmt: skip
-    folder = (
-        given["checkpoint"] if given["checkpoint"] and given["checkpoint"].is_dir() else Path("impure-report")
-    )
-    out = given["out"] or (folder / "report" if given["checkpoint"] else folder)
     images = describe_images(units)
     paths = write_report(found, out, images=images, classes=class_names(units))
     if given["as_json"]:
         return print_json(as_document(found, images))
     click.echo(f"{table(found)}\n\nTop-1 accuracy in %, Wilson 95 % interval; {images}.")
     return click.echo("Report: " + " ".join(str(path) for path in paths))
+
+
+def _beside(checkpoint: Path | None) -> Path:
+    """Where a report goes by default: into the run's folder, where there is one."""
+    if checkpoint is None:
+        return Path("impure-report")
+    return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "report"
 
 
 def describe_images(units: "Sequence[Committed]") -> str:

@@ -18,6 +18,22 @@ from impure.manifests.store import read_json, read_table, write_json
 SPLITS = ("train", "validation", "test")
 CLEAN = "clean"  # the "attack" of untouched pairs
 
+#: What readers rely on in a marker, and its kind.
+_MARKER: dict[str, type] = {
+    "unit": str,
+    "config_digest": str,
+    "config.target.weights": str,
+    "config.target.wnids": list,
+    "config.target.num_classes": int,
+    "tar.bytes": int,
+    "tar.sha256": str,
+    "manifest.bytes": int,
+    "manifest.sha256": str,
+    "counts.planned": int,
+    "counts.stored": int,
+    "counts.failed": int,
+    "counts.succeeded": int,
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -41,6 +57,14 @@ class Committed:
     unit: Unit
     stem: Path  # path without extension
     marker: dict[str, Any]
+
+    @property
+    def whole(self) -> bool:
+        """Whether tar and manifest are there with the sizes that the marker says."""
+        sizes = ((self.tar, "tar"), (self.manifest, "manifest"))
+        return all(
+            path.is_file() and path.stat().st_size == self.marker[name]["bytes"] for path, name in sizes
+        )
 
     @property
     def tar(self) -> Path:
@@ -90,17 +114,42 @@ class Collection:
         """The completion marker, written last."""
         return self.stem(unit).with_suffix(".done.json")
 
-    @cached_property
-    def committed(self) -> list[Committed]:
-        """Every committed unit, ordered by target, attack, split and shard."""
+    def marked(self) -> list[Unit]:
+        """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
         found = []
         for marker in self.root.glob("*/*/*/*.done.json"):
             target, attack, split = marker.relative_to(self.root).parts[:3]
             shard = marker.name.removesuffix(".done.json")
             if split in SPLITS and shard.isdigit() and _NAME.fullmatch(target) and _NAME.fullmatch(attack):
-                unit = Unit(target, attack, split, int(shard))
-                found.append(Committed(unit, self.stem(unit), read_json(marker)))
-        return sorted(found, key=lambda committed: committed.unit)
+                found.append(Unit(target, attack, split, int(shard)))
+        return sorted(found)
+
+    def read(self, unit: Unit) -> Committed:
+        """Read a unit's marker.
+
+        Raises:
+            InputError: It cannot be read, or lacks something.
+        """
+        path = self.marker_path(unit)
+        marker = read_json(path)
+        for keys, kind in _MARKER.items():
+            value: Any = marker
+            for key in keys.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(value, kind):
+                raise InputError(
+                    f"{path}: its {keys} is missing or of the wrong kind; delete it and generate again"
+                )
+        return Committed(unit, self.stem(unit), marker)
+
+    @cached_property
+    def committed(self) -> list[Committed]:
+        """Every committed unit, ordered by target, attack, split and shard.
+
+        Raises:
+            InputError: A marker cannot be read; `marked` and `read` tell which units are not affected.
+        """
+        return [self.read(unit) for unit in self.marked()]
 
     def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
         """Rows and config of every frozen plan, by file name without its ending."""
@@ -109,7 +158,7 @@ class Collection:
 
     def missing(self) -> list[Unit]:
         """Units that the plans ask for and that are not committed, of attacks that have been begun."""
-        there = {each.unit for each in self.committed}
+        there = set(self.marked())
         begun = {
             (path.parts[-3], path.parts[-2], path.parts[-1])
             for path in self.root.glob("*/*/*")

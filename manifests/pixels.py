@@ -8,13 +8,20 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from impure.manifests.errors import InputError
 
 Pixels = NDArray[np.uint8]
 
-MAX_SIDE = 8192  # of a stored image; a photograph may have more, up to Pillow's own bomb limit
+MAX_SIDE = 8192  # of a stored image
+MAX_PIXELS = 89_478_485  # of a photograph: where Pillow begins to warn of decompression bombs
+GAIN = 8  # of differences in pictures for people
+
+_ORIENTATION = 0x0112  # EXIF tag
+
+# Refused by us at the same size, with the image's name.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def px_sha256(pixels: Pixels) -> str:
@@ -41,32 +48,61 @@ def decode_stored(data: bytes, where: str) -> Pixels:
         return np.asarray(image)
 
 
-def decode_photo(data: bytes, where: str) -> Image.Image:
+def decode_photo(data: bytes, where: str, *, upright: bool = False) -> Image.Image:
     """Decode an image file of any common kind to an RGB picture.
 
     Grey, palette and CMYK images are converted, 16-bit ones scaled to 8 bits, transparency is dropped: what
     ImageNet's usual loaders do, but for 16-bit images, which Pillow alone would clip to white.
 
+    Args:
+        data: The file's bytes.
+        where: The file's name, for the error message.
+        upright: Turn the picture as its EXIF orientation says. ImageNet's loaders do not.
+
     Raises:
         InputError: The bytes are no image, are cut short, or hold too many pixels.
     """
     with _clear_errors(where), Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(f"{where}: refused, more than {MAX_PIXELS} pixels")
         image.load()
-        if image.mode.startswith("I"):
-            deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-            return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
-        with_alpha = image.mode == "P" and "transparency" in image.info
-        return (image.convert("RGBA") if with_alpha else image).convert("RGB")
+        picture = _to_rgb(image)
+        if upright:
+            picture.getexif()[_ORIENTATION] = _orientation(image)
+            return ImageOps.exif_transpose(picture)
+        return picture
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to 8-bit RGB."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+    with_alpha = image.mode == "P" and "transparency" in image.info
+    return (image.convert("RGBA") if with_alpha else image).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation; upright where the EXIF block is missing or broken."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - Pillow raises whatever a broken block leads it to
+        return 1
+
+
+def amplify(image: Pixels, reference: Pixels) -> Pixels:
+    """The difference of two images (H, W, 3), `GAIN` times, around mid-grey: for people to look at."""
+    difference = image.astype(np.int32) - reference
+    shown: Pixels = np.clip(128 + GAIN * difference, 0, 255).astype(np.uint8)
+    return shown
 
 
 @contextmanager
 def _clear_errors(where: str) -> Iterator[None]:
     """Turn whatever Pillow says of broken or hostile bytes into one InputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombWarning) as error:
+        yield
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise InputError(f"{where}: cannot be decoded ({error})") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{where}: refused, too many pixels ({error})") from error

@@ -3,26 +3,17 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
-from impure.manifests.pixels import Pixels
+from impure.manifests.pixels import GAIN, amplify
 from impure.manifests.samples import Sample, index_shard, read_sample
 from impure.manifests.schema import STATUS_OK
 
-GAIN = 8  # of the perturbation, around mid-grey
 # Pillow's own font has neither arrows nor infinity, hence ASCII captions.
 _EDGE, _GAP, _TEXT = 8, 4, 34
 _PAPER, _INK, _GOOD, _BAD = "#ffffff", "#1a1a1a", "#1b7f3b", "#b3261e"
-
-
-def amplified(sample: Sample) -> Pixels:
-    """The perturbation ×`GAIN` around mid-grey, (H, W, 3)."""
-    change = sample.adversarial.astype(np.int32) - sample.clean
-    shown: Pixels = np.clip(128 + GAIN * change, 0, 255).astype(np.uint8)
-    return shown
 
 
 def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[str] = ()) -> Image.Image:
@@ -41,7 +32,7 @@ def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[s
     shown = [(committed, samples) for committed, samples in rows if samples]
     if not shown:
         raise InputError("no stored sample to show")
-    side = min(max(96, max(s.clean.shape[1] for _, samples in shown for s in samples)), 224)
+    side = min(max(144, max(s.clean.shape[1] for _, samples in shown for s in samples)), 224)
     width = 2 * _EDGE + per_attack * (3 * side + 2 * _GAP) + (per_attack - 1) * 3 * _GAP
     sheet = Image.new("RGB", (width, 2 * _EDGE + len(shown) * (side + 2 * _TEXT)), _PAPER)
     for place, (committed, samples) in enumerate(shown):
@@ -77,7 +68,9 @@ def _draw_row(
     pen.text((_EDGE, top), f"{title}    (clean | adversarial | perturbation x{GAIN})", _INK, heading)
     for place, sample in enumerate(samples):
         left = _EDGE + place * (3 * side + 5 * _GAP)
-        for column, pixels in enumerate((sample.clean, sample.adversarial, amplified(sample))):
+        for column, pixels in enumerate(
+            (sample.clean, sample.adversarial, amplify(sample.adversarial, sample.clean))
+        ):
             scaled = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(scaled, (left + column * (side + _GAP), top + _TEXT // 2 + _GAP))
         below, success = top + side + _TEXT // 2 + 2 * _GAP, bool(sample.meta.get("success"))

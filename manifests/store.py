@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from impure.manifests.config import canonical_json
+from impure.manifests.config import canonical_json, digest
 from impure.manifests.errors import InputError, first_line
 
 CONFIG_KEY = b"impure.config"
 DIGEST_KEY = b"impure.digest"
+FACTS_KEY = b"impure.facts"  # software, threads, run: recorded, but not part of the config
 
 
 @contextlib.contextmanager
@@ -58,7 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: The file cannot be read, is no JSON, or holds something else than an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file ({error})") from error
     if not isinstance(value, dict):
@@ -66,9 +67,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_table(path: Path, table: pa.Table, config: Mapping[str, Any], config_digest: str) -> None:
-    """Write a Parquet file whose metadata carries the config as canonical JSON, and its digest."""
-    metadata = {CONFIG_KEY: canonical_json(dict(config)).encode(), DIGEST_KEY: config_digest.encode()}
+def _refuse(name: str) -> None:
+    """JSON knows no NaN and no infinity, though Python's reader would take them."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def write_table(
+    path: Path, table: pa.Table, config: Mapping[str, Any], facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write a Parquet file whose metadata carries the config as canonical JSON, its digest, and facts."""
+    metadata = {
+        CONFIG_KEY: canonical_json(dict(config)).encode(),
+        DIGEST_KEY: digest(dict(config)).encode(),
+        FACTS_KEY: canonical_json(dict(facts or {})).encode(),
+    }
     pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
 
 

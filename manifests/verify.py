@@ -1,10 +1,10 @@
 """Check a collection against its own promises, level by level."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from impure.manifests.collection import Committed
+from impure.manifests.collection import Collection, Committed
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import px_sha256
@@ -24,12 +24,12 @@ class Finding:
 
 
 def verify(
-    units: Sequence[Committed], level: str, progress: Callable[[int], object] = lambda count: None
+    collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
 ) -> list[Finding]:
-    """Check units.
+    """Check every unit of a collection that has a marker, and that every planned unit has one.
 
     Args:
-        units: What to check.
+        collection: What to check.
         level: `size` compares file sizes with the marker; `hash` file hashes too; `decode` decodes every
             image and compares pixels, labels, norms and counts with the manifest.
         progress: Called with 1 after every unit.
@@ -38,14 +38,17 @@ def verify(
         Everything found wrong; at most one finding a unit, the first.
     """
     found = []
-    for committed in units:
+    for unit in collection.marked():
         try:
-            problem = next(_problems(committed, level), None)
-        except (InputError, OSError, KeyError, TypeError) as error:
-            problem = str(error) or type(error).__name__
-        found += [] if problem is None else [Finding(str(committed.unit), problem)]
+            problem = next(_problems(collection.read(unit), level), None)
+        except (InputError, OSError) as error:
+            problem = str(error)
+        found += [] if problem is None else [Finding(str(unit), problem)]
         progress(1)
-    return found
+    try:
+        return found + [Finding(str(unit), "planned, but not committed") for unit in collection.missing()]
+    except InputError as error:
+        return [*found, Finding("plans", str(error))]
 
 
 def _problems(committed: Committed, level: str) -> Iterator[str]:
@@ -74,6 +77,10 @@ def _content_problems(committed: Committed) -> Iterator[str]:
     if [row["key"] for row in rows] != [sample.key for sample in samples]:
         yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
     for row, sample in zip(rows, samples, strict=False):
+        if row["linf_255"] > row["eps_255"]:
+            yield f"sample {sample.key}: leaves its budget of {row['eps_255']}/255"
+        if row["success"] != (row["pred_adv"] != row["label"]):
+            yield f"sample {sample.key}: its verdict contradicts its prediction"
         if wrong := [name for name, value in measure(sample).items() if not _same(row[name], value)]:
             yield f"sample {sample.key}: {', '.join(wrong)} in the manifest is not what the stored bytes say"
 

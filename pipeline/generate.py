@@ -13,20 +13,18 @@ import torch
 from torch import Tensor
 
 from impure.manifests.collection import CLEAN, Collection, Unit
-from impure.manifests.config import canonical_json, differing_fields, digest, plain
-from impure.manifests.errors import InputError
+from impure.manifests.config import canonical_json, plain
 from impure.manifests.pixels import Pixels, px_sha256
 from impure.manifests.samples import Sample
 from impure.manifests.schema import CHANGED, FAILED, SCHEMA_VERSION, STATUS_OK
-from impure.manifests.store import read_json
 from impure.pipeline.attacks import AttackConfig, Attacked, AttackError, attack_batch
 from impure.pipeline.images import load_clean, to_pixels, to_tensor, to_unit
 from impure.pipeline.plans import Plan, Row
-from impure.pipeline.shards import commit, sample_key
+from impure.pipeline.shards import commit, find_committed, sample_key
 from impure.pipeline.sources import Source, SourceImage
 from impure.pipeline.targets import Target
 
-SOFTWARE = ("impure", "torch", "torchvision", "timm", "numpy", "pillow")
+SOFTWARE = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 #: What goes into a sample's own JSON: fixed, and never null.
 SAMPLE_FIELDS = (
@@ -105,20 +103,9 @@ def new_run_id() -> str:
 
 
 def finished(job: Job, shard: int) -> UnitResult | None:
-    """The result of a unit that is committed already; None if it has to be made.
-
-    Raises:
-        InputError: It was made with another config; the message names the fields.
-    """
-    unit = job.unit(shard)
-    path = job.collection.marker_path(unit)
-    if not path.exists():
-        return None
-    marker = read_json(path)
-    if marker.get("config_digest") != digest(job.config()):
-        fields = "; ".join(differing_fields(job.config(), marker.get("config", {})))
-        raise InputError(f"{path}: made with another config: {fields}; choose another --out")
-    return UnitResult(unit, marker["counts"], 0.0, resumed=True)
+    """The result of a unit that is committed already (see `find_committed`); None if it has to be made."""
+    there = find_committed(job.collection, job.unit(shard), job.config())
+    return None if there is None else UnitResult(there.unit, there.marker["counts"], 0.0, resumed=True)
 
 
 def shards_of(plan: Plan) -> dict[int, list[Row]]:
@@ -190,8 +177,9 @@ def make_unit(
             samples += [] if sample is None else [sample]
         progress(len(batch))
     progress(len(lost))
+    library = "impure" if job.attack is None else job.attack.implementation
     facts = {"run_id": job.run_id, "threads": torch.get_num_threads(), "device": str(job.target.mean.device)}
-    marker = commit(job.collection, job.unit(shard), samples, rows, job.config(), facts | software())
+    marker = commit(job.collection, job.unit(shard), samples, rows, job.config(), facts | software(library))
     return UnitResult(job.unit(shard), marker["counts"], time.perf_counter() - started, resumed=False)
 
 
@@ -268,6 +256,7 @@ def _failed_row(job: Job, planned: Row, status: str, error: str) -> Row:
     return {**_base_row(job, planned), "index_in_shard": None, "status": status, "error": error}
 
 
-def software() -> dict[str, Any]:
-    """Versions of what computed the pixels."""
-    return {"software": {name: version(name) for name in SOFTWARE} | {"python": platform.python_version()}}
+def software(library: str = "impure") -> dict[str, Any]:
+    """Versions of what computed the pixels, the attacks' own library among them."""
+    versions = {name: version(name) for name in (*SOFTWARE, library)}
+    return {"software": versions | {"python": platform.python_version()}}

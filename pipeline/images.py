@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from impure.manifests.errors import InputError
-from impure.manifests.pixels import Pixels
+from impure.manifests.pixels import MAX_SIDE, Pixels
 from impure.pipeline.cards import TargetCard
 from impure.pipeline.sources import Source, SourceImage
 
@@ -24,7 +24,12 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
 
     Returns:
         uint8 RGB pixels (crop, crop, 3): the clean image, as stored and as attacked.
+
+    Raises:
+        InputError: The picture is so long and thin that resizing it would take all memory.
     """
+    if max(photo.size) * card.resize > MAX_SIDE * min(photo.size):
+        raise InputError(f"{photo.width}x{photo.height} pixels are too long and thin to be resized")
     mode = InterpolationMode(card.interpolation)
     # Pillow always low-pass filters; only tensors can be resized without.
     picture = photo if card.antialias else TF.pil_to_tensor(photo)
@@ -69,6 +74,6 @@ def load_clean(source: Source, image: SourceImage, card: TargetCard) -> CleanIma
     """Read, decode and prepare one image; what is wrong with it becomes `error`."""
     try:
         photo = source.load(image, card.resize)
+        return CleanImage(image, prepare(photo.picture, card), photo.sha256, "")
     except InputError as error:
         return CleanImage(image, None, "", str(error))
-    return CleanImage(image, prepare(photo.picture, card), photo.sha256, "")

@@ -1,9 +1,11 @@
 """Plans: which images go to which shard, in which order, frozen before anything is attacked."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +20,8 @@ from impure.manifests.store import atomic_path, read_table, write_table
 SPLITS_OF = {"train": ("train",), "val": ("validation", "test")}
 
 Row = dict[str, Any]
+
+_IMAGENET_FILE = re.compile(r"(ILSVRC2012_(val|test|train)_\d{8}|n\d{8}_\d+)\.JPEG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,7 @@ def read_same_plan(
 def write_plan(collection: Collection, plan: Plan) -> None:
     """Freeze a plan."""
     with atomic_path(collection.plan_path(plan.config["target"]["name"], plan.split)) as path:
-        write_table(path, plan.table, plan.config, digest(plan.config))
+        write_table(path, plan.table, plan.config)
 
 
 def shuffled(seed: int, source_id: str) -> str:
@@ -110,14 +114,29 @@ def shuffled(seed: int, source_id: str) -> str:
 
 def make_plan(split: str, rows: Sequence[Row], config: Mapping[str, Any]) -> Plan:
     """Mix the rows of all classes by the seed and cut them into shards."""
+    stems = Counter(sample_stem(row["source_id"]) for row in rows)
+    if doubled := [row["source_id"] for row in rows if stems[sample_stem(row["source_id"])] > 1]:
+        raise InputError(f"{' and '.join(doubled[:2])}: two images of one name; remove or rename one of them")
     mixed = sorted(rows, key=lambda row: shuffled(config["seed"], row["source_id"]))
     numbered = list(_numbered(mixed, split, config["target"]["name"], config["shard_size"]))
     return Plan(split, pa.Table.from_pylist(numbered, schema=PLAN), dict(config))
 
 
+def sample_stem(source_id: str) -> str:
+    """Name an image in sample keys: ASCII, no dots, at most 37 bytes.
+
+    ImageNet's own file names are unique already; any other name gets a hash of its whole path.
+    """
+    path = PurePosixPath(source_id)
+    if _IMAGENET_FILE.fullmatch(path.name):
+        return path.stem
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:26]
+    return f"{word}-{hashlib.sha256(source_id.encode()).hexdigest()[:10]}"
+
+
 def _numbered(rows: Sequence[Row], split: str, target: str, shard_size: int) -> Iterator[Row]:
     """Give each row its shard; an unreadable image stands in the shard it would have been part of."""
-    stored = 0
+    stored, last = 0, sum(row["status"] == STATUS_OK for row in rows) - 1
     for row in rows:
-        yield {**row, "shard": stored // shard_size, "split": split, "target": target}
+        yield {**row, "shard": max(min(stored, last), 0) // shard_size, "split": split, "target": target}
         stored += row["status"] == STATUS_OK

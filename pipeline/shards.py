@@ -3,7 +3,6 @@
 import fcntl
 import io
 import os
-import re
 import shutil
 import tarfile
 import uuid
@@ -11,21 +10,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from hashlib import sha256
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from impure.manifests.collection import Collection, Unit
-from impure.manifests.config import canonical_json, digest
+from impure.manifests.collection import Collection, Committed, Unit
+from impure.manifests.config import canonical_json, differing_fields, digest
+from impure.manifests.errors import InputError
 from impure.manifests.pixels import encode_png, px_sha256
 from impure.manifests.samples import Sample, read_shard
 from impure.manifests.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK, UNREADABLE
 from impure.manifests.store import sha256_file, sync, write_json, write_table
-
-_IMAGENET_FILE = re.compile(r"(ILSVRC2012_(val|test|train)_\d{8}|n\d{8}_\d+)")
+from impure.pipeline.plans import sample_stem
 
 
 class ReadBackError(RuntimeError):
@@ -33,15 +31,8 @@ class ReadBackError(RuntimeError):
 
 
 def sample_key(target: str, attack: str, eps_255: int, source_id: str) -> str:
-    """Name a sample: ASCII, no dots, at most 90 bytes, unique in a collection.
-
-    ImageNet's file names are unique already; any other name gets a hash of its whole path.
-    """
-    stem = PurePosixPath(source_id).stem
-    if not _IMAGENET_FILE.fullmatch(stem):
-        word = re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:26]
-        stem = f"{word}-{sha256(source_id.encode()).hexdigest()[:10]}"
-    return f"{target}__{attack}-e{eps_255}__{stem}"
+    """Name a sample: ASCII, no dots, at most 90 bytes, unique in a collection (see `sample_stem`)."""
+    return f"{target}__{attack}-e{eps_255}__{sample_stem(source_id)}"
 
 
 def write_tar(path: Path, samples: Sequence[Sample]) -> None:
@@ -96,7 +87,7 @@ def commit(
     with _aside(collection, unit) as folder:
         tar, manifest = folder / "shard.tar", folder / "manifest.parquet"
         write_tar(tar, samples)
-        write_table(manifest, pa.Table.from_pylist(list(rows), schema=MANIFEST), config, digest(dict(config)))
+        write_table(manifest, pa.Table.from_pylist(list(rows), schema=MANIFEST), config, facts)
         sync(manifest)
         _read_back(tar, samples)
         marker = {
@@ -138,17 +129,41 @@ def _read_back(tar: Path, samples: Sequence[Sample]) -> None:
 def _move_in(
     collection: Collection, unit: Unit, tar: Path, manifest: Path, marker: dict[str, Any]
 ) -> dict[str, Any]:
-    """Rename tar, then manifest, then write the marker; unless another process did meanwhile."""
+    """Rename tar, then manifest, then write the marker; unless another process did meanwhile.
+
+    Raises:
+        InputError: The other process made the unit with another config.
+    """
     stem, marker_path = collection.stem(unit), collection.marker_path(unit)
     stem.parent.mkdir(parents=True, exist_ok=True)
     with (collection.root / "_tmp" / "commit.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not marker_path.exists():
-            os.replace(tar, stem.with_suffix(".tar"))
-            os.replace(manifest, stem.with_suffix(".parquet"))
-            sync(stem.parent)
-            write_json(marker_path, marker)
+        if there := find_committed(collection, unit, marker["config"]):
+            return there.marker
+        marker_path.unlink(missing_ok=True)  # of a damaged unit: no reader may see old marker and new files
+        os.replace(tar, stem.with_suffix(".tar"))
+        os.replace(manifest, stem.with_suffix(".parquet"))
+        sync(stem.parent)
+        write_json(marker_path, marker)
     return marker
+
+
+def find_committed(collection: Collection, unit: Unit, config: Mapping[str, Any]) -> Committed | None:
+    """The unit if it is committed and whole; None if it has to be made, or made again.
+
+    Raises:
+        InputError: It was made with another config; the message names the fields.
+    """
+    if not collection.marker_path(unit).exists():
+        return None
+    try:
+        there = collection.read(unit)
+    except InputError:
+        return None  # a marker that cannot be read vouches for nothing
+    if there.marker["config_digest"] != digest(dict(config)):
+        fields = "; ".join(differing_fields(config, there.marker["config"]))
+        raise InputError(f"{there.tar}: made with another config: {fields}; choose another --out")
+    return there if there.whole else None
 
 
 @contextmanager

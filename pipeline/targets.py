@@ -1,17 +1,19 @@
 """The classifiers under attack: models of [0,1] images with their normalisation inside."""
 
 import hashlib
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import timm
 import torch
 import torchvision
 from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from impure.manifests.errors import InputError, first_line
 from impure.pipeline.cards import TargetCard, imagenet_wnids, read_card
 
+WEIGHTS = "model.safetensors"  # of a timm repository
 BUILTIN_CARD = Path(__file__).parent / "builtin" / "card.json"
 
 #: The paper's three target networks, and the one that needs no download.
@@ -76,12 +79,13 @@ def state_sha256(network: nn.Module) -> str:
     return found.hexdigest()
 
 
-def load_target(name: str, weights: Path | None = None) -> Target:
+def load_target(name: str, weights: Path | None = None, *, option: str = "--weights") -> Target:
     """Build a target with its trained weights; never with random ones.
 
     Args:
         name: A key of `TARGETS`, `torchvision:NAME`, `timm:NAME`, or the path of a card (`*.json`).
         weights: Safetensors or PyTorch file to take instead of the published weights.
+        option: What the user types to give that file, for error messages.
 
     Raises:
         InputError: The name is unknown, the weights cannot be had, or they do not fit the network.
@@ -95,7 +99,10 @@ def load_target(name: str, weights: Path | None = None) -> Target:
         raise InputError(
             f"unknown target {name!r}; choose {names}, torchvision:NAME, timm:NAME or a card.json"
         )
-    return _LIBRARIES[library](name if name in TARGETS else _slug(architecture), architecture, weights)
+    try:
+        return _LIBRARIES[library](name if name in TARGETS else _slug(architecture), architecture, weights)
+    except _Unavailable as error:
+        raise InputError(f"{error}; give the file with {option} FILE") from error
 
 
 def _slug(architecture: str) -> str:
@@ -212,8 +219,8 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
         )
     if weights is None:
         weights = Path(_fetch(
-            lambda: hf_hub_download(repository, "model.safetensors"),
-            name, f"https://huggingface.co/{repository}", HF_HUB_CACHE,
+            lambda: _hub_file(repository),
+            name, f"{ENDPOINT}/{repository}", HF_HUB_CACHE,
         ))  # fmt: skip
     load_weights(network, weights)
     card = TargetCard(
@@ -225,15 +232,32 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
     return Target(card, network)
 
 
+class _Unavailable(Exception):
+    """Weights that cannot be had; the message says what was tried."""
+
+
 def _fetch(get: Callable[[], Any], name: str, address: str, cache: str) -> Any:
-    """Run a library's download, or say in one line what was tried and what to do instead."""
+    """Run a library's download, or say in one line what was tried."""
     try:
         return get()
     except (OSError, RuntimeError, HfHubHTTPError) as error:
-        raise InputError(
+        raise _Unavailable(
             f"the weights of target {name!r} cannot be had: tried {address} and the cache in {cache} "
-            f"({first_line(error)}); give the file with --weights FILE"
+            f"({first_line(error)})"
         ) from error
+
+
+def _hub_file(repository: str) -> str:
+    """Path of a Hub repository's weights: from the cache, else downloaded.
+
+    Raises:
+        OSError: There is neither. Without a name server that is said at once, not after half a minute.
+    """
+    try:
+        return hf_hub_download(repository, WEIGHTS, local_files_only=True)
+    except LocalEntryNotFoundError:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+        return hf_hub_download(repository, WEIGHTS)
 
 
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}

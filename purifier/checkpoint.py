@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from impure.manifests.config import from_mapping
-from impure.manifests.errors import InputError
+from impure.manifests.errors import InputError, first_line
 from impure.manifests.store import atomic_path, read_json, write_json
 from impure.purifier.riae import RIAE, RIAEConfig
 
@@ -62,9 +62,8 @@ def load_state(run: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: not a readable training state ({reason}); delete it to start afresh"
+            f"{path}: not a readable training state ({first_line(error)}); delete it to start afresh"
         ) from error
     return state
 

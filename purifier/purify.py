@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,8 +15,6 @@ from impure.manifests.errors import InputError
 from impure.manifests.pixels import decode_photo
 from impure.manifests.store import atomic_path
 from impure.purifier.riae import RIAE
-
-ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +80,7 @@ def read_image(path: Path) -> Tensor:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
-    photo = decode_photo(data, str(path))
-    with Image.open(BytesIO(data)) as original:  # decode_photo has vetted the bytes
-        original.load()  # turns TIFF by itself, and then says so
-        photo.getexif()[ORIENTATION] = original.getexif().get(ORIENTATION, 1)
-    upright = ImageOps.exif_transpose(photo)
+    upright = decode_photo(data, str(path), upright=True)
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1).float() / 255
 
 

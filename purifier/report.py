@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 
 from impure.manifests.collection import CLEAN
 from impure.manifests.errors import InputError
-from impure.manifests.pixels import Pixels, encode_png
+from impure.manifests.pixels import GAIN, Pixels, amplify, encode_png
 from impure.manifests.store import atomic_path
 from impure.manifests.tables import markdown_table
 from impure.purifier.evaluate import Evaluation, Example, Row
 
 COLUMNS = ("target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high")
-AMPLIFY = 8  # of differences in the image strips
 MEAN_LABEL = "mean of attacks"
 
 
@@ -106,7 +104,7 @@ def html(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> st
         for target in _targets(evaluation)
     ]
     return environment.get_template("report.html").render(
-        blocks=blocks, conditions=_conditions(evaluation, images), amplify=AMPLIFY
+        blocks=blocks, conditions=_conditions(evaluation, images), amplify=GAIN
     )
 
 
@@ -158,10 +156,10 @@ def _strip(example: Example, classes: Sequence[str]) -> dict[str, Any]:
     shown: list[tuple[str, Pixels, int | None]] = [("clean", images["clean"], example.predictions["clean"])]
     if example.attack != CLEAN:
         shown.append(("adversarial", images["adversarial"], example.predictions["adversarial"]))
-        shown.append((f"perturbation ×{AMPLIFY}", _difference(images["adversarial"], images["clean"]), None))
+        shown.append((f"perturbation ×{GAIN}", amplify(images["adversarial"], images["clean"]), None))
     for name in images.keys() - {"clean", "adversarial"}:
         shown.append((name, images[name], example.predictions[name]))
-        shown.append((f"{name}: residual ×{AMPLIFY}", _difference(images[name], images["clean"]), None))
+        shown.append((f"{name}: residual ×{GAIN}", amplify(images[name], images["clean"]), None))
     return {
         "attack": example.attack,
         "key": example.key,
@@ -181,12 +179,6 @@ def _strip(example: Example, classes: Sequence[str]) -> dict[str, Any]:
 def _class_name(label: int, classes: Sequence[str]) -> str:
     """A class's name, or its number."""
     return classes[label] if 0 <= label < len(classes) else str(label)
-
-
-def _difference(image: Pixels, reference: Pixels) -> Pixels:
-    """Signed difference of two images, amplified around middle grey."""
-    difference = image.astype(np.int16) - reference.astype(np.int16)
-    return (128 + AMPLIFY * difference).clip(0, 255).astype(np.uint8)
 
 
 def data_uri(pixels: Pixels) -> str:

@@ -67,6 +67,7 @@ def train(
     trainer = _Trainer(config, model, data, features, out, device)
     if resumed:
         trainer.load()
+    trainer.log.forget_after(trainer.done)
     trainer.run(progress=progress, workers=workers, checkpoint_seconds=checkpoint_seconds)
     return out
 
@@ -103,7 +104,6 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.epoch, self.step = state["epoch"], state["step"]
-        self.log.forget_after(self.done)
 
     def save(self) -> None:
         """Write a checkpoint, after making sure that it is worth keeping."""
@@ -198,7 +198,7 @@ class _Trainer:
         if not finite:
             raise InputError(
                 f"{self.out}: the loss is no longer finite at step {self.done} (epoch {self.epoch}); the "
-                "last good checkpoint is kept. Train again with a lower learning rate or grad_clip 1"
+                "last good checkpoint, if there was one, is kept. Train with a lower --lr and another --out"
             )
 
 

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from impure import cli
 from impure.manifests.collection import select
+from impure.manifests.store import read_json
 from impure.pipeline.attacks import ATTACKS
+from impure.purifier.checkpoint import riae_config, save_checkpoint, save_config
+from impure.purifier.riae import RIAE, RIAEConfig
 
 
 def generate(images, card, out, *more):
@@ -38,7 +43,9 @@ def test_the_nine_are_the_registrys():
 @pytest.mark.parametrize(
     ("more", "said", "code"),
     [
-        (("--attack", "fgsn"), r"fgsn.*fgsm, pgd", 1),
+        (("--attack", "fgsn"), r"fgsn.*fgsm, pgd.*clean, all", 1),
+        (("--attack", ","), r"unknown attack ''", 1),
+        (("--images", "/nowhere/*.tar", "--split", "all"), "--split train or --split val", 1),
         (("--eps", 0), r"eps.* 1 to 255, got 0", 1),
         (("--eps", 300), r"eps.* 1 to 255, got 300", 1),
         (("--set", "stepz=3"), "stepz", 1),
@@ -74,13 +81,23 @@ def test_weights_that_do_not_fit_are_one_clear_line(imagenet, card, tmp_path, ru
     one_line(run(*generate(imagenet, card, tmp_path / "out", "--weights", weights)), r"w\.safetensors")
 
 
+def test_weights_of_another_shape_are_one_clear_line(imagenet, card, tmp_path, run, builtin_target):
+    state = {name: tensor.contiguous() for name, tensor in builtin_target.network.state_dict().items()}
+    name = next(name for name in state if name.endswith("fc.weight"))
+    save_file(state | {name: state[name][:3].clone()}, tmp_path / "w.safetensors")
+    one_line(
+        run(*generate(imagenet, card, tmp_path / "out", "--weights", tmp_path / "w.safetensors")),
+        rf"w\.safetensors: does not fit the network: '{name}' is \(3,",
+    )
+
+
 def test_images_need_a_target(imagenet, tmp_path, run):
     one_line(run("data", "sample", "--images", imagenet, "--out", tmp_path), "--target")
 
 
 def test_an_unwritable_output_is_one_clear_line(imagenet, card, tmp_path, run):
     (tmp_path / "file").write_text("in the way")
-    one_line(run(*generate(imagenet, card, tmp_path / "file" / "out")), "file.*[Nn]ot a directory")
+    one_line(run(*generate(imagenet, card, tmp_path / "file" / "out")), "file.*[Nn]ot a directory.*--out")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -98,8 +115,6 @@ def test_a_disk_that_fills_up_is_one_clear_line(imagenet, card, tmp_path, run, m
 
 
 def test_running_out_of_memory_is_one_clear_line(imagenet, card, tmp_path, run, monkeypatch):
-    import torch
-
     def too_much(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
@@ -114,6 +129,7 @@ def test_corrupt_and_odd_images_are_counted_named_and_converted(imagenet, card, 
     for place, path in enumerate(paths):
         picture = Image.open(path).convert("RGB")
         if place % 6 == 0:
+            picture.save(path, "JPEG")
             path.write_bytes(path.read_bytes()[:-200])
         elif place % 6 == 1:
             picture.convert("CMYK").save(path, "JPEG", quality=95)
@@ -132,7 +148,10 @@ def test_corrupt_and_odd_images_are_counted_named_and_converted(imagenet, card, 
     broken = {path.relative_to(images).as_posix() for path in paths[::6]}
     assert {row["source_id"] for row in unreadable} <= broken
     assert len(unreadable) == said["plans"]["train"]["unreadable"] > 0
-    assert not broken & {row["source_id"] for row in rows if row["status"] == "ok"}
+    stored = {row["source_id"] for row in rows if row["status"] == "ok"}
+    assert not broken & stored
+    kinds = {place % 6 for place, path in enumerate(paths) if path.relative_to(images).as_posix() in stored}
+    assert kinds >= {1, 2, 5}, "CMYK, palette and plain pictures are sampled; grey ones may fool the target"
 
 
 def test_a_shortfall_that_was_accepted_is_exit_code_3(imagenet, card, tmp_path, run):
@@ -178,6 +197,7 @@ def test_verify_names_what_is_wrong_and_exits_with_3(collection_root, run, tmp_p
 
 
 def test_an_empty_folder_is_no_collection(run, tmp_path):
+    one_line(run("data", "status", tmp_path), "no collection")
     one_line(run("data", "verify", tmp_path), "no committed shard")
     one_line(run("data", "preview", tmp_path), "no committed shard")
 
@@ -192,6 +212,83 @@ def test_every_command_and_option_is_documented(command):
     for parameter in command.params:
         if parameter.param_type_name == "option":
             assert parameter.help or parameter.name in ("preset",), parameter.name
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
+def test_help_keeps_its_examples_on_lines_of_their_own(command):
+    assert "\\b" not in command.help
+
+
+def purifier(tmp_path):
+    torch.manual_seed(0)
+    small = RIAEConfig(
+        patch=4, grid=14, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,
+        decoder_heads=2, fusion=(0,),
+    )  # fmt: skip
+    model = RIAE(small)
+    save_checkpoint(tmp_path / "run", model, {})
+    save_config(tmp_path / "run", {"riae": riae_config(model)})
+    return tmp_path / "run"
+
+
+def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path, run):
+    checkpoint = purifier(tmp_path)
+    result = run("evaluate", "--shards", collection_root, "--checkpoint", checkpoint, "--target", card)
+    assert result.exit_code == 0, result.output
+    assert "3-way" not in result.stdout
+    for word in ("clean", "fgsm", "pgd", "mean of attacks", "none", "jpeg", "riae", "10-way, test"):
+        assert word in result.stdout
+    assert {path.name for path in (checkpoint / "report").iterdir()} == {
+        "report.html", "report.md", "report.csv", "report.json",
+    }  # fmt: skip
+
+
+def test_the_target_of_the_shards_must_be_given_and_be_the_same(
+    collection_root, imagenet, card, tmp_path, run
+):
+    one_line(
+        run("evaluate", "--shards", collection_root, "--defence", "none", "--out", tmp_path),
+        "'small'.*--target",
+    )
+    shipped = read_json(card)
+    other = tmp_path / "card.json"
+    other.write_text(json.dumps(shipped | {"weights": str(tmp_path / "w.safetensors")}))
+    state = {
+        name: tensor * 1.5
+        for name, tensor in load_file(shipped["weights"]).items()
+        if tensor.is_floating_point()
+    }
+    whole = load_file(shipped["weights"])
+    save_file(
+        whole | {name: tensor.to(whole[name].dtype) for name, tensor in state.items()},
+        tmp_path / "w.safetensors",
+    )
+    judged = run(
+        "evaluate", "--shards", collection_root, "--defence", "none", "--target", other, "--out", tmp_path
+    )
+    one_line(judged, "other weights")
+
+
+def test_purify_names_and_skips_what_it_cannot_read(imagenet, tmp_path, run):
+    images = shutil.copytree(imagenet / "val" / "n01440764", tmp_path / "in")
+    (images / "broken.jpg").write_bytes(b"no image")
+    result = run("purify", images, tmp_path / "out", "--checkpoint", purifier(tmp_path))
+    assert result.exit_code == 3
+    assert "broken.jpg" in result.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 16
+
+
+def test_training_without_its_shards_or_weights_is_one_clear_line(
+    collection_root, tmp_path, run, monkeypatch
+):
+    one_line(run("train", "--shards", tmp_path / "nowhere"), "nowhere")
+    one_line(run("train", "--shards", collection_root, "--attacks", "cw"), "cw")
+    one_line(run("train", "--shards", collection_root, "--model", "huge", "--out", tmp_path), "huge.*base")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    one_line(
+        run("train", "--shards", collection_root, "--model", "small", "--out", tmp_path), "--feature-weights"
+    )
+    one_line(run("purify", tmp_path, tmp_path / "out", "--checkpoint", tmp_path / "run"), "no checkpoint")
 
 
 def test_help_imports_nothing_heavy():

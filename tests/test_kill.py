@@ -44,7 +44,9 @@ def test_sigkill_and_resume_give_the_same_pixels(imagenet, card, tmp_path):
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
-        assert verify(Collection(root).committed, "decode") == [], "a reader saw a half-made unit"
+        assert [
+            each for each in verify(Collection(root), "decode") if "not committed" not in each.problem
+        ] == [], "a reader saw a half-made unit"
         if process.returncode == 0:
             break
     assert start(imagenet, card, root).wait() == 0

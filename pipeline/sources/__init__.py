@@ -36,7 +36,7 @@ def open_source(where: str, labels: Path | None = None) -> Source:
 
 def _expand(pattern: str) -> list[Path]:
     """Tars that a path or glob names, in order."""
-    paths = [Path(name) for name in sorted(glob.glob(pattern))]
+    paths = [Path(name).absolute() for name in sorted(glob.glob(pattern))]
     if not paths:
         raise InputError(f"{pattern}: no such tar file")
     return paths

@@ -1,6 +1,5 @@
 """ImageNet as a folder of image files."""
 
-import csv
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ class FolderSource:
             raise InputError(
                 f"{folder}: no such folder; expected {self.root}/train/<wnid>/* and {self.root}/val/<wnid>/*"
             )
-        found = self._foldered(folder) or self._flat(folder)
+        found = self._flat(folder) if self.labels else self._foldered(folder) or self._flat(folder)
         if not found:
             raise InputError(
                 f"{folder}: no images there ({', '.join(sorted(IMAGE_SUFFIXES))} below folders named by wnid)"
@@ -40,14 +39,13 @@ class FolderSource:
 
     def _foldered(self, folder: Path) -> list[SourceImage]:
         """Images in class folders, ordered by path."""
-        return [
-            SourceImage(path.relative_to(self.root).as_posix(), kind.name)
-            for kind in sorted(
-                each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
-            )
-            for path in sorted(kind.iterdir())
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        found: list[SourceImage] = []
+        for kind in sorted(each for each in folder.iterdir() if each.is_dir() and each.name[0] != "."):
+            paths = sorted(path for path in kind.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            if not paths:
+                raise InputError(f"{kind}: no images there; fill the class's folder or remove it")
+            found += [SourceImage(path.relative_to(self.root).as_posix(), kind.name) for path in paths]
+        return found
 
     def _flat(self, folder: Path) -> list[SourceImage]:
         """Images straight in the folder, with classes from the ground truth."""
@@ -90,18 +88,17 @@ def read_ground_truth(path: Path) -> dict[str, str]:
         InputError: The file cannot be read, or a line has another form.
     """
     try:
-        rows = list(
-            csv.reader(path.read_text(encoding="utf-8").replace(",", " ").splitlines(), delimiter=" ")
-        )
-    except (OSError, ValueError, csv.Error) as error:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as ground truth ({error})") from error
     truth = {}
-    for number, row in enumerate(rows, start=1):
-        if number == 1 and row[:1] == ["ImageId"]:
+    for number, line in enumerate(lines, start=1):
+        words = line.replace(",", " ").split()
+        if not words or words[0] == "ImageId":
             continue
-        if len(row) < 2 or not WNID.fullmatch(row[1]):
+        if len(words) < 2 or not WNID.fullmatch(words[1]):
             raise InputError(
                 f"{path}, line {number}: expected `NAME WNID` such as `ILSVRC2012_val_00000001 n01751748`"
             )
-        truth[Path(row[0]).stem] = row[1]
+        truth[Path(words[0]).stem] = words[1]
     return truth

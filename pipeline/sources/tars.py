@@ -1,6 +1,7 @@
 """ImageNet as WebDataset tars."""
 
 import hashlib
+import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ class TarSource:
     """WebDataset tars of ImageNet: `<key>.jpg` (or jpeg, png, webp) beside `<key>.cls` (index or wnid)."""
 
     tars: list[Path]
+    _images: dict[str, list[SourceImage]] = field(default_factory=dict)
     _places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
 
     @property
@@ -25,10 +27,11 @@ class TarSource:
 
     def images(self, split: str) -> list[SourceImage]:
         """Every image of all the tars; they hold one split, so `split` names it and picks nothing."""
-        found = [image for tar in self.tars for image in self._scan(tar, split)]
-        if not found:
+        if split not in self._images:
+            self._images[split] = [image for tar in self.tars for image in self._scan(tar, split)]
+        if not self._images[split]:
             raise InputError(f"{self.tars[0]}: no images with a .cls member there")
-        return found
+        return self._images[split]
 
     def _scan(self, path: Path, split: str) -> list[SourceImage]:
         """List one tar's images; remembers where their bytes lie."""
@@ -37,18 +40,20 @@ class TarSource:
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    key, _, extension = member.name.rpartition("/")[2].partition(".")
+                    folder, slash, base = member.name.rpartition("/")
+                    stem, _, extension = base.partition(".")
+                    key = f"{folder}{slash}{stem}"
                     if member.isreg() and f".{extension.lower()}" in IMAGE_SUFFIXES:
                         pictures[key] = (extension, member.offset_data, member.size)
                     elif member.isreg() and extension == "cls" and member.size <= 32:
                         classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
         except (OSError, tarfile.TarError, ValueError) as error:
             raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
-        images = []
+        images, place = [], path.relative_to(os.path.commonpath([each.parent for each in self.tars]))
         for key, (extension, offset, size) in pictures.items():
             if key in classes:
                 image = SourceImage(
-                    f"{split}/{path.name}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
+                    f"{split}/{place}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
                 )
                 self._places[image.source_id] = (path, offset, size)
                 images.append(image)

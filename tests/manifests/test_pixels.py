@@ -53,6 +53,18 @@ def test_any_kind_of_image_becomes_rgb_close_to_what_it_shows(image, kind):
     assert np.abs(np.asarray(photo, float) - np.asarray(image.convert("RGB"), float)).mean() < 6
 
 
+def test_pictures_are_turned_upright_on_request_and_broken_exif_does_no_harm():
+    wide = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(wide, "JPEG", exif=exif)
+    assert decode_photo(turned, "here").size == (16, 8)
+    assert decode_photo(turned, "here", upright=True).size == (8, 16)
+    broken = turned.replace(b"Exif\0\0MM", b"Exif\0\0ZZ")
+    assert broken != turned
+    assert decode_photo(broken, "here", upright=True).size == (16, 8)
+
+
 def test_palette_transparency_is_dropped_without_a_warning():
     image = Image.fromarray(COLOUR).quantize(16)
     assert decode_photo(saved(image, "PNG", transparency=bytes(range(16))), "here").mode == "RGB"

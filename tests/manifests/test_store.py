@@ -26,7 +26,7 @@ def test_a_broken_json_file_is_named(tmp_path, text):
 
 def test_tables_carry_their_config(tmp_path):
     path = tmp_path / "a.parquet"
-    write_table(path, PLAN.empty_table(), {"seed": 3}, "abc")
+    write_table(path, PLAN.empty_table(), {"seed": 3})
     table, config = read_table(path, PLAN)
     assert table.num_rows == 0
     assert config == {"seed": 3}
@@ -34,7 +34,7 @@ def test_tables_carry_their_config(tmp_path):
 
 def test_foreign_and_broken_tables_are_named(tmp_path):
     path = tmp_path / "a.parquet"
-    write_table(path, pa.table({"x": [1]}), {}, "")
+    write_table(path, pa.table({"x": [1]}), {})
     with pytest.raises(InputError, match=r"a\.parquet.*columns"):
         read_table(path, PLAN)
     path.write_bytes(b"PAR1 no table")

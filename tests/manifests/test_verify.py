@@ -2,13 +2,14 @@ import json
 import shutil
 import tarfile
 
+import pyarrow as pa
 import pytest
 
 from impure.manifests.collection import Collection, select
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import encode_png
 from impure.manifests.samples import read_shard
-from impure.manifests.store import read_json, sha256_file, write_json
+from impure.manifests.store import read_json, sha256_file, write_json, write_table
 from impure.manifests.verify import verify
 
 
@@ -22,7 +23,7 @@ def first(root):
 
 
 def problems(root, level="decode"):
-    return [(found.unit, found.problem) for found in verify(Collection(root).committed, level)]
+    return [(found.unit, found.problem) for found in verify(Collection(root), level)]
 
 
 def vouch_for(committed):
@@ -91,12 +92,31 @@ def test_a_missing_file_a_swapped_manifest_and_a_foreign_marker_are_found(root):
 
 
 def test_a_marker_that_is_no_marker_is_named(root):
-    marker = first(root).stem.with_suffix(".done.json")
+    unit = first(root).unit
+    marker = Collection(root).marker_path(unit)
     marker.write_text(json.dumps({"unit": 3}))
-    assert len(problems(root)) == 1
-    marker.write_text("{")
-    with pytest.raises(InputError, match=r"done\.json"):
-        problems(root)
+    assert [name for name, _ in problems(root)] == [str(unit)]
+    for text in ("{", '{"seed": NaN}'):
+        marker.write_text(text)
+        assert [name for name, _ in problems(root)] == [str(unit)]
+        with pytest.raises(InputError, match=r"done\.json"):
+            select(str(root))
+
+
+def test_a_broken_plan_hides_nothing_else(root):
+    first(root).tar.unlink()
+    (root / "plans" / "small-train.parquet").write_bytes(b"junk")
+    assert [name for name, _ in problems(root, "size")] == [str(first(root).unit), "plans"]
+
+
+def test_a_budget_that_the_bytes_leave_is_found(root):
+    unit = next(each for each in Collection(root).committed if each.unit.attack == "pgd")
+    table, config = unit.rows()
+    column = table.schema.get_field_index("eps_255")
+    lied = table.set_column(column, table.schema.field(column), pa.array([1] * len(table), pa.int32()))
+    write_table(unit.manifest, lied, config)
+    vouch_for(unit)
+    assert "budget of 1/255" in problems(root)[0][1]
 
 
 def test_files_without_a_marker_are_never_read(root):

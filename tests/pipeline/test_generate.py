@@ -4,16 +4,18 @@ import shutil
 import tarfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from impure.manifests.collection import Collection, select
+from impure.manifests.errors import InputError
 from impure.manifests.samples import read_shard
 from impure.manifests.schema import STATUS_OK
 from impure.manifests.verify import verify
 from impure.pipeline.generate import SAMPLE_FIELDS
-from impure.pipeline.shards import sample_key, sweep
+from impure.pipeline.shards import commit, sample_key, sweep
 from impure.pipeline.targets import load_target
 
 
@@ -75,6 +77,44 @@ def test_the_same_command_changes_nothing_and_another_config_is_refused(imagenet
     assert "eps_255" in other.output
 
 
+def test_damaged_units_are_made_again_and_whole_ones_are_not(imagenet, card, tmp_path, run):
+    make = command(imagenet, card, tmp_path, "--attack", "fgsm,pgd")
+    assert run(*make).exit_code == 0
+    before = hashes(tmp_path)
+    units = Collection(tmp_path).committed
+    units[0].tar.write_bytes(units[0].tar.read_bytes()[:-512])
+    units[1].manifest.unlink()
+    Collection(tmp_path).marker_path(units[2].unit).write_text("{")
+    again = run(*make)
+    assert again.exit_code == 0, again.output
+    assert "4 units, 1 of them there already" in again.output
+    assert verify(Collection(tmp_path), "decode") == []
+    assert hashes(tmp_path) == before
+
+
+def test_of_two_processes_the_first_to_commit_wins_and_another_config_is_told_so(
+    imagenet, card, tmp_path, run
+):
+    assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 0
+    unit = Collection(tmp_path).committed[0]
+    samples, rows = list(read_shard(unit.tar)), unit.rows()[0].to_pylist()
+    there = unit.tar.stat().st_mtime_ns
+    marker = commit(
+        Collection(tmp_path), unit.unit, samples, rows, unit.marker["config"], {"run_id": "later"}
+    )
+    assert marker["run_id"] == unit.marker["run_id"]
+    assert unit.tar.stat().st_mtime_ns == there
+    with pytest.raises(InputError, match="seed"):
+        commit(Collection(tmp_path), unit.unit, samples, rows, {**unit.marker["config"], "seed": 9}, {})
+
+
+def test_manifests_record_the_software(collection_root):
+    for unit in select(str(collection_root)):
+        facts = json.loads(pq.read_metadata(unit.manifest).metadata[b"impure.facts"])
+        assert {"torch", "impure", "python"} <= set(facts["software"])
+        assert facts["threads"] == 1
+
+
 def test_shards_are_byte_identical_when_made_again(imagenet, card, tmp_path, run):
     digests = []
     for name in ("a", "b"):
@@ -123,7 +163,7 @@ def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tm
     status = {row["source_id"]: row["status"] for row in rows}
     assert status[planned[0]["source_id"]] == "failed"
     assert status[planned[1]["source_id"]] == "changed"
-    assert verify(select(str(out)), "decode") == []
+    assert verify(Collection(out), "decode") == []
 
 
 def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, tmp_path, run, monkeypatch):

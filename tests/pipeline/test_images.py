@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
+from impure.manifests.errors import InputError
 from impure.pipeline.images import prepare, to_pixels, to_tensor, to_unit
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
@@ -30,6 +31,11 @@ def test_without_antialias_pixels_are_picked_not_averaged(builtin_target):
     left = round((scaled.shape[-1] - 64) / 2)
     expected = scaled[0, :, :, left : left + 64].permute(1, 2, 0).numpy()
     assert np.abs(prepare(Image.fromarray(NOISE), card) - expected).max() <= 1
+
+
+def test_a_picture_too_long_to_resize_is_refused(builtin_target):
+    with pytest.raises(InputError, match="60000x1 pixels"):
+        prepare(Image.new("RGB", (60_000, 1)), builtin_target.card)
 
 
 def test_pixels_and_tensors_convert_both_ways():

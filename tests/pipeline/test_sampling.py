@@ -6,7 +6,7 @@ from impure.manifests.collection import Collection
 from impure.manifests.errors import InputError
 from impure.manifests.schema import STATUS_OK, UNREADABLE
 from impure.pipeline.images import load_clean
-from impure.pipeline.plans import SampleConfig, read_plan
+from impure.pipeline.plans import SampleConfig, make_plan, read_plan
 from impure.pipeline.sampling import classify, sample
 from impure.pipeline.sources import SourceImage, open_source
 from impure.pipeline.targets import load_target
@@ -83,6 +83,26 @@ def test_corrupt_images_are_passed_over_and_named(tmp_path, imagenet, target):
     assert len(named) == plan.counts()["unreadable"] > 0
     assert all("decoded" in row["error"] for row in named)
     assert read_plan(Collection(tmp_path / "out"), "small", "train").digest == plan.digest
+
+
+def test_two_images_of_one_name_are_refused_before_anything_is_attacked(tmp_path, imagenet, target):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    for wnid in ("n01440764", "n02102040"):
+        paths = sorted((images / "train" / wnid).iterdir())
+        for path in paths[1:]:
+            path.unlink()
+        paths[0].rename(paths[0].with_name("n01440764_5.JPEG"))
+    with pytest.raises(InputError, match=r"n01440764/n01440764_5.JPEG and .*two images of one name"):
+        draw(tmp_path / "out", images, target, "train", per_class=1)
+
+
+def test_no_shard_is_left_empty_by_unreadable_images():
+    rows = [{"source_id": f"{index}.png", "status": STATUS_OK} for index in range(10)]
+    for seed in range(50):
+        broken = {"source_id": f"broken-{seed}.png", "status": UNREADABLE}
+        config = {"seed": seed, "shard_size": 5, "target": {"name": "t"}}
+        plan = make_plan("train", [*rows, broken], config)
+        assert set(plan.table["shard"].to_pylist()) == {0, 1}
 
 
 def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet, target):

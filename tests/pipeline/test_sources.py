@@ -49,6 +49,18 @@ def test_a_flat_validation_folder_with_ground_truth(tmp_path, text):
     assert (image.source_id, image.wnid) == ("val/ILSVRC2012_val_00000001.JPEG", "n03995372")
 
 
+def test_ground_truth_may_have_tabs_blanks_and_empty_lines(tmp_path):
+    (tmp_path / "truth.txt").write_text("a.JPEG \t n03995372\n\nb  n01440764\n")
+    assert read_ground_truth(tmp_path / "truth.txt") == {"a": "n03995372", "b": "n01440764"}
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    picture(tmp_path / "val/n01440764/a.JPEG")
+    (tmp_path / "val" / "n02102040").mkdir()
+    with pytest.raises(InputError, match="n02102040: no images"):
+        open_source(str(tmp_path)).images("val")
+
+
 def test_ground_truth_that_helps_nobody_is_refused(tmp_path):
     picture(tmp_path / "val" / "a.JPEG")
     with pytest.raises(InputError, match="--labels"):
@@ -83,10 +95,23 @@ def test_webdataset_tars(tmp_path):
     source = open_source(str(tmp_path / "imagenet-*.tar"))
     images = source.images("val")
     assert [(image.source_id, image.wnid) for image in images] == [
-        ("val/imagenet-0.tar/k1.jpg", "n02102040"),
+        ("val/imagenet-0.tar/x/k1.jpg", "n02102040"),
         ("val/imagenet-0.tar/k2.jpeg", "n01440764"),
     ]
     assert source.load(images[0], 64).picture.size == (30, 20)
+
+
+def test_equal_names_in_several_tars_and_folders_stay_apart(tmp_path):
+    for place, wnid in enumerate((b"n01440764", b"n02102040")):
+        picture(tmp_path / str(place) / "a.jpg")
+        data = (tmp_path / str(place) / "a.jpg").read_bytes()
+        members = [
+            (f"{folder}/0.{kind}", each) for folder in "xy" for kind, each in (("jpg", data), ("cls", wnid))
+        ]
+        write_tar(tmp_path / str(place) / "000.tar", members)
+    images = open_source(str(tmp_path / "*" / "000.tar")).images("train")
+    assert len({image.source_id for image in images}) == 4
+    assert [image.wnid for image in images] == ["n01440764"] * 2 + ["n02102040"] * 2
 
 
 @pytest.mark.parametrize("label", [b"1000", b"-1", b"dog", b"\xff"])

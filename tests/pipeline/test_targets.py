@@ -73,10 +73,10 @@ def test_weights_that_cannot_be_had_are_one_clear_error(name, monkeypatch, tmp_p
 
 
 def test_timm_weights_that_cannot_be_had_are_one_clear_error(monkeypatch):
-    def no_network(*_, **__):
-        raise FileNotFoundError("no network")
+    def no_network(*_):
+        raise OSError("no network")
 
-    monkeypatch.setattr("impure.pipeline.targets.hf_hub_download", no_network)
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
     with pytest.raises(InputError, match=r"inception_resnet_v2.*https://huggingface.co/timm/.*--weights"):
         load_target("inception_resnet_v2")
 

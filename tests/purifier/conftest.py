@@ -73,8 +73,12 @@ def write_unit(
     rows += [{"key": f"failed{index}", "status": "attack-failed"} for index in range(failed)]
     names = MANIFEST.names
     table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows], schema=MANIFEST)
-    write_table(stem.with_suffix(".parquet"), table, {"test": True}, "0")
-    write_json(collection.marker_path(unit), {"counts": len(samples)})
+    write_table(stem.with_suffix(".parquet"), table, {"test": True})
+    file = {"bytes": 0, "sha256": ""}  # readers of samples trust the manifest, not these
+    counts = dict.fromkeys(("planned", "stored", "failed", "succeeded"), len(samples))
+    config = {"target": {"weights": "", "wnids": [], "num_classes": 2}}
+    marker = {"unit": str(unit), "config": config, "config_digest": "", "counts": counts}
+    write_json(collection.marker_path(unit), {**marker, "tar": file, "manifest": file})
     return Committed(unit, stem, {})
 
 
