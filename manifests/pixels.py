@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from impure.manifests.errors import InputError
 
@@ -18,7 +18,16 @@ MAX_SIDE = 8192  # of a stored image
 MAX_PIXELS = 89_478_485  # of a photograph: where Pillow begins to warn of decompression bombs
 GAIN = 8  # of differences in pictures for people
 
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION = 0x0112  # EXIF tag; what brings each of its values upright:
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Refused by us at the same size, with the image's name.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -67,10 +76,8 @@ def decode_photo(data: bytes, where: str, *, upright: bool = False) -> Image.Ima
             raise InputError(f"{where}: refused, more than {MAX_PIXELS} pixels")
         image.load()
         picture = _to_rgb(image)
-        if upright:
-            picture.getexif()[_ORIENTATION] = _orientation(image)
-            return ImageOps.exif_transpose(picture)
-        return picture
+        turn = _TURNS.get(_orientation(image)) if upright else None
+        return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

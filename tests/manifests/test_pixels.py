@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import decode_photo, decode_stored, encode_png, px_sha256
@@ -60,6 +60,13 @@ def test_pictures_are_turned_upright_on_request_and_broken_exif_does_no_harm():
     turned = saved(wide, "JPEG", exif=exif)
     assert decode_photo(turned, "here").size == (16, 8)
     assert decode_photo(turned, "here", upright=True).size == (8, 16)
+    for value in range(1, 9):
+        exif[0x0112] = value
+        picture = Image.fromarray(COLOUR)
+        data = saved(picture, "PNG", exif=exif)
+        with Image.open(io.BytesIO(data)) as opened:
+            expected = ImageOps.exif_transpose(opened)
+        assert np.array_equal(decode_photo(data, "here", upright=True), expected)
     broken = turned.replace(b"Exif\0\0MM", b"Exif\0\0ZZ")
     assert broken != turned
     assert decode_photo(broken, "here", upright=True).size == (16, 8)
