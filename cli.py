@@ -21,7 +21,6 @@ from impure.manifests.errors import InputError, first_line
 if TYPE_CHECKING:
     import torch
 
-    from impure.manifests.collection import Committed
     from impure.pipeline.attacks import AttackConfig
     from impure.pipeline.collect import Collector
     from impure.pipeline.generate import UnitResult
@@ -471,6 +470,7 @@ def preview_command(root: Path, per_attack: int, out: Path | None) -> None:
     from impure.manifests.collection import select
     from impure.manifests.preview import contact_sheet
     from impure.manifests.store import atomic_path
+    from impure.pipeline.judges import class_names
 
     units = select(str(root))
     sheet = contact_sheet(units, per_attack, class_names(units))
@@ -478,49 +478,6 @@ def preview_command(root: Path, per_attack: int, out: Path | None) -> None:
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")
     click.echo(str(path))
-
-
-def class_names(units: "Sequence[Committed]") -> tuple[str, ...]:
-    """Names of the classes of the units' targets, in label order, where all share one label space."""
-    spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in units}
-    if len(spaces) != 1:
-        return ()
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info, (wnids,) = ImageNetInfo(), spaces
-    known = set(info.label_names())
-    return tuple(
-        info.label_name_to_description(wnid).split(",")[0] if wnid in known else wnid for wnid in wnids
-    )
-
-
-def check_target(target: "Target", units: "Sequence[Committed]") -> None:
-    """Refuse to judge shards with another network than they were made on."""
-    for each in units:
-        made_on = each.marker["config"]["target"]["weights"]
-        if each.unit.target == target.card.name and made_on != target.weights_sha256:
-            raise InputError(
-                f"{each.tar}: made on {target.card.name!r} with other weights "
-                f"({made_on[:12]}, here {target.weights_sha256[:12]}); give the same by --target or --weights"
-            )
-
-
-def open_judges(
-    units: "Sequence[Committed]", cards: Sequence[str], weights: Path | None
-) -> "dict[str, Target]":
-    """Build every target that the shards were made on."""
-    from impure.pipeline.targets import TARGETS, load_target
-
-    given = {target.card.name: target for target in (load_target(card, weights) for card in cards)}
-    for name in sorted({each.unit.target for each in units} - set(given)):
-        if name not in TARGETS:
-            raise InputError(
-                f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
-            )
-        given[name] = load_target(name, weights)
-    for target in given.values():
-        check_target(target, units)
-    return dict(given)
 
 
 # --- impure-train, impure-eval, impure-purify ---
@@ -656,6 +613,7 @@ def evaluate(**given: Any) -> None:
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
     """
     from impure.manifests.collection import select
+    from impure.pipeline.judges import class_names, describe_images, judges_of
     from impure.purifier.checkpoint import load_riae
     from impure.purifier.defences import build_defences
     from impure.purifier.evaluate import evaluate as measure
@@ -666,7 +624,7 @@ def evaluate(**given: Any) -> None:
     tiny = all(each.unit.target == BUILTIN for each in units)
     device = open_device(given["device"], given["threads"], tiny=tiny)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
-    judges = open_judges(units, given["targets"], given["weights"])
+    judges = judges_of(units, given["targets"], given["weights"])
     found = measure(
         units, judges, build_defences(_listed(given["defences"]), riae),
         batch_size=given["batch_size"], device=device, seed=given["seed"], progress=True,
@@ -684,15 +642,6 @@ def _beside(checkpoint: Path | None) -> Path:
     if checkpoint is None:
         return Path("impure-report")
     return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "report"
-
-
-def describe_images(units: "Sequence[Committed]") -> str:
-    """Which images a figure was measured on: source, number of classes, split."""
-    plans = {(each.root, each.unit.target, each.unit.split): each for each in units}
-    ways = sorted({each.marker["config"]["target"]["num_classes"] for each in units})
-    sources = sorted({source for each in plans.values() for source in each.sources()})
-    splits = sorted({each.unit.split for each in units})
-    return f"{', '.join(sources)}, {'/'.join(map(str, ways))}-way, {', '.join(splits)}"
 
 
 @click.command("impure-purify", cls=Command, context_settings=HELP)
