@@ -153,7 +153,8 @@ sample_options = options(
         help="ImageNet folder (train|val/<wnid>/*, or a flat val/ with --labels), WebDataset tars "
         "('/data/imagenet-*.tar'), or builtin: drawn images that need no download. [default: builtin]",
     ),
-    click.option("--labels", type=click.Path(path_type=Path), help="Of a flat val/: NAME WNID a line."),
+    click.option("--labels", type=click.Path(path_type=Path),
+        help="Ground truth of a flat val/: NAME WNID a line."),
     click.option(
         "--split", type=click.Choice(["train", "val", "all"]), default="all", show_default=True,
         help="ImageNet's split. val yields the splits validation and test, disjoint.",
@@ -163,12 +164,15 @@ sample_options = options(
         "--per-class", type=click.IntRange(min=1),
         help="Correctly classified images of a class in each split. [default: 10 in train, 5 in others]",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw."),
-    click.option("--shard-size", type=click.IntRange(min=1), default=500, show_default=True, help="Images."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all draws."),
+    click.option("--shard-size", type=click.IntRange(min=1), default=500, show_default=True,
+        help="Images in a shard."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True,
+        help="Images at once; part of the configuration, as float32 rounding depends on it."),
     click.option("--allow-short", is_flag=True, help="Accept classes with too few images (exit code 3)."),
     device_options,
-    click.option("--out", type=click.Path(path_type=Path), help="[default: ./impure-data/SOURCE]"),
+    click.option("--out", type=click.Path(path_type=Path),
+        help="Folder of the collection. [default: ./impure-data/SOURCE]"),
     json_option,
 )  # fmt: skip
 
@@ -302,7 +306,9 @@ def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") 
     help=f"{', '.join(NINE)}; clean stores untouched pairs; all is clean and the nine.",
 )  # fmt: skip
 @click.option("--eps", type=int, default=16, show_default=True, help="L∞ budget in units of 1/255.")
-@click.option("--preset", type=click.Choice(["paper", "library"]), default="paper", show_default=True)
+@click.option("--preset", type=click.Choice(["paper", "library"]), default="paper", show_default=True,
+    help="Parameters: the paper's, or Torchattacks' defaults.",
+)  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="K=V", help="One parameter, e.g. --set steps=20.")
 @click.option(
     "--implementation", type=click.Choice(["impure", "torchattacks", "cleverhans"]), default="impure",
