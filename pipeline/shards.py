@@ -136,8 +136,7 @@ def _move_in(
     """
     stem, marker_path = collection.stem(unit), collection.marker_path(unit)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with (collection.root / "_tmp" / "commit.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _alone(collection):
         if there := find_committed(collection, unit, marker["config"]):
             return there.marker
         marker_path.unlink(missing_ok=True)  # of a damaged unit: no reader may see old marker and new files
@@ -170,10 +169,12 @@ def find_committed(collection: Collection, unit: Unit, config: Mapping[str, Any]
 def _aside(collection: Collection, unit: Unit) -> Iterator[Path]:
     """A folder of one's own below `_tmp`, gone afterwards; a lock tells the living from the killed."""
     folder = collection.root / "_tmp" / f"{str(unit).replace('/', '.')}.{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
+    with _alone(collection):  # no sweep may see the folder before its lock is held
+        folder.mkdir()
+        lock = (folder / "alive.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        with (folder / "alive.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -181,10 +182,21 @@ def _aside(collection: Collection, unit: Unit) -> Iterator[Path]:
 
 def sweep(collection: Collection) -> None:
     """Remove what killed processes left below `_tmp`; folders of living ones stay."""
-    for lock_path in (collection.root / "_tmp").glob("*/alive.lock"):
-        try:
-            with lock_path.open("r") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock_path.parent, ignore_errors=True)
-        except OSError:  # held by a living process, or swept by another one just now
-            continue
+    with _alone(collection):
+        for lock_path in (collection.root / "_tmp").glob("*/alive.lock"):
+            try:
+                with lock_path.open("r") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(lock_path.parent, ignore_errors=True)
+            except OSError:  # held by a living process, or just removed by it
+                continue
+
+
+@contextmanager
+def _alone(collection: Collection) -> Iterator[None]:
+    """Hold the collection's lock: one process at a time; a killed one lets go of it."""
+    folder = collection.root / "_tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "commit.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
