@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 BUILTIN, CLEAN = "builtin", "clean"
 NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw", "deepfool")
+MORE = ("apgd-t", "fab-t", "square", "autoattack")
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
+AUTO = "auto"
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
 
 # Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
@@ -75,7 +77,7 @@ def _is_foreseeable(error: BaseException) -> bool:
 def _remedy(error: BaseException) -> str:
     """What helps against running out of memory."""
     return (
-        "; out of memory: give a smaller --batch-size, and another --out where shards are there already"
+        "; out of memory, even with less at once: use another --device, or close what else uses it"
         if "Memory" in type(error).__name__
         else ""
     )
@@ -107,6 +109,24 @@ def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
 
 
 # --- options that commands share ---
+
+
+def batch_size(text: str) -> int | str:
+    """Read a whole number from 1, or auto."""
+    if text == AUTO or (text.isdigit() and int(text)):
+        return text if text == AUTO else int(text)
+    raise click.BadParameter(f"{text!r} is neither a whole number from 1 nor {AUTO}")
+
+
+class Sweep(Command):
+    """A command that takes several values after one `--eps`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `--eps 4 8 16` as `--eps 4 --eps 8 --eps 16`."""
+        spread: list[str] = []
+        for arg in args:
+            spread += ["--eps", arg] if spread[-2:-1] == ["--eps"] and arg.isdigit() else [arg]
+        return super().parse_args(ctx, spread)
 
 
 def options(*found: Decorator) -> Decorator:
@@ -167,8 +187,9 @@ sample_options = options(
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all draws."),
     click.option("--shard-size", type=click.IntRange(min=1), default=500, show_default=True,
         help="Images in a shard."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True,
-        help="Images at once; part of the configuration, as float32 rounding depends on it."),
+    click.option("--batch-size", type=batch_size, metavar="N|auto", default=AUTO, show_default=True,
+        help="Images at once. auto: as the collection was begun, else what the device holds. Part of the "
+        "configuration, as float32 rounding depends on it; halved where memory runs out."),
     click.option("--allow-short", is_flag=True, help="Accept classes with too few images (exit code 3)."),
     device_options,
     click.option("--out", type=click.Path(path_type=Path),
@@ -197,6 +218,7 @@ def data() -> None:
 def set_up(given: dict[str, Any]) -> "Collector":
     """Open source, target and collection as the shared options say."""
     from impure.manifests.collection import Collection
+    from impure.pipeline.batches import choose_batch_size
     from impure.pipeline.collect import Collector
     from impure.pipeline.plans import SampleConfig
     from impure.pipeline.sources import open_source
@@ -207,14 +229,17 @@ def set_up(given: dict[str, Any]) -> "Collector":
         raise InputError("tars hold one of ImageNet's splits: say which with --split train or --split val")
     source = open_source(given["images"], given["labels"])
     root = writable(given["out"] or Path("impure-data") / source.name)
+    collection, target = Collection(root), open_attacked(given)
+    size = given["batch_size"]
+    size = choose_batch_size(collection, target) if size == AUTO else size
     samples = [
         SampleConfig(
             split=split, per_class=given["per_class"] or PER_CLASS[split], seed=given["seed"],
-            shard_size=given["shard_size"], batch_size=given["batch_size"],
+            shard_size=given["shard_size"], batch_size=size,
         )
         for split in (PER_CLASS if given["split"] == "all" else (given["split"],))
     ]  # fmt: skip
-    return Collector(Collection(root), source, open_attacked(given), samples)
+    return Collector(collection, source, target, samples)
 
 
 def writable(folder: Path) -> Path:
@@ -300,12 +325,18 @@ def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") 
         raise SystemExit(SHORTFALL)
 
 
-@data.command("generate")
+@data.command("generate", cls=Sweep)
 @click.option(
     "--attack", required=True, metavar="NAME[,NAME…]|all",
-    help=f"{', '.join(NINE)}; clean stores untouched pairs; all is clean and the nine.",
+    help=f"{', '.join(NINE)}; clean stores untouched pairs; all is clean and the nine. Beyond the paper: "
+    f"{', '.join(MORE)}.",
 )  # fmt: skip
-@click.option("--eps", type=int, default=16, show_default=True, help="L∞ budget in units of 1/255.")
+@click.option("--eps", type=int, multiple=True, default=(16,), metavar="N …",
+    help="L∞ budget in units of 1/255; several make a sweep: --eps 4 8 16. [default: 16]",
+)  # fmt: skip
+@click.option("--targeted", type=click.Choice(["random", "least-likely"]),
+    help="Steer to one class, chosen for each image. [default: any but the true one]",
+)  # fmt: skip
 @click.option("--preset", type=click.Choice(["paper", "library"]), default="paper", show_default=True,
     help="Parameters: the paper's, or Torchattacks' defaults.",
 )  # fmt: skip
@@ -314,6 +345,13 @@ def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") 
     "--implementation", type=click.Choice(["impure", "torchattacks", "cleverhans"]), default="impure",
     show_default=True, help="The libraries need `pip install 'impure[references]'`.",
 )  # fmt: skip
+@click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Runs from fresh draws, each on the images that withstood those before.",
+)  # fmt: skip
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True,
+    help="Of the attack; the verdict is always fp32.",
+)  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True, help="Attack through the target compiled by PyTorch.")
 @click.option("--dry-run", is_flag=True, help="Sample, say what would be made, and stop.")
 @sample_options
 def generate_command(**given: Any) -> None:
@@ -324,14 +362,20 @@ def generate_command(**given: Any) -> None:
     \b
       impure-data generate --attack pgd --eps 16
       impure-data generate --attack all --images /data/imagenet --target resnet101 --split train
+      impure-data generate --attack pgd --eps 4 8 16 --restarts 5
+      impure-data generate --attack pgd --set early_stop=true --targeted least-likely
     """
+    from impure.pipeline.attacks import check_precision
+
     attacks = attack_configs(given)
     collector = set_up(given)
+    check_precision(given["precision"], collector.target.mean.device)
     plans = draw_plans(collector, given["allow_short"])
     if given["dry_run"]:
         return print_dry_run(collector, plans, attacks, given["as_json"])
     with progress(sum(plan.table.num_rows for plan in plans) * len(attacks), " images") as advance:
-        results = collector.make(plans, attacks, given["seed"], advance)
+        compiled = collector.target.compiled() if given["compiled"] else None
+        results = collector.make(plans, attacks, given["seed"], advance, compiled)
     counts, root = {plan.split: plan.counts() for plan in plans}, collector.collection.root
     if given["as_json"]:
         print_json({"out": str(root), "plans": counts, "attacks": totals(results)})
@@ -346,21 +390,24 @@ def attack_configs(given: dict[str, Any]) -> "list[AttackConfig | None]":
     from impure.pipeline.attacks import AttackConfig, parse_override
 
     asked = _listed(given["attack"])
-    wrong = [name for name in asked if name not in (CLEAN, *NINE, "all")]
+    known = (*NINE, *MORE, CLEAN, "all")
+    wrong = [name for name in asked if name not in known]
     if wrong or not asked:
         named = repr(wrong[0]) if wrong else "''"
-        raise InputError(f"unknown attack {named}; choose from {', '.join(NINE)}, {CLEAN}, all")
+        raise InputError(f"unknown attack {named}; choose from {', '.join(known)}")
     names = list(
         dict.fromkeys(each for name in asked for each in ((CLEAN, *NINE) if name == "all" else (name,)))
     )
     overrides = tuple(parse_override(text) for text in given["overrides"])
-    return [
-        None if name == CLEAN else AttackConfig(
-            name=name, eps_255=given["eps"], preset=given["preset"],
-            implementation=given["implementation"], overrides=overrides,
+    attacked = [
+        AttackConfig(
+            name=name, eps_255=eps, preset=given["preset"], implementation=given["implementation"],
+            overrides=overrides, targeted=given["targeted"], restarts=given["restarts"],
+            precision=given["precision"],
         )
-        for name in names
+        for name in names if name != CLEAN for eps in dict.fromkeys(given["eps"])
     ]  # fmt: skip
+    return [None, *attacked] if CLEAN in names else [*attacked]
 
 
 def totals(results: "Sequence[UnitResult]") -> dict[str, dict[str, int]]:

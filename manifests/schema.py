@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # The column `status`: every planned image has a row, stored or not.
 STATUS_OK = "ok"
@@ -45,6 +45,7 @@ MANIFEST = pa.schema(
         ("params_json", pa.string()),
         ("implementation", pa.string()),
         ("eps_255", pa.int32()),
+        ("aim", pa.int32()),  # class that a targeted attack steers to, -1: none in particular
         ("seed", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),
@@ -55,7 +56,7 @@ MANIFEST = pa.schema(
         ("pred_adv_float", pa.int32()),  # before rounding to 8 bits
         ("pred_adv", pa.int32()),  # on the stored bytes, fp32: the verdict
         ("conf_adv", pa.float32()),
-        ("success", pa.bool_()),  # pred_adv != label
+        ("success", pa.bool_()),  # pred_adv == aim, untargeted: pred_adv != label
         ("linf_255", pa.int32()),  # of the stored bytes, units of 1/255
         ("l2", pa.float32()),  # of the stored bytes, pixels in [0,1]
         ("proposal_linf_255", pa.float32()),  # how far the attack went before projection to eps

@@ -79,10 +79,17 @@ def _content_problems(committed: Committed) -> Iterator[str]:
     for row, sample in zip(rows, samples, strict=False):
         if row["linf_255"] > row["eps_255"]:
             yield f"sample {sample.key}: leaves its budget of {row['eps_255']}/255"
-        if row["success"] != (row["pred_adv"] != row["label"]):
+        if row["success"] != _reached(row):
             yield f"sample {sample.key}: its verdict contradicts its prediction"
         if wrong := [name for name, value in measure(sample).items() if not _same(row[name], value)]:
             yield f"sample {sample.key}: {', '.join(wrong)} in the manifest is not what the stored bytes say"
+
+
+def _reached(row: dict[str, Any]) -> bool:
+    """Whether the prediction is what the attack wanted."""
+    if row["aim"] >= 0:
+        return bool(row["pred_adv"] == row["aim"])
+    return bool(row["pred_adv"] != row["label"])
 
 
 def measure(sample: Sample) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from impure.manifests.collection import Collection
-from impure.pipeline.attacks import AttackConfig
+from impure.pipeline.attacks import AttackConfig, Model
 from impure.pipeline.generate import Job, UnitResult, generate, new_run_id, software
 from impure.pipeline.plans import SPLITS_OF, Plan, SampleConfig
 from impure.pipeline.sampling import classes_in, sample
@@ -48,7 +48,12 @@ class Collector:
         return plans
 
     def make(
-        self, plans: Sequence[Plan], attacks: Sequence[AttackConfig | None], seed: int, advance: Advance
+        self,
+        plans: Sequence[Plan],
+        attacks: Sequence[AttackConfig | None],
+        seed: int,
+        advance: Advance,
+        compiled: Model | None = None,
     ) -> list[UnitResult]:
         """Make every unit that is not committed yet (see `generate`); None stands for the untouched pairs."""
         sweep(self.collection)
@@ -65,6 +70,7 @@ class Collector:
                     seed=seed,
                     batch_size=self.samples[0].batch_size,
                     run_id=run_id,
+                    compiled=compiled,
                 )
                 for attack in attacks
             ]

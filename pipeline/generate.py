@@ -17,7 +17,15 @@ from impure.manifests.config import canonical_json, plain
 from impure.manifests.pixels import Pixels, px_sha256
 from impure.manifests.samples import Sample
 from impure.manifests.schema import CHANGED, FAILED, SCHEMA_VERSION, STATUS_OK
-from impure.pipeline.attacks import AttackConfig, Attacked, AttackError, attack_batch
+from impure.pipeline.attacks import (
+    AttackConfig,
+    Attacked,
+    AttackError,
+    Model,
+    attack_batch,
+    matrix_products,
+)
+from impure.pipeline.batches import free_memory, is_out_of_memory
 from impure.pipeline.images import load_clean, to_pixels, to_tensor, to_unit
 from impure.pipeline.plans import Plan, Row
 from impure.pipeline.shards import commit, find_committed, sample_key
@@ -29,7 +37,7 @@ SOFTWARE = ("torch", "torchvision", "timm", "numpy", "pillow")
 #: What goes into a sample's own JSON: fixed, and never null.
 SAMPLE_FIELDS = (
     "key", "source_id", "source_sha256", "split", "label", "wnid", "target", "attack", "preset",
-    "params_json", "implementation", "eps_255", "seed", "width", "height", "clean_px_sha256",
+    "params_json", "implementation", "eps_255", "aim", "seed", "width", "height", "clean_px_sha256",
     "adv_px_sha256", "pred_clean", "pred_adv", "success", "linf_255", "l2",
 )  # fmt: skip
 
@@ -60,6 +68,7 @@ class Job:
         attack: None for the untouched pairs.
         seed: Of every draw.
         batch_size: Images attacked at once. Part of the config, because float32 rounding depends on it.
+        compiled: The target compiled, to attack through; None runs it as it is. The verdict never uses it.
     """
 
     collection: Collection
@@ -70,11 +79,12 @@ class Job:
     seed: int
     batch_size: int
     run_id: str
+    compiled: Model | None = None
 
     @property
     def attack_name(self) -> str:
         """Folder name of the attack."""
-        return CLEAN if self.attack is None else self.attack.name
+        return CLEAN if self.attack is None else self.attack.variant
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the stored pixels, as JSON."""
@@ -89,6 +99,7 @@ class Job:
                 "attack": attack,
                 "seed": self.seed,
                 "batch_size": self.batch_size,
+                "compiled": self.compiled is not None,
             }
         )
 
@@ -170,20 +181,51 @@ def make_unit(
     started = time.perf_counter()
     samples: list[Sample] = []
     rows = [_failed_row(job, row, row["status"], row["error"]) for row in lost]
-    for start in range(0, len(cleans), job.batch_size):
-        batch = cleans[start : start + job.batch_size]
-        for sample, row in _attack(job, batch):
+    used = job.batch_size
+    for size, made in _batches(job, cleans):
+        for sample, row in made:
             rows.append({**row, "index_in_shard": None if sample is None else len(samples)})
             samples += [] if sample is None else [sample]
-        progress(len(batch))
+        used = min(used, size)
+        progress(len(made))
     progress(len(lost))
     library = "impure" if job.attack is None else job.attack.implementation
-    facts = {"run_id": job.run_id, "threads": torch.get_num_threads(), "device": str(job.target.mean.device)}
+    facts = {
+        "run_id": job.run_id,
+        "threads": torch.get_num_threads(),
+        "device": str(job.target.mean.device),
+        "batch_size_used": used,
+    }
     marker = commit(job.collection, job.unit(shard), samples, rows, job.config(), facts | software(library))
     return UnitResult(job.unit(shard), marker["counts"], time.perf_counter() - started, resumed=False)
 
 
-def _attack(job: Job, batch: Sequence[Clean]) -> Iterator[tuple[Sample | None, Row]]:
+Made = tuple[Sample | None, Row]
+
+
+def _batches(job: Job, cleans: Sequence[Clean]) -> Iterator[tuple[int, list[Made]]]:
+    """Attack batch by batch; where memory runs out, with half as many images from there on.
+
+    Yields:
+        The batch size in force, and what was made of the batch.
+    """
+    size, start = job.batch_size, 0
+    while start < len(cleans):
+        batch = cleans[start : start + size]
+        try:
+            made = list(_attack(job, batch))
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            size = (len(batch) + 1) // 2
+        else:
+            yield size, made
+            start += len(batch)
+            continue
+        free_memory()  # not before the error is gone: it holds on to the tensors
+
+
+def _attack(job: Job, batch: Sequence[Clean]) -> Iterator[Made]:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
         yield from _attack_together(job, batch)
@@ -195,19 +237,21 @@ def _attack(job: Job, batch: Sequence[Clean]) -> Iterator[tuple[Sample | None, R
             yield from _attack(job, [each])
 
 
-def _attack_together(job: Job, batch: Sequence[Clean]) -> list[tuple[Sample | None, Row]]:
+def _attack_together(job: Job, batch: Sequence[Clean]) -> list[Made]:
     """Attack one batch and judge the bytes that will be stored."""
     clean = to_tensor([each.pixels for each in batch], job.target.mean.device)
     labels = torch.tensor([each.row["label"] for each in batch], device=clean.device)
     attacked = _propose(job, batch, clean, labels)
-    with torch.inference_mode():
+    with torch.inference_mode(), matrix_products("fp32"):
         confidence, prediction = job.target(to_unit(attacked.adversarial)).softmax(1).max(1)
+    reached = torch.where(attacked.aims >= 0, prediction == attacked.aims, prediction != labels)
     change = attacked.adversarial.to(torch.int16) - clean.to(torch.int16)
     columns = {
         "pred_adv_float": attacked.pred_float.tolist(),
         "pred_adv": prediction.tolist(),
         "conf_adv": confidence.tolist(),
-        "success": (prediction != labels).tolist(),
+        "success": reached.tolist(),
+        "aim": attacked.aims.tolist(),
         "linf_255": change.abs().flatten(1).amax(1).tolist(),
         "l2": (change.flatten(1).to(torch.float64).norm(dim=1) / 255).tolist(),
         "proposal_linf_255": attacked.proposal_linf_255.tolist(),
@@ -221,11 +265,12 @@ def _attack_together(job: Job, batch: Sequence[Clean]) -> list[tuple[Sample | No
 def _propose(job: Job, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
     """Run the attack; the untouched pairs are their own proposal."""
     if job.attack is None:
-        with torch.inference_mode():
-            nothing = torch.zeros(len(batch), device=clean.device)
-            return Attacked(clean, nothing, job.target(to_unit(clean)).argmax(1), nothing.to(torch.int64))
+        with torch.inference_mode(), matrix_products("fp32"):
+            predictions = job.target(to_unit(clean)).argmax(1)
+        nothing = torch.zeros_like(labels)
+        return Attacked(clean, nothing, predictions, nothing, nothing - 1)
     ids = [each.row["source_id"] for each in batch]
-    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed)
+    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
 
 
 def _stored(job: Job, clean: Clean, adversarial: Pixels, verdict: Row) -> tuple[Sample, Row]:
@@ -237,15 +282,15 @@ def _stored(job: Job, clean: Clean, adversarial: Pixels, verdict: Row) -> tuple[
 
 def _base_row(job: Job, planned: Row) -> Row:
     """The columns that are known before the attack runs."""
-    eps = 0 if job.attack is None else job.attack.eps_255
+    key = f"{CLEAN}-e0" if job.attack is None else job.attack.key
     return {
         **planned,
-        "key": sample_key(job.target.card.name, job.attack_name, eps, planned["source_id"]),
-        "attack": job.attack_name,
+        "key": sample_key(job.target.card.name, key, planned["source_id"]),
+        "attack": CLEAN if job.attack is None else job.attack.name,
         "preset": "" if job.attack is None else job.attack.preset,
-        "params_json": canonical_json({} if job.attack is None else job.attack.params),
+        "params_json": canonical_json({} if job.attack is None else job.attack.record()),
         "implementation": "" if job.attack is None else job.attack.implementation,
-        "eps_255": eps,
+        "eps_255": 0 if job.attack is None else job.attack.eps_255,
         "seed": job.seed,
         "run_id": job.run_id,
     }

@@ -13,6 +13,7 @@ from impure.manifests.config import plain
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import px_sha256
 from impure.manifests.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE
+from impure.pipeline.attacks import matrix_products
 from impure.pipeline.cards import imagenet_wnids
 from impure.pipeline.images import CleanImage, load_clean, to_tensor, to_unit
 from impure.pipeline.plans import (
@@ -72,6 +73,7 @@ def sample(
     _check_shortfall(tallies, config, allow_short)
     facts = {
         **identity,
+        "batch_size": config.batch_size,
         "asked": config.per_class * len(tallies),
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }
@@ -181,7 +183,7 @@ def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, fl
     pixels = [each.pixels for each in images if each.pixels is not None]
     if not pixels:
         return []
-    with torch.inference_mode():
+    with torch.inference_mode(), matrix_products("fp32"):
         batch = to_unit(to_tensor(pixels, target.mean.device))
         confidence, prediction = target(batch).softmax(1).max(1)
     return list(zip(prediction.tolist(), confidence.tolist(), strict=True))

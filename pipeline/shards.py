@@ -30,9 +30,9 @@ class ReadBackError(RuntimeError):
     """What was read back from a fresh shard is not what was written: the disk or the memory is at fault."""
 
 
-def sample_key(target: str, attack: str, eps_255: int, source_id: str) -> str:
+def sample_key(target: str, attack: str, source_id: str) -> str:
     """Name a sample: ASCII, no dots, at most 90 bytes, unique in a collection (see `sample_stem`)."""
-    return f"{target}__{attack}-e{eps_255}__{sample_stem(source_id)}"
+    return f"{target}__{attack}__{sample_stem(source_id)}"
 
 
 def write_tar(path: Path, samples: Sequence[Sample]) -> None:

@@ -65,6 +65,25 @@ class Target(nn.Module):
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """The target compiled by PyTorch, tried on two images.
+
+        Raises:
+            InputError: It cannot be compiled, for instance where there is no C++ compiler.
+        """
+        # DeepFool differentiates one graph several times, so its buffers must stay.
+        torch._functorch.config.donated_buffer = False
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self)
+        images = torch.rand(2, 3, self.card.crop, self.card.crop, device=self.mean.device)
+        images = images.to(memory_format=torch.channels_last).requires_grad_()
+        try:
+            torch.autograd.grad(compiled(images).sum(), images)
+        except RuntimeError as error:
+            raise InputError(
+                f"target {self.card.name!r} cannot be compiled ({first_line(error)}); leave out --compile"
+            ) from error
+        return compiled
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the target answers, for digests and collection.json."""
         return {**asdict(self.card), "weights": self.weights_sha256}

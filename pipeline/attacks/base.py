@@ -10,9 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from impure.pipeline.attacks.draws import Draws
+from impure.pipeline.attacks.goals import Goal, Targeted, Untargeted
 
 Model = Callable[[Tensor], Tensor]
 """Maps float images in [0, 1], shape (N, C, H, W), to logits of shape (N, classes)."""
@@ -31,24 +31,35 @@ class Problem:
     Attributes:
         model: the target; its parameters are frozen and it is in eval mode.
         clean: images in [0, 1], shape (N, C, H, W), in the dtype that the target computes in.
-        labels: true classes, int64, shape (N,).
+        goal: what the target should answer; holds the true classes.
         eps: the L∞ budget on pixels in [0, 1].
         lowest: the smallest allowed pixel value in units of 1/255, shape of `clean`.
         highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
+        lower, upper: the same bounds on pixels in [0, 1].
         draws: the randomness of these images.
+        storing: whether attacks look at images as they would be stored; off only to compare with libraries,
+            which do not.
     """
 
     model: Model
     clean: Tensor
-    labels: Tensor
+    goal: Goal
     eps: float
     lowest: Tensor
     highest: Tensor
+    lower: Tensor
+    upper: Tensor
     draws: Draws
+    storing: bool = True
+
+    @property
+    def labels(self) -> Tensor:
+        """True classes, int64, shape (N,)."""
+        return self.goal.labels
 
     def project(self, images: Tensor) -> Tensor:
         """Clip to ±ε and [0, 1]; a new tensor."""
-        return torch.clamp(images, self.lowest / LEVELS, self.highest / LEVELS)
+        return torch.clamp(images, self.lower, self.upper)
 
     def stored_levels(self, images: Tensor) -> Tensor:
         """Return the pixel values that would be stored: whole numbers within the budget, as floats.
@@ -60,7 +71,9 @@ class Problem:
         return torch.clamp(levels.round_(), self.lowest, self.highest, out=levels)
 
     def stored(self, images: Tensor) -> Tensor:
-        """Return the images in [0, 1] that a reader of the stored bytes would decode."""
+        """Return the images in [0, 1] that a reader of the stored bytes would decode (see `storing`)."""
+        if not self.storing:
+            return images
         return self.stored_levels(images).div_(LEVELS)
 
     def take(self, indices: Tensor) -> "Problem":
@@ -68,15 +81,29 @@ class Problem:
         return replace(
             self,
             clean=self.clean[indices],
-            labels=self.labels[indices],
+            goal=self.goal.take(indices),
             lowest=self.lowest[indices],
             highest=self.highest[indices],
+            lower=self.lower[indices],
+            upper=self.upper[indices],
             draws=self.draws.take(indices.tolist()),
         )
+
+    def aiming_at(self, goal: Goal) -> "Problem":
+        """Return the same problem with another goal."""
+        return replace(self, goal=goal)
+
+    def seen_by(self, model: Model) -> "Problem":
+        """Return the same problem before another form of the target."""
+        return replace(self, model=model)
 
     def restarted(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""
         return replace(self, draws=self.draws.restarted(restart))
+
+    def within(self, part: str) -> "Problem":
+        """Return the same problem with the random streams of one part of the attack."""
+        return replace(self, draws=self.draws.within(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +135,14 @@ class Attacked:
         proposal_linf_255: L∞ distance of the unprojected proposal from the clean image, 1/255, (N,).
         pred_float: class of the projected float image before rounding, int64, (N,).
         grad_evals: input-gradient evaluations spent on each image, int64, (N,).
+        aims: class that each image was steered to, -1 where any but the true one will do, int64, (N,).
     """
 
     adversarial: Tensor
     proposal_linf_255: Tensor
     pred_float: Tensor
     grad_evals: Tensor
+    aims: Tensor
 
 
 def spent(problem: Problem, evaluations: int) -> Tensor:
@@ -156,11 +185,6 @@ def loss_and_gradient(
     return losses.detach(), logits.detach(), gradient
 
 
-def label_loss(labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the cross-entropy against `labels`, one value per image."""
-    return lambda logits: cross_entropy(logits, labels, reduction="none")
-
-
 def model_dtype(model: Model) -> torch.dtype:
     """Return the dtype of a module's first floating parameter; float32 for anything without one."""
     parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
@@ -170,7 +194,7 @@ def model_dtype(model: Model) -> torch.dtype:
 def pose(
     model: Model, clean: Tensor, labels: Tensor, eps_255: int, draws: Draws, dtype: torch.dtype
 ) -> Problem:
-    """Turn stored bytes into a problem.
+    """Turn stored bytes into an untargeted problem.
 
     Raises:
         ValueError: `clean` is not a non-empty uint8 batch (N, C, H, W), or labels or ids do not fit it.
@@ -182,13 +206,16 @@ def pose(
     if len(draws.source_ids) != len(clean):
         raise ValueError(f"{len(clean)} images need as many source ids; got {len(draws.source_ids)}")
     levels = clean.to(dtype)
+    lowest, highest = (levels - eps_255).clamp_(min=0), (levels + eps_255).clamp_(max=LEVELS)
     return Problem(
         model=model,
         clean=levels / LEVELS,
-        labels=labels,
+        goal=Untargeted(labels),
         eps=eps_255 / LEVELS,
-        lowest=(levels - eps_255).clamp_(min=0),
-        highest=(levels + eps_255).clamp_(max=LEVELS),
+        lowest=lowest,
+        highest=highest,
+        lower=lowest / LEVELS,
+        upper=highest / LEVELS,
         draws=draws,
     )
 
@@ -210,6 +237,7 @@ def settle(problem: Problem, proposal: Proposal) -> Attacked:
         proposal_linf_255=distance * LEVELS,
         pred_float=logits.argmax(1),
         grad_evals=proposal.grad_evals,
+        aims=problem.goal.aims if isinstance(problem.goal, Targeted) else spent(problem, -1),
     )
 
 

@@ -4,11 +4,16 @@ import math
 from dataclasses import dataclass
 
 from impure.manifests.errors import InputError
+from impure.pipeline.attacks.aims import AIMS
 from impure.pipeline.attacks.base import Attack
+from impure.pipeline.attacks.checks import at_least
 from impure.pipeline.attacks.library import REFERENCES, LibraryAttack, Reference
+from impure.pipeline.attacks.precision import PRECISIONS
 from impure.pipeline.attacks.registry import ATTACKS, PRESETS, Params
 
 IMPLEMENTATIONS = ("impure", *REFERENCES)
+
+PAPER_EPS_255 = 16
 
 Value = float | int | bool
 
@@ -23,21 +28,32 @@ class AttackConfig:
         preset: "paper" or "library" (Torchattacks' own defaults).
         implementation: "impure", "torchattacks" or "cleverhans".
         overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
+        targeted: None to reach any class but the true one, else how each image's class to reach is chosen, a
+            key of `AIMS`.
+        restarts: times to run from fresh random draws, each on the images that withstood those before.
+        precision: what the proposal is computed in, one of `PRECISIONS`.
 
     Raises:
         InputError: naming the value that is wrong and what would be right.
     """
 
     name: str
-    eps_255: int = 16
+    eps_255: int = PAPER_EPS_255
     preset: str = "paper"
     implementation: str = "impure"
     overrides: tuple[tuple[str, Value], ...] = ()
+    targeted: str | None = None
+    restarts: int = 1
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         _choose("attack", self.name, tuple(ATTACKS))
         _choose("preset", self.preset, PRESETS)
         _choose("implementation", self.implementation, IMPLEMENTATIONS)
+        _choose("precision", self.precision, PRECISIONS)
+        at_least("restarts", self.restarts, 1)
+        self._check_goal()
+        self._check_restarts()
         if self.implementation != "impure":
             available = tuple(REFERENCES[self.implementation])
             _choose(f"{self.implementation} attack", self.name, available)
@@ -53,6 +69,27 @@ class AttackConfig:
         """The parameters in force, sorted by name; those that a library does not have are left out."""
         everything = self._all_params()
         return {name: everything[name] for name in sorted(self._names())}
+
+    @property
+    def variant(self) -> str:
+        """Name in a collection's paths: the attack's, with what differs from the paper's threat model."""
+        budget = "" if self.eps_255 == PAPER_EPS_255 else f"-e{self.eps_255}"
+        return f"{self.name}{budget}" + (f"-{self.targeted}" if self.targeted else "")
+
+    @property
+    def key(self) -> str:
+        """Name in samples' keys, which have to be short: always with the budget, aims by their initial."""
+        return f"{self.name}-e{self.eps_255}" + (f"-{self.targeted[0]}" if self.targeted else "")
+
+    def record(self) -> dict[str, Value | str]:
+        """What a manifest's rows say of the run, besides name, preset, implementation and budget."""
+        everything = {
+            **self.params,
+            "precision": self.precision,
+            "restarts": self.restarts,
+            "targeted": self.targeted or "",
+        }
+        return dict(sorted(everything.items()))
 
     def build(self) -> Attack:
         """Return the attack, ready to run."""
@@ -80,6 +117,21 @@ class AttackConfig:
                 raise InputError(f"parameter {name} of {self.name} is set twice")
             typed[name] = _typed(name, value, type(preset[name]))
         return tuple(sorted(typed.items()))
+
+    def _check_goal(self) -> None:
+        if self.targeted is None:
+            return
+        _choose("choice of targeted classes", self.targeted, tuple(AIMS))
+        if self.implementation != "impure" or not ATTACKS[self.name].targeted:
+            able = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
+            raise InputError(
+                f"{self.implementation} {self.name} has no targeted form; these of impure have: {able}"
+            )
+
+    def _check_restarts(self) -> None:
+        if self.restarts > 1 and not ATTACKS[self.name].random:
+            able = ", ".join(name for name, spec in ATTACKS.items() if spec.random)
+            raise InputError(f"{self.name} draws nothing: restarts would repeat it; these draw: {able}")
 
     def _check_demands(self) -> None:
         reference = self._reference()

@@ -1,6 +1,5 @@
 """Carlini & Wagner's L2 attack, searching for the smallest success among images as they would be stored."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +11,6 @@ from impure.pipeline.attacks.checks import at_least, positive
 REACH = 0.55
 """Half the width of the tanh's range around mid-grey, in place of 0.5: pure black and white then lie inside,
 where its slope is not zero, so that they can move. Storage clips what leaves [0, 1]."""
-
-Stored = Callable[[Problem, Tensor], Tensor]
-"""How a proposal comes out of storage; the attack looks at nothing else."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,12 +48,6 @@ class Best:
         return self.images.masked_fill(per_image(self.broken), torch.nan)
 
 
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return max_{i≠y} z_i − z_y, (N,): positive means misclassified, whatever the logits' signs."""
-    true = labels[:, None]
-    return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true).squeeze(1)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CW:
     """Carlini & Wagner 2017, section 5 (L2, f₆): minimise ‖δ‖² + c·max(κ − margin, 0) for a searched c.
@@ -80,23 +70,19 @@ class CW:
         at_least("kappa", self.kappa, 0)
 
     def propose(self, problem: Problem) -> Proposal:
-        """Search among stored images."""
-        return self.search(problem, Problem.stored)
-
-    def search(self, problem: Problem, stored: Stored) -> Proposal:
         """Search each image's c on its own: ten times larger until it succeeds, then bisect."""
         best = Best.nothing_yet(problem)
         c = torch.full_like(best.distance, self.c0)
         lowest, highest = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.search_steps):
-            found = self._descend(problem, stored, c, best)
+            found = self._descend(problem, c, best)
             highest = torch.where(found, c, highest)
             lowest = torch.where(found, lowest, c)
             c = torch.where(highest.isinf(), c * 10, (lowest + highest) / 2)
         images = best.proposal()
         return Proposal(images=images, grad_evals=spent(problem, self.steps * self.search_steps))
 
-    def _descend(self, problem: Problem, stored: Stored, c: Tensor, best: Best) -> Tensor:
+    def _descend(self, problem: Problem, c: Tensor, best: Best) -> Tensor:
         """Run Adam from the clean image with fresh state; returns who succeeded with this c, (N,)."""
         weights = torch.atanh((problem.clean - 0.5) / REACH)
         adam = torch.optim.Adam([weights], lr=self.lr, fused=True)
@@ -104,17 +90,18 @@ class CW:
         for _ in range(self.steps):
             slope = weights.tanh()
             images = slope.mul(REACH).add_(0.5)
-            seen = stored(problem, images)
+            seen = problem.stored(images)
             shortfall, logits, gradient = loss_and_gradient(
                 problem.model,
                 seen,
-                lambda logits: c * (self.kappa - margin(logits, problem.labels)).clamp_min(0),
+                lambda logits: c * (self.kappa - problem.goal.margin(logits)).clamp_min(0),
             )
-            move = seen - problem.clean
-            reached = margin(logits, problem.labels)
+            reached = problem.goal.margin(logits)
             success = reached > self.kappa
-            best.record(images, move.square().sum(dim=(1, 2, 3)), reached, success)
+            distance = (seen - problem.clean).square_().sum(dim=(1, 2, 3))
+            best.record(images, distance, reached, success)
             found |= success
-            weights.grad = move.mul_(2).add_(gradient).mul_(slope.square_().neg_().add_(1).mul_(REACH))
+            pull = (images - problem.clean).mul_(2)
+            weights.grad = pull.add_(gradient).mul_(slope.square_().neg_().add_(1).mul_(REACH))
             adam.step()
         return found

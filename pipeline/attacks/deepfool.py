@@ -1,14 +1,14 @@
 """DeepFool, batched: repeated steps to the nearest linearised class boundary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from impure.manifests.errors import InputError
 from impure.pipeline.attacks.base import Problem, Proposal, per_image
 from impure.pipeline.attacks.checks import at_least
-from impure.pipeline.attacks.cw import Stored
+from impure.pipeline.attacks.goals import likeliest_but
+from impure.pipeline.attacks.walks import walk
 
 EXTRA = 1e-4
 """Added to each step's length as the authors' program does, so that a tie on a boundary does not stall."""
@@ -34,45 +34,53 @@ class DeepFool:
         at_least("overshoot", self.overshoot, 0)
 
     def propose(self, problem: Problem) -> Proposal:
-        """Search among stored images."""
-        return self.search(problem, Problem.stored)
+        """Walk all images at once; those that are misclassified as stored leave the batch."""
+        with torch.no_grad():
+            rivals = likeliest_but(problem.model(problem.clean), problem.labels, self.candidates - 1)
+        start = Crossing(
+            problem=problem,
+            images=problem.clean,
+            total=torch.zeros_like(problem.clean),
+            rivals=rivals,
+            stretch=1 + self.overshoot,
+        )
+        return walk(start, self.steps, early_stop=True, cost=rivals.shape[1])
 
-    def search(self, problem: Problem, stored: Stored) -> Proposal:
-        """Walk all images at once; those that are misclassified leave the batch.
 
-        Steps are summed unrounded and every linearisation is taken at the stored image, so that steps which
-        rounding erases add up until they show.
-        """
-        rivals = self._rivals(problem)
-        total = torch.zeros_like(problem.clean)
-        grad_evals = torch.zeros_like(problem.labels)
-        left, part = torch.arange(len(total), device=total.device), problem
-        for _ in range(self.steps):
-            seen = stored(part, self._stretched(part.clean, total[left]))
-            still = self._still_right(part, seen)
-            if len(still) < len(left):
-                left, part, seen = left[still], part.take(still), seen[still]
-            if not len(left):
-                break
-            total[left] += nearest_boundary(part, seen, rivals[left])
-            grad_evals[left] += rivals.shape[1]
-        return Proposal(images=self._stretched(problem.clean, total), grad_evals=grad_evals)
+@dataclass(slots=True, kw_only=True)
+class Crossing:
+    """DeepFool under way.
 
-    def _stretched(self, clean: Tensor, total: Tensor) -> Tensor:
-        return torch.add(clean, total, alpha=1 + self.overshoot)
+    Steps are summed unrounded and every linearisation is taken at the stored image, so that steps which
+    rounding erases add up until they show.
 
-    @torch.no_grad()
-    def _rivals(self, problem: Problem) -> Tensor:
-        """Return the classes to flee to, int64, (N, candidates − 1 or what the target has)."""
-        logits: Tensor = problem.model(problem.clean)
-        if logits.shape[1] < 2:
-            raise InputError("deepfool needs a target of 2 classes or more; this one has 1")
-        count = min(self.candidates, logits.shape[1]) - 1
-        return logits.scatter(1, problem.labels[:, None], -torch.inf).topk(count, dim=1).indices
+    Attributes:
+        problem: target, images and labels.
+        images: the current iterates, unrounded.
+        total: the sum of the steps.
+        rivals: classes to flee to, int64, (N, R).
+        stretch: 1 + η.
+    """
 
-    @torch.no_grad()
-    def _still_right(self, problem: Problem, seen: Tensor) -> Tensor:
-        return (problem.model(seen).argmax(1) == problem.labels).nonzero().flatten()
+    problem: Problem
+    images: Tensor
+    total: Tensor
+    rivals: Tensor
+    stretch: float
+
+    def step(self, _: int) -> None:
+        """Go to the nearest linearised boundary."""
+        self.total += nearest_boundary(self.problem, self.problem.stored(self.images), self.rivals)
+        self.images = torch.add(self.problem.clean, self.total, alpha=self.stretch)
+
+    def take(self, indices: Tensor) -> "Crossing":
+        """Return the walk of some of the images."""
+        rows = {name: getattr(self, name)[indices] for name in ("images", "total", "rivals")}
+        return replace(self, problem=self.problem.take(indices), **rows)
+
+    def result(self) -> Tensor:
+        """Return the last iterate."""
+        return self.images
 
 
 def nearest_boundary(problem: Problem, seen: Tensor, rivals: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Input diversity: each image shrunk and padded by draws of its own, as two small matrix products."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -45,13 +45,16 @@ class Diversity:
         chosen = self.applied[step].nonzero().flatten()
         if not len(chosen):
             return images
-        height, width, top, left = (
-            values[step, chosen].to(images.device)
-            for values in (self.height, self.width, self.top, self.left)
-        )
-        chosen = chosen.to(images.device)
-        changed = shrink(images[chosen], height, width, top, left)
+        draws = (self.height, self.width, self.top, self.left)
+        packed = torch.stack([chosen, *(values[step, chosen] for values in draws)])
+        chosen, height, width, top, left = packed.to(images.device, non_blocking=True)
+        changed = shrink(images.index_select(0, chosen), height, width, top, left)
         return images.index_copy(0, chosen, changed)
+
+    def take(self, indices: Tensor) -> "Diversity":
+        """Return the draws of some of the images."""
+        rows = {field.name: getattr(self, field.name)[:, indices.cpu()] for field in fields(self)}
+        return Diversity(**rows)
 
 
 def _whole(uniform: Tensor, low: int, high: int | Tensor) -> Tensor:

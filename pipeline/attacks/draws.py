@@ -47,3 +47,7 @@ class Draws:
     def restarted(self, restart: int) -> "Draws":
         """Return fresh streams for another restart of the same images."""
         return replace(self, restart=restart)
+
+    def within(self, part: str) -> "Draws":
+        """Return fresh streams for one part of the attack."""
+        return replace(self, attack=f"{self.attack}/{part}")

@@ -1,58 +1,74 @@
 """One loop for FGSM, PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM: steps along the sign of a gradient."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.base import (
     LEVELS,
+    Model,
     Problem,
     Proposal,
-    label_loss,
     loss_and_gradient,
-    spent,
     step_scale,
 )
 from impure.pipeline.attacks.checks import at_least, positive, within
 from impure.pipeline.attacks.diversity import Diversity
-
-View = Callable[[int, Tensor], Tensor]
-"""What the target is shown at a step: (step, images) → images, differentiable."""
+from impure.pipeline.attacks.walks import walk
 
 
-def ascend(
-    problem: Problem, start: Tensor, *, alpha: float, steps: int, decay: float = 0.0, view: View | None = None
-) -> Proposal:
-    """Climb the cross-entropy by signed steps inside the budget.
+@dataclass(slots=True, kw_only=True)
+class Climb:
+    """Signed steps up the goal's cross-entropy inside the budget, under way.
 
     x ← clip(x + α·sign(g)), g ← μ·g + ∇J/mean|∇J| (Dong 2018, Eqs. 6 and 7; the mean instead of the sum of
     magnitudes scales every g alike and leaves its sign).
 
-    Args:
+    Attributes:
         problem: target, images and budget.
-        start: the first iterate; it is overwritten.
+        images: the current iterates; overwritten.
         alpha: the step size on pixels in [0, 1].
-        steps: gradient evaluations.
         decay: the momentum factor μ; 0 steps along the bare gradient.
-        view: input diversity, or None to show the target the iterate itself.
+        momentum: g, or None without momentum.
+        diversity: what the target is shown instead of the iterate, or None.
     """
-    lower, upper = problem.lowest / LEVELS, problem.highest / LEVELS
-    images, loss = start, label_loss(problem.labels)
-    momentum = torch.zeros_like(images) if decay else None
-    for step in range(steps):
-        shown = problem.model if view is None else _through(view, step, problem)
-        direction = loss_and_gradient(shown, images, loss)[2]
-        if momentum is not None:
-            direction = momentum.mul_(decay).add_(normalised(direction))
-        images.addcmul_(direction.sign(), step_scale(direction, alpha))
-        torch.clamp(images, lower, upper, out=images)
-    return Proposal(images=images, grad_evals=spent(problem, steps))
 
+    problem: Problem
+    images: Tensor
+    alpha: float
+    decay: float = 0.0
+    momentum: Tensor | None = None
+    diversity: Diversity | None = None
 
-def _through(view: View, step: int, problem: Problem) -> Callable[[Tensor], Tensor]:
-    return lambda images: problem.model(view(step, images))
+    def step(self, step: int) -> None:
+        """Step along the sign of the gradient, or of the momentum."""
+        shown = self.problem.model if self.diversity is None else self._diverse(self.diversity, step)
+        direction = loss_and_gradient(shown, self.images, self.problem.goal.cross_entropy)[2]
+        if self.decay:
+            direction = normalised(direction)
+            if self.momentum is not None:
+                direction = direction.add_(self.momentum, alpha=self.decay)
+            self.momentum = direction
+        self.images.addcmul_(direction.sign(), step_scale(direction, self.alpha))
+        torch.clamp(self.images, self.problem.lower, self.problem.upper, out=self.images)
+
+    def _diverse(self, diversity: Diversity, step: int) -> Model:
+        return lambda images: self.problem.model(diversity.view(step, images))
+
+    def take(self, indices: Tensor) -> "Climb":
+        """Return the climb of some of the images."""
+        return replace(
+            self,
+            problem=self.problem.take(indices),
+            images=self.images[indices],
+            momentum=None if self.momentum is None else self.momentum[indices],
+            diversity=None if self.diversity is None else self.diversity.take(indices),
+        )
+
+    def result(self) -> Tensor:
+        """Return the last iterate."""
+        return self.images
 
 
 def normalised(gradient: Tensor) -> Tensor:
@@ -61,8 +77,10 @@ def normalised(gradient: Tensor) -> Tensor:
     return gradient / scale.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
-def random_start(problem: Problem) -> Tensor:
-    """Draw the first iterate uniformly from the budget around the clean image (Madry 2018)."""
+def starting_point(problem: Problem, *, random: bool) -> Tensor:
+    """Return a new tensor: the clean images, or points drawn uniformly from the budget (Madry 2018)."""
+    if not random:
+        return problem.clean.clone()
     noise = problem.draws.uniform("start", problem.clean.shape[1:]).to(problem.clean)
     return problem.project(noise.mul_(2).sub_(1).mul_(problem.eps).add_(problem.clean))
 
@@ -73,69 +91,78 @@ class FGSM:
 
     def propose(self, problem: Problem) -> Proposal:
         """Take the one signed step."""
-        return ascend(problem, problem.clean.clone(), alpha=problem.eps, steps=1)
+        start = Climb(problem=problem, images=problem.clean.clone(), alpha=problem.eps)
+        return walk(start, 1, early_stop=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PGD:
-    """Projected gradient descent (Madry 2018, section 2.1), with or without a random start."""
+class Iterated:
+    """What the iterated attacks share.
+
+    Attributes:
+        steps: gradient evaluations.
+        alpha_255: step size in units of 1/255.
+        early_stop: whether images that are fooled as stored leave the batch.
+    """
 
     steps: int
     alpha_255: float
-    random_start: bool
+    early_stop: bool
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps, self.alpha_255)
+        at_least("steps", self.steps, 1)
+        positive("alpha_255", self.alpha_255)
+
+    def climb(
+        self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: Diversity | None = None
+    ) -> Proposal:
+        """Climb from `start`, which is overwritten (see `Climb`)."""
+        alpha = self.alpha_255 / LEVELS
+        begun = Climb(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
+        return walk(begun, self.steps, early_stop=self.early_stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PGD(Iterated):
+    """Projected gradient descent (Madry 2018, section 2.1), with or without a random start."""
+
+    random_start: bool
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb from a random point of the budget."""
-        start = random_start(problem) if self.random_start else problem.clean.clone()
-        return ascend(problem, start, alpha=self.alpha_255 / LEVELS, steps=self.steps)
+        return self.climb(problem, starting_point(problem, random=self.random_start))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MIFGSM:
+class MIFGSM(Iterated):
     """Momentum iterative FGSM (Dong 2018, Algorithm 1); no random start."""
 
-    steps: int
-    alpha_255: float
     decay: float
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps, self.alpha_255)
+        super(MIFGSM, self).__post_init__()
         at_least("decay", self.decay, 0)
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb with momentum from the clean image."""
-        start = problem.clean.clone()
-        return ascend(problem, start, alpha=self.alpha_255 / LEVELS, steps=self.steps, decay=self.decay)
+        return self.climb(problem, problem.clean.clone(), self.decay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DIFGSM:
+class DIFGSM(MIFGSM):
     """DI²-FGSM, and with decay > 0 M-DI²-FGSM (Xie 2019, section 3.3)."""
 
-    steps: int
-    alpha_255: float
-    decay: float
     resize_rate: float
     diversity_prob: float
     random_start: bool
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps, self.alpha_255)
-        at_least("decay", self.decay, 0)
+        super(DIFGSM, self).__post_init__()
         within("resize_rate", self.resize_rate, 0.1, 0.99)
         within("diversity_prob", self.diversity_prob, 0, 1)
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb the loss of randomly shrunk and padded images."""
-        start = random_start(problem) if self.random_start else problem.clean.clone()
+        start = starting_point(problem, random=self.random_start)
         diversity = Diversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
-        alpha = self.alpha_255 / LEVELS
-        return ascend(problem, start, alpha=alpha, steps=self.steps, decay=self.decay, view=diversity.view)
-
-
-def _check_steps(steps: int, alpha_255: float) -> None:
-    at_least("steps", steps, 1)
-    positive("alpha_255", alpha_255)
+        return self.climb(problem, start, self.decay, diversity)

@@ -45,14 +45,16 @@ class Target(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits; CleverHans insists on float32 images, so the dtype is restored here."""
-        images = images.to(self.dtype).view_as(images)
-        if images.requires_grad:
-            images.register_hook(self._count)
-        return self.held[0](images)
+        """Return logits in the images' dtype; the target gets its own: some libraries insist on float32."""
+        inner = images.to(self.dtype).view_as(images)
+        if inner.requires_grad:
+            inner.register_hook(self._count)
+        return self.held[0](inner).to(images.dtype)
 
-    def _count(self, _: Tensor) -> None:
+    def _count(self, gradient: Tensor) -> Tensor:
+        """Count, and lay the gradient out as FAB's `view` needs it."""
         self.backwards += 1
+        return gradient.contiguous()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,9 @@ def _missing(package: str) -> InputError:
 
 
 def _torchattacks(
-    choose: Callable[[Any], Any], arguments: Callable[[Problem, Params], dict[str, Any]]
+    choose: Callable[[Any], Any],
+    arguments: Callable[[Problem, Params], dict[str, Any]],
+    dtype: torch.dtype | None = None,
 ) -> Callable[[nn.Module, Problem, Params], Tensor]:
     def run(target: nn.Module, problem: Problem, params: Params) -> Tensor:
         try:
@@ -105,7 +109,7 @@ def _torchattacks(
         except ImportError as error:
             raise _missing("torchattacks") from error
         attack = choose(torchattacks)(target, **arguments(problem, params))
-        images: Tensor = attack(problem.clean, problem.labels)
+        images: Tensor = attack(problem.clean.to(dtype or problem.clean.dtype).contiguous(), problem.labels)
         return images
 
     return run
@@ -126,6 +130,19 @@ def _apgd(loss: str) -> Callable[[Problem, Params], dict[str, Any]]:
         "loss": loss,
         "seed": problem.draws.batch_seed(),
     }
+
+
+def _ensemble(**fixed: Any) -> Callable[[Problem, Params], dict[str, Any]]:
+    def arguments(problem: Problem, params: Params) -> dict[str, Any]:
+        """Translate the parameters of AutoAttack and its parts, which re-seed like APGD."""
+        named = {"queries": "n_queries"}
+        own = {named.get(name, name): value for name, value in params.items() if name != "aims"}
+        if "aims" in params:
+            with torch.no_grad():
+                own["n_classes"] = min(int(params["aims"]) + 1, problem.model(problem.clean[:1]).shape[1])
+        return {"eps": problem.eps, "seed": problem.draws.batch_seed(), **own, **fixed}
+
+    return arguments
 
 
 def _unbudgeted(_: Problem, params: Params) -> dict[str, Any]:
@@ -191,7 +208,7 @@ def _cleverhans_cw(target: nn.Module, problem: Problem, params: Params) -> Tenso
 _PGD = ("alpha_255", "random_start", "steps")
 _MI = ("alpha_255", "decay", "steps")
 _DI = (*_MI, "diversity_prob", "random_start", "resize_rate")
-_APGD = ("n_restarts", "rho", "steps")
+_APGD = ("rho", "steps")
 _CW = ("c0", "kappa", "lr", "steps")
 
 REFERENCES: dict[str, dict[str, Reference]] = {
@@ -211,6 +228,22 @@ REFERENCES: dict[str, dict[str, Reference]] = {
             takes=("overshoot", "steps"),
             one_by_one=True,
         ),
+        "apgd-t": Reference(
+            run=_torchattacks(lambda library: library.APGDT, _ensemble()), takes=(*_APGD, "aims")
+        ),
+        "fab-t": Reference(
+            # FAB computes in float32 whatever it is given.
+            run=_torchattacks(lambda library: library.FAB, _ensemble(multi_targeted=True), torch.float32),
+            takes=("aims", "alpha_max", "beta", "eta", "steps"),
+        ),
+        "square": Reference(
+            run=_torchattacks(lambda library: library.Square, _ensemble()), takes=("p_init", "queries")
+        ),
+        "autoattack": Reference(
+            run=_torchattacks(lambda library: library.AutoAttack, _ensemble(), torch.float32),
+            takes=("aims",),
+            demands={"steps": 10, "queries": 5000},
+        ),
     },
     "cleverhans": {
         "fgsm": Reference(run=_cleverhans_fgsm),
@@ -218,4 +251,4 @@ REFERENCES: dict[str, dict[str, Reference]] = {
         "cw": Reference(run=_cleverhans_cw, takes=(*_CW, "search_steps"), one_by_one=True),
     },
 }
-"""Library → attack → how to run it. CleverHans 4.0.0 has three of the nine; its C&W must not see a batch."""
+"""Library → attack → how to run it. CleverHans 4.0.0 has three of them; its C&W must not see a batch."""

@@ -15,6 +15,8 @@ from impure.manifests.errors import InputError
 from impure.manifests.samples import read_shard
 from impure.manifests.schema import STATUS_OK
 from impure.manifests.verify import verify
+from impure.pipeline.attacks import ATTACKS, AttackConfig
+from impure.pipeline.attacks.aims import AIMS
 from impure.pipeline.generate import SAMPLE_FIELDS
 from impure.pipeline.shards import commit, sample_key, sweep
 from impure.pipeline.targets import load_target
@@ -73,9 +75,55 @@ def test_the_same_command_changes_nothing_and_another_config_is_refused(imagenet
     again = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
     assert "2 of them there already" in again.output
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
-    other = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--eps", 8))
+    other = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--precision", "bf16"))
     assert other.exit_code == 1
-    assert "eps_255" in other.output
+    assert "precision" in other.output
+
+
+def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card, tmp_path, run):
+    made = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--eps", 4, 16, 8, "--json"))
+    assert made.exit_code == 0, made.output
+    more = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--targeted", "least-likely"))
+    assert more.exit_code == 0, more.output
+    units = select(str(tmp_path))
+    assert {unit.unit.attack for unit in units} == {"pgd", "pgd-e4", "pgd-e8", "pgd-least-likely"}
+    rows = [(unit.unit.attack, row) for unit in units for row in unit.rows()[0].to_pylist()]
+    assert len({row["key"] for _, row in rows}) == len(rows) == 24
+    for name, row in rows:
+        assert row["attack"] == "pgd"
+        assert row["eps_255"] == {"pgd-e4": 4, "pgd-e8": 8}.get(name, 16)
+        assert row["linf_255"] <= row["eps_255"]
+        wanted = row["pred_adv"] == row["aim"] if "least" in name else row["pred_adv"] != row["label"]
+        assert row["success"] == wanted
+        assert (row["aim"] >= 0) == ("least" in name)
+        assert json.loads(row["params_json"])["targeted"] == ("least-likely" if "least" in name else "")
+    assert verify(Collection(tmp_path), "decode") == []
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, run, monkeypatch):
+    import impure.pipeline.generate as module
+
+    original, sizes = module.attack_batch, []
+
+    def small(config, model, clean, *arguments, **more):
+        if len(clean) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(clean))
+        return original(config, model, clean, *arguments, **more)
+
+    monkeypatch.setattr(module, "attack_batch", small)
+    made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert made.exit_code == 0, made.output
+    assert [unit.marker["batch_size_used"] for unit in select(str(tmp_path))] == [1, 1]
+    assert [unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))] == [4, 4]
+    assert len(sizes) == 6
+
+
+def test_the_batch_size_is_frozen_with_the_plan(imagenet, card, tmp_path, run):
+    assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
+    made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--batch-size", "auto"))
+    assert made.exit_code == 0, made.output
+    assert {unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))} == {4}
 
 
 def test_damaged_units_are_made_again_and_whole_ones_are_not(imagenet, card, tmp_path, run):
@@ -173,10 +221,10 @@ def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, t
 
     original = module.attack_batch
 
-    def breaks(config, model, clean, labels, ids, seed):
+    def breaks(config, model, clean, labels, ids, seed, **more):
         if broken in ids:
             raise AttackError(f"NaN for image {broken}")
-        return original(config, model, clean, labels, ids, seed)
+        return original(config, model, clean, labels, ids, seed, **more)
 
     assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
     broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
@@ -190,13 +238,18 @@ def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, t
 
 
 def test_keys_are_short_dotless_and_unique():
-    assert sample_key("resnet101", "pgd", 16, "val/n1/ILSVRC2012_val_00000001.JPEG") == (
+    assert sample_key("resnet101", "pgd-e16", "val/n1/ILSVRC2012_val_00000001.JPEG") == (
         "resnet101__pgd-e16__ILSVRC2012_val_00000001"
     )
     strange = [
-        sample_key("t" * 32, "mdifgsm", 255, f"val/{name}") for name in ("ä.b.png", "ä_b.png", "x" * 200)
+        sample_key("t" * 32, config.key, f"val/{name}")
+        for name in ("ä.b.png", "ä_b.png", "x" * 200)
+        for config in (
+            *(AttackConfig(name=name, eps_255=255) for name in ATTACKS),
+            *(AttackConfig(name="mdifgsm", eps_255=255, targeted=aim) for aim in AIMS),
+        )
     ]
-    assert len(set(strange)) == 3
+    assert len(set(strange)) == 3 * (len(ATTACKS) + len(AIMS))
     for key in strange:
         assert key.isascii()
         assert "." not in key
@@ -264,3 +317,18 @@ def test_members_are_adjacent_and_anonymous(collection_root):
         assert keys == [meta["key"] for meta in metas for _ in range(4)]
         assert {(member.mtime, member.uid, member.gid, member.uname) for member in members} == {(0, 0, 0, "")}
         assert all(set(meta) == set(SAMPLE_FIELDS) and None not in meta.values() for meta in metas)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own compiler
+def test_a_compiled_target_attacks_and_the_plain_one_judges(imagenet, card, tmp_path, run):
+    made = run(*command(imagenet, card, tmp_path, "--attack", "pgd,deepfool", "--compile"))
+    assert made.exit_code == 0, made.output
+    target = load_target(str(card))
+    for unit in select(str(tmp_path)):
+        assert unit.marker["config"]["compiled"] is True
+        rows = unit.rows()[0].to_pylist()
+        for sample, row in zip(read_shard(unit.tar), rows, strict=True):
+            image = torch.tensor(sample.adversarial).permute(2, 0, 1)[None] / 255
+            assert target(image).argmax().item() == row["pred_adv"]
+            assert row["success"]

@@ -9,7 +9,7 @@ from impure.manifests.errors import InputError
 from impure.pipeline.attacks import ATTACKS, AttackConfig
 
 RUNS = [("torchattacks", name) for name in ATTACKS] + [("cleverhans", name) for name in ("fgsm", "pgd", "cw")]
-FEWER = {"cw": (("steps", 8),), "deepfool": (("steps", 3),)}
+FEWER = {"cw": (("steps", 8),), "deepfool": (("steps", 3),), "square": (("queries", 100),)}
 
 
 def library_config(library, name, **changes):
@@ -24,7 +24,7 @@ def test_runs_repeats_and_stays_in_the_budget(library, name, convolutional):
     one, two = convolutional.attack(config), convolutional.attack(config)
     assert torch.equal(one.adversarial, two.adversarial)
     assert (one.adversarial.int() - convolutional.clean.int()).abs().max() <= 16
-    assert (one.grad_evals >= 1).all()
+    assert (one.grad_evals >= (name != "square")).all()
     assert not convolutional.model.training
 
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from impure.manifests.errors import InputError
 from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks.cw import CW, REACH, margin
+from impure.pipeline.attacks.cw import CW, REACH
 from impure.pipeline.attacks.deepfool import DeepFool
+from impure.pipeline.attacks.goals import Untargeted
 
 THOROUGH = {"steps": 100, "search_steps": 7, "lr": 0.02, "c0": 0.1, "kappa": 0.0}
 # C&W heads for the class with the largest logit, which need not be the nearest: it gets two classes.
@@ -39,7 +40,7 @@ def moved(problem, images):
 def test_optimal_on_linear_targets_before_rounding(name, size, linear):
     batch = linear(size, CLASSES[name])
     problem = batch.problem(name, 255)
-    images = CONFIGS[name].build().search(problem, lambda _, images: images).images
+    images = CONFIGS[name].build().propose(replace(problem, storing=False)).images
     assert (batch.model(images).argmax(1) != batch.labels).all()
     ratio = moved(problem, images) / closed_form(batch)
     assert ratio.min() > 1
@@ -67,7 +68,7 @@ def test_success_survives_rounding_where_unrounded_search_is_erased(name, make_b
     batch = make_batch(model, clean)
     problem = batch.problem(name)
     attack = AttackConfig(name=name, overrides=(("kappa", 0.0),) if name == "cw" else ()).build()
-    bare = attack.search(problem, lambda _, images: images).images
+    bare = attack.propose(replace(problem, storing=False)).images
     assert (batch.model(bare).argmax(1) != batch.labels).all()
     assert (batch.model(problem.stored(bare)).argmax(1) == batch.labels).any()
     stored = problem.stored(attack.propose(problem).images)
@@ -85,14 +86,14 @@ def test_cw_first_search_equals_cleverhans_on_one_image(convolutional, monkeypat
             binary_search_steps=1, max_iterations=60, clip_min=0.5 - REACH, clip_max=0.5 + REACH,
         )  # fmt: skip
         attack = CW(steps=60, search_steps=1, lr=0.02, c0=20.0, kappa=0.0)
-        ours = attack.search(problem, lambda _, images: images).images
+        ours = attack.propose(replace(problem, storing=False)).images
         assert moved(problem, theirs) > 0
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 def test_cw_margin_is_not_masked_by_negative_logits(linear):
     logits = torch.tensor([[-5.0, -7.0, -9.0], [-7.0, -5.0, -9.0]])
-    assert margin(logits, torch.tensor([0, 0])).tolist() == [-2.0, 2.0]
+    assert Untargeted(torch.tensor([0, 0])).margin(logits).tolist() == [-2.0, 2.0]
     batch = linear(3, shift=-100.0)
     attacked = batch.attack(CONFIGS["cw"])
     assert torch.equal(attacked.adversarial, linear(3).attack(CONFIGS["cw"]).adversarial)
@@ -115,14 +116,14 @@ def test_cw_keeps_the_largest_margin_where_kappa_is_out_of_reach(convolutional):
 
     def recording(images):
         logits = model(images)
-        margins.append(margin(logits.detach(), problem.labels))
+        margins.append(problem.goal.margin(logits.detach()))
         return logits
 
     object.__setattr__(problem, "model", recording)
     attack = CW(steps=15, search_steps=2, lr=0.01, c0=10.0, kappa=1000.0)
     stored = problem.stored(attack.propose(problem).images)
     largest = torch.stack(margins).amax(0)
-    torch.testing.assert_close(margin(model(stored), problem.labels), largest)
+    torch.testing.assert_close(problem.goal.margin(model(stored)), largest)
 
 
 def test_deepfool_drops_finished_images_from_the_batch(convolutional):

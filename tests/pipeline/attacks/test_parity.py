@@ -11,13 +11,18 @@ from torch.nn import functional as F
 from torchattacks import APGD, DIFGSM, FGSM, MIFGSM, PGD
 
 from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks.apgd import APGDCE, APGDDLR
+from impure.pipeline.attacks.apgd import APGDCE, Progress
 from impure.pipeline.attacks.base import settle
 from impure.pipeline.attacks.diversity import Diversity, shrink
+from impure.pipeline.attacks.goals import Untargeted
 
 EPS = 16 / 255
 ALPHA = 4 / 255
 STEPS = (1, 2, 3, 10)
+LOSSES = {
+    "ce": lambda goal, logits: goal.cross_entropy(logits),
+    "dlr": lambda goal, logits: goal.dlr(logits),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +129,7 @@ def test_diversity_is_one_draw_per_image(convolutional):
 
 
 class Recorder(nn.Module):
-    """Keeps the logits of every pass that is differentiated."""
+    """Keeps the logits of every pass."""
 
     def __init__(self, model):
         super().__init__()
@@ -132,20 +137,27 @@ class Recorder(nn.Module):
 
     def forward(self, images):
         logits = self.model(images)
-        if images.requires_grad:
-            self.logits.append(logits.detach())
+        self.logits.append(logits.detach())
         return logits
+
+
+def run_apgd(problem, loss, steps):
+    start = Progress.start(
+        problem, LOSSES[loss], problem.goal, APGDCE(steps=steps, rho=0.75, early_stop=False)
+    )
+    for step in range(steps):
+        start.step(step)
+    return start
 
 
 @pytest.mark.parametrize("eps_255", [1, 4, 16])
 @pytest.mark.parametrize("steps", [1, 2, 10, 25])
-@pytest.mark.parametrize(("loss", "kind"), [("ce", APGDCE), ("dlr", APGDDLR)])
-def test_apgd_loss_by_loss(loss, kind, steps, eps_255, convolutional, monkeypatch):
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd_loss_by_loss(loss, steps, eps_255, convolutional, monkeypatch):
     problem = convolutional.problem(f"apgd-{loss}", eps_255)
     ours, theirs = Recorder(problem.model), Recorder(problem.model)
     object.__setattr__(problem, "model", ours)
-    attack = kind(steps=steps, rho=0.75, n_restarts=1)
-    progress = attack.run(problem)
+    progress = run_apgd(problem, loss, steps)
     start = problem.draws.uniform("start", problem.clean.shape[1:])
     monkeypatch.setattr(torch, "rand", lambda _: start)
     reference = APGD(theirs, eps=eps_255 / 255, steps=steps, loss=loss)
@@ -160,22 +172,22 @@ def test_apgd_hands_back_the_best_misclassified_iterate(convolutional):
     problem = convolutional.problem("apgd-ce", 2)
     recorder = Recorder(problem.model)
     object.__setattr__(problem, "model", recorder)
-    progress = APGDCE(steps=10, rho=0.75, n_restarts=1).run(problem)
+    progress = run_apgd(problem, "ce", 10)
     logits = torch.stack(recorder.logits)
     wrong = logits.argmax(-1) != problem.labels
     labels = problem.labels.expand(len(logits), -1)
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(wrong)
     considered = losses.masked_fill(wrong.any(0) & ~wrong, -math.inf)
-    assert torch.equal(progress.fooled, wrong.any(0))
+    assert torch.equal(progress.reached, wrong.any(0))
     torch.testing.assert_close(progress.kept_loss, considered.amax(0))
 
 
 def test_dlr_is_scale_free_and_flat_where_the_true_label_ranks_third():
     logits = torch.tensor([[3.0, 1.0, 0.5, 0.0], [3.0, 2.0, 1.0, 0.0]])
-    labels, attack = torch.tensor([0, 2]), APGDDLR(steps=1, rho=0.75, n_restarts=1)
-    losses = attack.losses(logits, labels)
+    goal = Untargeted(torch.tensor([0, 2]))
+    losses = goal.dlr(logits)
     torch.testing.assert_close(losses, torch.tensor([-2 / 2.5, 1.0]))
-    torch.testing.assert_close(attack.losses(logits * 50, labels), losses)
+    torch.testing.assert_close(goal.dlr(logits * 50), losses)
 
 
 def test_cleverhans_fgsm_in_its_float32(convolutional):

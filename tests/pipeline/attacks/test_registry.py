@@ -13,9 +13,9 @@ from impure.pipeline.attacks import ATTACKS, AttackConfig, parse_override
 EVERY = [(name, preset) for name in ATTACKS for preset in ("paper", "library")]
 
 
-def test_the_nine():
+def test_the_nine_come_first():
     expected = "fgsm pgd mifgsm difgsm mdifgsm apgd-ce apgd-dlr cw deepfool"
-    assert list(ATTACKS) == expected.split()
+    assert list(ATTACKS)[:9] == expected.split()
 
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
@@ -27,7 +27,7 @@ def test_contract(name, preset, convolutional):
     assert attacked.adversarial.shape == convolutional.clean.shape
     assert attacked.proposal_linf_255.shape == (size,)
     assert attacked.pred_float.dtype == attacked.grad_evals.dtype == torch.int64
-    assert (attacked.grad_evals >= 1).all()
+    assert (attacked.grad_evals >= (name != "square")).all()
     assert (convolutional.stored_predictions(attacked) != convolutional.labels).any()
     assert json.loads(json.dumps(config.params)) == config.params
     assert list(config.params) == sorted(config.params)
@@ -43,7 +43,7 @@ def test_presets_name_the_same_parameters_and_are_described(name):
 
 @pytest.mark.parametrize(
     ("name", "evaluations"),
-    [("fgsm", 1), ("pgd", 10), ("mifgsm", 10), ("difgsm", 10), ("apgd-ce", 11), ("cw", 250)],
+    [("fgsm", 1), ("pgd", 10), ("mifgsm", 10), ("difgsm", 10), ("apgd-ce", 10), ("cw", 250)],
 )
 def test_gradient_evaluations_are_those_spent(name, evaluations, convolutional):
     backwards = []
@@ -72,7 +72,10 @@ def test_budgets_outside_1_to_255_are_refused_by_name(eps_255):
         ({"name": "pdg"}, "unknown attack 'pdg'; choose from: fgsm, pgd"),
         ({"name": "pgd", "preset": "p"}, "unknown preset 'p'; choose from: paper, library"),
         ({"name": "pgd", "implementation": "foolbox"}, "choose from: impure, torchattacks, cleverhans"),
-        ({"name": "pgd", "overrides": (("step", 3),)}, "'step'; choose from: alpha_255, random_start, steps"),
+        (
+            {"name": "pgd", "overrides": (("step", 3),)},
+            "'step'; choose from: alpha_255, early_stop, random_start, steps",
+        ),
         ({"name": "fgsm", "overrides": (("steps", 3),)}, r"'steps'; choose from: \(none\)"),
         ({"name": "pgd", "overrides": (("steps", 3), ("steps", 4))}, "steps of pgd is set twice"),
         ({"name": "pgd", "overrides": (("steps", 0),)}, "steps must be at least 1, got 0"),
@@ -96,7 +99,7 @@ def test_overrides_are_kept_in_one_form():
     other = AttackConfig(name="pgd", overrides=(("alpha_255", 2.0), ("steps", 20)))
     assert one == other
     assert repr(one) == repr(other)
-    assert one.params == {"alpha_255": 2.0, "random_start": True, "steps": 20}
+    assert one.params == {"alpha_255": 2.0, "early_stop": False, "random_start": True, "steps": 20}
 
 
 @given(st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))

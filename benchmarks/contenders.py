@@ -1,0 +1,151 @@
+"""Who takes part: the network and images, the bare gradients, the plain loop, and the libraries."""
+
+import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from contest import Contender, matmul_rate
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from impure.pipeline.attacks import AttackConfig
+from impure.pipeline.attacks import library as libraries
+from impure.pipeline.attacks.base import LEVELS, Problem, pose
+from impure.pipeline.attacks.draws import Draws
+from impure.pipeline.attacks.precision import in_precision
+from impure.pipeline.cards import TargetCard, imagenet_wnids
+from impure.pipeline.targets import Target
+
+EPS_255 = 16
+LINEARISED = 10
+"""Input gradients on one graph in an iteration of DeepFool's baseline."""
+SEED = 2
+"""Of the network and the images; with this one DeepFool takes 2 to 5 iterations an image at 112 pixels."""
+
+
+class Shown(nn.Module):
+    """The target as every contender sees it, in the precision asked for."""
+
+    def __init__(self, target: Target, precision: str) -> None:
+        super().__init__()
+        self.target = target
+        self.answer = in_precision(target, precision, target.mean)
+        # Torchattacks leaves the whole model in the mode that its outermost module was in.
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of [0, 1] images."""
+        return self.answer(images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What all contenders share: bytes (N, 3, H, W), the model's own answers as labels, and two models.
+
+    `as_built` differs from `model` as a fresh network does: weights require gradients, channels come first.
+    """
+
+    model: Shown
+    as_built: Shown
+    images: Tensor
+    labels: Tensor
+    rounds: int
+    peak: float | None
+
+    def problem(self, name: str, count: int | None = None) -> Problem:
+        """Pose the images, or the first few, to an attack."""
+        images, labels = self.images[:count], self.labels[:count]
+        draws = Draws(seed=SEED, attack=name, source_ids=tuple(map(str, range(len(images)))))
+        return pose(self.model, images, labels, EPS_255, draws, torch.float32)
+
+
+def set_up(
+    device: torch.device, model: str, size: int, batch_size: int, rounds: int, precision: str
+) -> Bench:
+    """Build an untrained network of 1000 classes and random images, in channels_last as in a real run."""
+    torch.manual_seed(SEED)
+    network = torchvision.models.get_model(model, weights=None)
+    card = TargetCard(
+        name="untrained", architecture=f"torchvision:{model}", num_classes=1000, wnids=imagenet_wnids(),
+        input_size=size, resize=size, crop=size, interpolation="bilinear", antialias=True,
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+    )  # fmt: skip
+    target = Target(card, network).to(device)
+    images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    images = images.to(device)
+    shown = Shown(target, precision)
+    with torch.no_grad():
+        labels = shown(images / LEVELS).argmax(1)
+    fresh = copy.deepcopy(target).requires_grad_()
+    fresh.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    peak = matmul_rate(device, dtype) if device.type == "cuda" else None
+    as_built = Shown(fresh, precision)
+    return Bench(model=shown, as_built=as_built, images=images, labels=labels, rounds=rounds, peak=peak)
+
+
+def gradient_evaluation(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Take the loss's gradient by the images and nothing else: the unit that attacks are measured in."""
+    leaf = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(model(leaf), labels, reduction="sum"), leaf)
+    return gradient
+
+
+def linearisations(model: nn.Module, images: Tensor, sizes: list[int]) -> None:
+    """Take DeepFool's bare iterations: a forward pass and gradients on its graph, for the first images."""
+    for size in sizes:
+        leaf = images[:size].detach().requires_grad_()
+        for index, logit in enumerate(model(leaf)[:, :LINEARISED].sum(0).unbind(), start=1):
+            torch.autograd.grad(logit, leaf, retain_graph=index < LINEARISED)
+
+
+def plain_loop(model: nn.Module, clean: Tensor, labels: Tensor, params: dict[str, Any]) -> Tensor:
+    """Run FGSM, PGD or MI-FGSM as tutorials write them."""
+    eps, alpha, decay = EPS_255 / LEVELS, params.get("alpha_255", EPS_255) / LEVELS, params.get("decay")
+    images, momentum = clean.clone(), torch.zeros_like(clean)
+    if params.get("random_start"):
+        images = (images + torch.empty_like(images).uniform_(-eps, eps)).clamp(0, 1)
+    for _ in range(params.get("steps", 1)):
+        images = images.detach().requires_grad_()
+        model.zero_grad()
+        cross_entropy(model(images), labels).backward()
+        direction: Any = images.grad
+        if decay is not None:
+            momentum = decay * momentum + direction / direction.abs().mean(dim=(1, 2, 3), keepdim=True)
+            direction = momentum
+        moved = images.detach() + alpha * direction.sign()
+        images = (clean + (moved - clean).clamp(-eps, eps)).clamp(0, 1)
+    return images
+
+
+def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[Contender]:
+    """Prepare the libraries, called without our wrapper; a first run counts their gradients.
+
+    Each runs twice: on our model, which gives it frozen weights and channels_last, and on one as built.
+    """
+    contenders = []
+    built = replace(problem, clean=problem.clean.contiguous())
+    for library, attacks in libraries.REFERENCES.items():
+        if (reference := attacks.get(config.name)) is None:
+            continue
+        params = {name: config.params[name] for name in reference.takes}
+        if reference.demands:  # Torchattacks' C&W has no search; with a large c it does not stop early
+            params |= {"steps": published(config), "c0": 1000.0}
+        counter = libraries.Target(bench.model, problem.clean)
+        reference.run(counter, problem, params)
+        ours = partial(reference.run, bench.model, problem, params)
+        theirs = partial(reference.run, bench.as_built, built, params)
+        contenders += [
+            Contender(name=library, work=ours, units=counter.backwards),
+            Contender(name=f"{library}, network as built", work=theirs, units=counter.backwards),
+        ]
+    return contenders
+
+
+def published(config: AttackConfig) -> int:
+    """Return the gradient evaluations of the attack as published."""
+    steps = int(config.params.get("steps", 1)) * int(config.params.get("search_steps", 1))
+    return steps + config.name.startswith("apgd")

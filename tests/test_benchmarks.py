@@ -1,0 +1,30 @@
+"""The benchmarks run, and say under which conditions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_attack_benchmark_reports_figures_with_their_conditions():
+    options = (
+        "--device cpu --threads 1 --model resnet18 --size 32 --batch-size 2 --rounds 1 --attack fgsm --json"
+    )
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "attacks.py", *options.split()],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    document = json.loads(done.stdout)
+    asked = {"threads": 1, "model": "resnet18", "size": 32, "batch_size": 2, "rounds": 1, "precision": "fp32"}
+    conditions = document["conditions"]
+    assert {name: conditions[name] for name in asked} == asked
+    assert all(conditions[name] for name in ("date", "device", "versions"))
+    (section,) = document["attacks"]
+    rows = {row["name"]: row for row in section["rows"]}
+    assert rows["gradients alone"]["ratio"] == 1
+    assert {"impure", "torchattacks", "cleverhans", "plain loop, network as built"} < set(rows)
+    assert section["attack"] == "fgsm" and section["grad_evals"] == [1, 1]
+    assert all(isinstance(goal["met"], bool) for goal in section["goals"])
