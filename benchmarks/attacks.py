@@ -25,6 +25,7 @@ from contenders import (
 )
 from contest import Contender, Goal, Row, Section, compete, repeat
 
+from impure.manifests.errors import InputError
 from impure.pipeline.attacks import PRECISIONS, AttackConfig, matrix_products
 from impure.pipeline.attacks import library as libraries
 
@@ -169,7 +170,10 @@ def main(
     }  # fmt: skip
     sections: list[Section] = []
     with matrix_products(precision):
-        bench = set_up(place, model, size, batch_size, rounds, precision)
+        try:
+            bench = set_up(place, model, size, batch_size, rounds, precision)
+        except (InputError, ValueError) as error:
+            raise click.UsageError(str(error)) from error
         conditions |= {"matmul_flops_per_second": bench.peak} if bench.peak else {}
         if not as_json:
             click.echo("\n".join(f"- {name}: {value}" for name, value in conditions.items()) + "\n")

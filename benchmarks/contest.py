@@ -4,9 +4,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from impure.manifests.tables import markdown_table
 
@@ -146,13 +148,32 @@ def _seconds(work: Callable[[], object], repeats: int, device: torch.device) -> 
 
 
 def _gpu(work: Callable[[], object], seconds: float, device: torch.device, peak: float) -> dict[str, float]:
-    """Work twice more: for the memory it takes, and to count its arithmetic (convolutions and products)."""
+    """Work twice more: for the memory it takes, and to count its arithmetic."""
     torch.cuda.reset_peak_memory_stats(device)
     work()
     memory = torch.cuda.max_memory_allocated(device)
-    with FlopCounterMode(display=False) as counter:
+    with Flops() as flops:
         work()
-    return {"peak MiB": memory / 2**20, "share of peak": counter.get_total_flops() / seconds / peak}
+    return {"peak MiB": memory / 2**20, "share of peak": flops.total / seconds / peak}
+
+
+class Flops(TorchDispatchMode):
+    """Counts the FLOPs of convolutions and matrix products.
+
+    PyTorch's own FlopCounterMode also tracks modules, which fails where gradients are asked of a leaf.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func.overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 8192, times: int = 20) -> float:

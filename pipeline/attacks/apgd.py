@@ -17,7 +17,7 @@ from impure.pipeline.attacks.base import (
 )
 from impure.pipeline.attacks.checks import at_least, within
 from impure.pipeline.attacks.goals import Goal, Targeted, likeliest_but
-from impure.pipeline.attacks.walks import in_turn, walk
+from impure.pipeline.attacks.walks import in_turn, standing, walk
 
 MOMENTUM = 0.75
 """α of Algorithm 1: the weight of the fresh step against the previous move."""
@@ -174,6 +174,10 @@ class Progress:
             name: value[indices] for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(self, problem=self.problem.take(indices), guide=self.guide.take(indices), **rows)
+
+    def standing(self) -> Tensor:
+        """See `Walk`."""
+        return standing(self.problem, self.images)
 
     def result(self) -> Tensor:
         """Return the best iterate that reaches the goal, else the best by loss."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from impure.pipeline.attacks.base import Problem, Proposal, per_image
 from impure.pipeline.attacks.checks import at_least
 from impure.pipeline.attacks.goals import likeliest_but
-from impure.pipeline.attacks.walks import walk
+from impure.pipeline.attacks.walks import unreached, walk
 
 EXTRA = 1e-4
 """Added to each step's length as the authors' program does, so that a tie on a boundary does not stall."""
@@ -35,16 +35,33 @@ class DeepFool:
 
     def propose(self, problem: Problem) -> Proposal:
         """Walk all images at once; those that are misclassified as stored leave the batch."""
-        with torch.no_grad():
-            rivals = likeliest_but(problem.model(problem.clean), problem.labels, self.candidates - 1)
+        first = Look.at(problem, problem.clean)
+        rivals = likeliest_but(first.logits.detach(), problem.labels, self.candidates - 1)
         start = Crossing(
             problem=problem,
             images=problem.clean,
             total=torch.zeros_like(problem.clean),
+            extra=torch.full_like(problem.clean[:, 0, 0, 0], EXTRA),
             rivals=rivals,
             stretch=1 + self.overshoot,
+            look=first,
         )
         return walk(start, self.steps, early_stop=True, cost=rivals.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Stored images (N, C, H, W) and the target's logits of them, still to be differentiated."""
+
+    seen: Tensor
+    logits: Tensor
+
+    @classmethod
+    def at(cls, problem: Problem, images: Tensor) -> "Look":
+        """Run the target once."""
+        with torch.enable_grad():
+            seen = problem.stored(images).detach().requires_grad_()
+            return cls(seen, problem.model(seen))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,53 +75,64 @@ class Crossing:
         problem: target, images and labels.
         images: the current iterates, unrounded.
         total: the sum of the steps.
+        extra: what each image's next step is longer than to the boundary, (N,).
         rivals: classes to flee to, int64, (N, R).
         stretch: 1 + η.
+        look: the last forward pass, which serves both to tell who is fooled and to go on; None after images
+            left, whose part in it would be differentiated in vain.
     """
 
     problem: Problem
     images: Tensor
     total: Tensor
+    extra: Tensor
     rivals: Tensor
     stretch: float
+    look: Look | None
 
     def step(self, _: int) -> None:
-        """Go to the nearest linearised boundary."""
-        self.total += nearest_boundary(self.problem, self.problem.stored(self.images), self.rivals)
+        """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
+        look = self.look or Look.at(self.problem, self.images)
+        self.total += nearest_boundary(look, self.problem.labels, self.rivals, self.extra)
         self.images = torch.add(self.problem.clean, self.total, alpha=self.stretch)
+        unmoved = (self.problem.stored(self.images) == look.seen).flatten(1).all(1)
+        self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
+
+    def standing(self) -> Tensor:
+        """See `Walk`."""
+        self.look = Look.at(self.problem, self.images)
+        return unreached(self.problem, self.look.logits.detach())
 
     def take(self, indices: Tensor) -> "Crossing":
         """Return the walk of some of the images."""
-        rows = {name: getattr(self, name)[indices] for name in ("images", "total", "rivals")}
-        return replace(self, problem=self.problem.take(indices), **rows)
+        rows = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
+        return replace(self, problem=self.problem.take(indices), look=None, **rows)
 
     def result(self) -> Tensor:
         """Return the last iterate."""
         return self.images
 
 
-def nearest_boundary(problem: Problem, seen: Tensor, rivals: Tensor) -> Tensor:
+def nearest_boundary(look: Look, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
     """Return the shortest step to a linearised boundary: |f_k|·w_k / ‖w_k‖² (Algorithm 2).
 
-    f_k = z_k − z_y and w_k is its gradient: one forward pass, then one vector-Jacobian product per rival on
-    the same graph. Products are taken in turn and only the nearest is kept, which works on every network and
-    needs the memory of one.
+    f_k = z_k − z_y and w_k is its gradient: one vector-Jacobian product per rival on the graph of one forward
+    pass. Products are taken in turn and only the nearest is kept, which works on every network, needs the
+    memory of one, and on a CPU is as fast as one batched product or faster (see benchmarks/README.md).
 
     Args:
-        problem: target and labels.
-        seen: the images to linearise at, (N, C, H, W).
+        look: the forward pass to linearise; its graph is used up.
+        labels: true classes, int64, (N,).
         rivals: class indices, int64, (N, R).
+        extra: added to the step's length, (N,).
     """
-    nearest = torch.full_like(seen[:, 0, 0, 0], torch.inf)
-    step = torch.zeros_like(seen)
-    with torch.enable_grad():
-        leaf = seen.detach().requires_grad_()
-        logits = problem.model(leaf)
-        gaps = logits.gather(1, rivals) - logits.gather(1, problem.labels[:, None])
+    gaps = look.logits.gather(1, rivals) - look.logits.gather(1, labels[:, None])
+    nearest = torch.full_like(extra, torch.inf)
+    step = torch.zeros_like(look.seen)
     for index, gap in enumerate(gaps.unbind(1), start=1):
-        (slope,) = torch.autograd.grad(gap.sum(), leaf, retain_graph=index < gaps.shape[1])
+        (slope,) = torch.autograd.grad(gap.sum(), look.seen, retain_graph=index < gaps.shape[1])
         norm = slope.square().sum(dim=(1, 2, 3)).sqrt()
-        length = gap.detach().abs() / norm + EXTRA
+        length = gap.detach().abs() / norm + extra
         # A flat class (norm 0) is infinitely far; a NaN wins and stays, for the base to refuse.
         length = torch.where(norm == 0, torch.inf, length)
         nearer = ~(length >= nearest) & ~nearest.isnan()

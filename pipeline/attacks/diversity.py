@@ -74,24 +74,24 @@ def shrink(images: Tensor, height: Tensor, width: Tensor, top: Tensor, left: Ten
         top: see height.
         left: see height.
     """
-    rows = resampling(height, top, images.shape[-2]).to(images.dtype)
-    columns = resampling(width, left, images.shape[-1]).to(images.dtype)
+    rows = resampling(height, top, images.shape[-2], images.dtype)
+    columns = resampling(width, left, images.shape[-1], images.dtype)
     return rows.unsqueeze(1) @ images @ columns.transpose(-1, -2).unsqueeze(1)
 
 
-def resampling(size: Tensor, offset: Tensor, full: int) -> Tensor:
+def resampling(size: Tensor, offset: Tensor, full: int, dtype: torch.dtype) -> Tensor:
     """Build the matrices that shrink a line of `full` pixels to `size` pixels placed at `offset`.
 
     Returns:
-        float64, shape (N, full, full): row o holds the weights of the source pixels for canvas pixel o, on
-        the two next to its centre in the source; rows outside the shrunk line are zero.
+        shape (N, full, full): row o holds the weights of the source pixels for canvas pixel o, on the two
+        next to its centre in the source; rows outside the shrunk line are zero.
     """
-    pixel = torch.arange(full, device=size.device)
-    place = pixel - offset[:, None]
-    scale = full / size.double()[:, None]
-    source = ((place + 0.5) * scale - 0.5).clamp_(0, full - 1)
+    place = torch.arange(full, device=size.device) - offset[:, None]
+    source = ((place + 0.5) * (full / size.double()[:, None]) - 0.5).clamp_(0, full - 1)
     inside = (place >= 0) & (place < size[:, None])
-    left = source.floor()
-    share = (source - left).unsqueeze(-1)
-    from_left, from_right = (pixel == neighbour.unsqueeze(-1) for neighbour in (left, left + 1))
-    return (from_left * (1 - share) + from_right * share) * inside.unsqueeze(-1)
+    left = source.long()
+    share = source - left
+    matrices = torch.zeros(*left.shape, full, dtype=dtype, device=size.device)
+    for pixel, weight in ((left, 1 - share), ((left + 1).clamp_(max=full - 1), share)):
+        matrices.scatter_add_(2, pixel.unsqueeze(2), (weight * inside).to(dtype).unsqueeze(2))
+    return matrices

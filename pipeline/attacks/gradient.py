@@ -15,7 +15,7 @@ from impure.pipeline.attacks.base import (
 )
 from impure.pipeline.attacks.checks import at_least, positive, within
 from impure.pipeline.attacks.diversity import Diversity
-from impure.pipeline.attacks.walks import walk
+from impure.pipeline.attacks.walks import standing, walk
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +65,10 @@ class Climb:
             momentum=None if self.momentum is None else self.momentum[indices],
             diversity=None if self.diversity is None else self.diversity.take(indices),
         )
+
+    def standing(self) -> Tensor:
+        """See `Walk`."""
+        return standing(self.problem, self.images)
 
     def result(self) -> Tensor:
         """Return the last iterate."""

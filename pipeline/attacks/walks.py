@@ -22,6 +22,9 @@ class Walk(Protocol):
     def step(self, step: int) -> None:
         """Move on; `step` counts from 0."""
 
+    def standing(self) -> Tensor:
+        """Return which images the attack has yet to fool (see `standing`)."""
+
     def take(self, indices: Tensor) -> Self:
         """Return the walk of some of the images."""
 
@@ -52,7 +55,7 @@ def _walk_until_reached(now: Walk, steps: int, cost: int) -> Proposal:
     for step in range(steps):
         now.step(step)
         grad_evals[left] += cost
-        stay = standing(now.problem, now.images)
+        stay = now.standing()
         if len(stay) < len(left):
             images[left] = now.images
             now, left = now.take(stay), left[stay]
@@ -86,10 +89,14 @@ def in_turn(problem: Problem, tries: Iterable[Try]) -> Proposal:
 
 @torch.no_grad()
 def standing(problem: Problem, images: Tensor) -> Tensor:
-    """Return which images, as they would be stored, withstand the attack so far; int64 indices.
+    """Return which images, as they would be stored, withstand the attack so far; int64 indices."""
+    return unreached(problem, problem.model(problem.stored(images)))
+
+
+def unreached(problem: Problem, logits: Tensor) -> Tensor:
+    """Return which images' logits do not reach the goal; int64 indices.
 
     Where the target answers NaN they count as fallen, so that the base sees them and refuses.
     """
-    logits = problem.model(problem.stored(images))
     fallen = problem.goal.reached(logits) | ~logits.isfinite().all(1)
     return (~fallen).nonzero().flatten()

@@ -127,19 +127,37 @@ def test_cw_keeps_the_largest_margin_where_kappa_is_out_of_reach(convolutional):
 
 
 def test_deepfool_drops_finished_images_from_the_batch(convolutional):
+    """Each pass both tells who is fooled and is differentiated, unless somebody was: then comes another."""
     problem = convolutional.problem("deepfool")
-    differentiated, model = [], problem.model
+    passes, model = [], problem.model
 
     def counting(images):
-        if images.requires_grad:
-            differentiated.append(len(images))
+        passes.append(len(images))
         return model(images)
 
     object.__setattr__(problem, "model", counting)
-    proposal = DeepFool(steps=50, candidates=10, overshoot=0.02).propose(problem)
-    assert sum(differentiated) * 9 == proposal.grad_evals.sum()
-    assert differentiated == sorted(differentiated, reverse=True)
-    assert len(set(proposal.grad_evals.tolist())) > 1
+    grad_evals = DeepFool(steps=50, candidates=10, overshoot=0.02).propose(problem).grad_evals // 9
+    assert len(set(grad_evals.tolist())) > 1
+    expected = [5]
+    for step in range(1, int(grad_evals.max()) + 1):
+        standing, stay = int((grad_evals >= step).sum()), int((grad_evals > step).sum())
+        expected += [standing, stay] if 0 < stay < standing else [standing]
+    assert passes == expected
+
+
+def test_deepfool_leaves_a_boundary_that_rounding_hides(make_batch):
+    """The gap is so small that the first steps change no stored pixel; each then reaches twice as far."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+        clean = torch.randint(60, 200, (1, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = model(clean / 255)
+        model[1].bias[0] += logits[0, 1] - logits[0, 0] + 1e-6
+    batch = make_batch(model, clean)
+    attacked = batch.attack(AttackConfig(name="deepfool"))
+    assert (batch.stored_predictions(attacked) != batch.labels).all()
+    assert attacked.grad_evals.item() <= 15
 
 
 def test_deepfool_takes_what_classes_there_are(linear):
