@@ -109,7 +109,8 @@ def _torchattacks(
         except ImportError as error:
             raise _missing("torchattacks") from error
         attack = choose(torchattacks)(target, **arguments(problem, params))
-        images: Tensor = attack(problem.clean.to(dtype or problem.clean.dtype).contiguous(), problem.labels)
+        clean = problem.clean if dtype is None else problem.clean.to(dtype).contiguous()
+        images: Tensor = attack(clean, problem.labels)
         return images
 
     return run
