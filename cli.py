@@ -3,12 +3,10 @@
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
-import errno
-import json
+import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,15 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.errors import InputError, first_line
+from impure.manifests.commands import COMMANDS, listed
+from impure.manifests.console import (
+    HELP,
+    SHORTFALL,
+    Command,
+    Group,
+    json_option,
+    options,
+    print_json,
+    progress,
+    root_argument,
+    say,
+)  # fmt: skip
+from impure.manifests.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
+    from impure.manifests.collection import Collection, Committed, Unit
+    from impure.manifests.verify import Finding
     from impure.pipeline.attacks import AttackConfig
-    from impure.pipeline.collect import Collector
-    from impure.pipeline.generate import UnitResult
-    from impure.pipeline.plans import Plan
+    from impure.pipeline.collect import Collector, Order, Place
+    from impure.pipeline.events import Made
+    from impure.pipeline.executors.ledger import Ledger
+    from impure.pipeline.plans import Plan, SampleConfig
     from impure.pipeline.targets import Target
     from impure.purifier.runs import TrainConfig
 
@@ -33,80 +47,9 @@ NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw
 MORE = ("apgd-t", "fab-t", "square", "autoattack")
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
 AUTO = "auto"
-SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
 
 # Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-HELP = {"help_option_names": ["-h", "--help"]}
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Command(click.Command):
-    """A command whose foreseeable failures are one line and exit code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run it, turning what a user or a machine can cause into a message."""
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            raise  # click ends quietly when the reader of a pipe has gone
-        except OSError as error:
-            raise click.ClickException(_os_error(error)) from error
-        except (MemoryError, RuntimeError) as error:
-            if not _is_foreseeable(error):
-                raise
-            raise click.ClickException(first_line(error) + _remedy(error)) from error
-
-
-def _os_error(error: OSError) -> str:
-    """One line for what the operating system refused."""
-    place = f"{error.filename}: " if error.filename else ""
-    full = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
-    return f"{place}{error.strerror or error}{full}"
-
-
-def _is_foreseeable(error: BaseException) -> bool:
-    """Out of memory, a broken disk: by name, so that torch need not be imported."""
-    return type(error).__name__ in ("MemoryError", "OutOfMemoryError", "ReadBackError")
-
-
-def _remedy(error: BaseException) -> str:
-    """What helps against running out of memory."""
-    return (
-        "; out of memory, even with less at once: use another --device, or close what else uses it"
-        if "Memory" in type(error).__name__
-        else ""
-    )
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-
-
-def say(text: str) -> None:
-    """A note for the person watching: standard error, so that --json stays clean."""
-    click.echo(text, err=True)
-
-
-def print_json(value: Any) -> None:
-    """The one JSON document of a --json run, on standard output."""
-    click.echo(json.dumps(value, indent=1, default=str))
-
-
-@contextmanager
-def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    """A bar with rate and time left on standard error; yields the function that advances it."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
-        yield bar.update
-
 
 # --- options that commands share ---
 
@@ -129,21 +72,6 @@ class Sweep(Command):
         return super().parse_args(ctx, spread)
 
 
-def options(*found: Decorator) -> Decorator:
-    """Bundle options into one decorator, in the order in which --help shows them."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(found):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
-)
-root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
 device_options = options(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
     click.option(
@@ -155,7 +83,8 @@ device_options = options(
 shards_option = click.option(
     "--shards",
     required=True,
-    help="A collection's folder, or a glob of its tars: 'ROOT/resnet101/*/train/*.tar'.",
+    help="A collection's folder or URL (https://, s3://, …), or a glob of its tars: "
+    "'ROOT/resnet101/*/train/*.tar'.",
 )
 target_options = options(
     click.option(
@@ -167,6 +96,12 @@ target_options = options(
         "--weights", type=click.Path(path_type=Path), help="Weights file, where none can be downloaded."
     ),
 )
+storage_options = options(
+    click.option("--encoding", type=click.Choice(["png", "webp"]), default="png", show_default=True,
+        help="Of the stored images, lossless. WebP is three times as fast to write."),
+    click.option("--clean", type=click.Choice(["each", "once"]), default="each", show_default=True,
+        help="Store the clean image with each attack's, or once for all of them."),
+)  # fmt: skip
 sample_options = options(
     click.option(
         "--images", default=BUILTIN,
@@ -215,31 +150,67 @@ def data() -> None:
     """
 
 
-def set_up(given: dict[str, Any]) -> "Collector":
-    """Open source, target and collection as the shared options say."""
-    from impure.manifests.collection import Collection
-    from impure.pipeline.batches import choose_batch_size
-    from impure.pipeline.collect import Collector
-    from impure.pipeline.plans import SampleConfig
+for command in COMMANDS:
+    data.add_command(command)
+
+
+def find_place(given: dict[str, Any]) -> "Place":
+    """Where the images, the target and the collection are, as the shared options say."""
+    from impure.pipeline.collect import Place
     from impure.pipeline.sources import open_source
 
     if given["images"] == BUILTIN:
         say("Images: the built-in dataset (ten drawn classes, no photographs); see --images for ImageNet.")
     if given["split"] == "all" and given["images"].endswith(".tar"):
         raise InputError("tars hold one of ImageNet's splits: say which with --split train or --split val")
+    name = given["target"] or (BUILTIN if given["images"] == BUILTIN else None)
+    if name is None:
+        raise InputError(
+            "--images needs a --target: resnet101, inception_v3, inception_resnet_v2 or a card.json"
+        )
     source = open_source(given["images"], given["labels"])
     root = writable(given["out"] or Path("impure-data") / source.name)
-    collection, target = Collection(root), open_attacked(given)
+    return Place(
+        images=given["images"] if given["images"] == BUILTIN else os.path.abspath(given["images"]),
+        labels=_absolute(given["labels"]), weights=_absolute(given["weights"]), root=root.absolute(),
+        target=os.path.abspath(name) if name.endswith(".json") else name,
+        device=given["device"], threads=given["threads"] or default_threads(root, name, given.get("workers")),
+    )  # fmt: skip
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """For workers that run elsewhere."""
+    return path and path.absolute()
+
+
+def default_threads(root: Path, target: str, workers: int | None) -> int:
+    """As the collection was begun, for the same rounding; else the cores, shared by the workers."""
+    from impure.manifests.collection import Collection
+    from impure.pipeline.devices import cores
+    from impure.pipeline.plans import begun_with
+
+    if begun := begun_with(Collection(root)):
+        return int(begun["threads"])
+    # Tiny networks lose more by waking threads than they gain.
+    return 1 if target == BUILTIN else max(cores() // (workers or 1), 1)
+
+
+def sample_configs(given: dict[str, Any], collector: "Collector", threads: int) -> "list[SampleConfig]":
+    """What to sample from each of ImageNet's splits."""
+    from impure.pipeline.batches import fitting_batch_size
+    from impure.pipeline.plans import SampleConfig, begun_with
+
     size = given["batch_size"]
-    size = choose_batch_size(collection, target) if size == AUTO else size
-    samples = [
+    if size == AUTO:
+        begun = begun_with(collector.collection, collector.target.card.name)
+        size = begun["batch_size"] if begun else fitting_batch_size(collector.target)
+    return [
         SampleConfig(
             split=split, per_class=given["per_class"] or PER_CLASS[split], seed=given["seed"],
-            shard_size=given["shard_size"], batch_size=size,
+            shard_size=given["shard_size"], batch_size=int(size), threads=threads,
         )
         for split in (PER_CLASS if given["split"] == "all" else (given["split"],))
     ]  # fmt: skip
-    return Collector(collection, source, target, samples)
 
 
 def writable(folder: Path) -> Path:
@@ -252,34 +223,11 @@ def writable(folder: Path) -> Path:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
 
 
-def open_attacked(given: dict[str, Any]) -> "Target":
-    """Build the target to attack, on its device."""
-    from impure.pipeline.targets import load_target
-
-    name = given["target"] or (BUILTIN if given["images"] == BUILTIN else None)
-    if name is None:
-        raise InputError(
-            "--images needs a --target: resnet101, inception_v3, inception_resnet_v2 or a card.json"
-        )
-    device = open_device(given["device"], given["threads"], tiny=name == BUILTIN)
-    return load_target(name, given["weights"]).to(device)
-
-
 def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch.device":
-    """Resolve --device, and set the number of CPU threads, on which float32 rounding depends.
+    """Resolve --device and --threads; by default all cores, or one for tiny networks."""
+    from impure.pipeline import devices
 
-    Tiny networks lose more by waking threads than they gain, so they get one.
-    """
-    import torch
-
-    torch.set_num_threads(threads or (1 if tiny else os.cpu_count()) or 1)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name} cannot be used: {first_line(error)}") from error
-    return torch.device(name)
+    return devices.open_device(name, threads or (1 if tiny else devices.cores()))
 
 
 @data.command("sample")
@@ -289,21 +237,24 @@ def sample_command(**given: Any) -> None:
 
     Writes frozen plans (Parquet) that `generate` follows; the same command finds them again.
     """
-    collector = set_up(given)
-    plans = draw_plans(collector, given["allow_short"])
+    from impure.pipeline.collect import open_collector
+
+    place = find_place(given)
+    collector = open_collector(place)
+    plans = draw_plans(collector, sample_configs(given, collector, place.threads), given["allow_short"])
     counts = {plan.split: plan.counts() for plan in plans}
     if given["as_json"]:
         print_json({"out": str(collector.collection.root), "plans": counts})
     else:
         print_plans(counts)
         click.echo(f"Plans: {collector.collection.root / 'plans'}")
-    exit_on_shortfall(plans, [])
+    exit_on_shortfall(plans, [], {})
 
 
-def draw_plans(collector: "Collector", allow_short: bool) -> "list[Plan]":
+def draw_plans(collector: "Collector", samples: "list[SampleConfig]", allow_short: bool) -> "list[Plan]":
     """Sample with a bar."""
-    with progress(collector.wanted(), " sampled") as advance:
-        return collector.draw(allow_short=allow_short, advance=advance)
+    with progress(collector.wanted(samples), " sampled") as advance:
+        return collector.draw(samples, allow_short=allow_short, advance=advance)
 
 
 def print_plans(counts: dict[str, dict[str, int]]) -> None:
@@ -318,10 +269,11 @@ def print_plans(counts: dict[str, dict[str, int]]) -> None:
     )
 
 
-def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") -> None:
+def exit_on_shortfall(plans: "Sequence[Plan]", made: "Sequence[Made]", failed: dict[Any, str]) -> None:
     """Leave with code 3 if anything that was asked for is not there."""
-    if any(plan.counts()["short"] for plan in plans) or any(result.counts["failed"] for result in results):
-        say("Finished with less than was asked for; see the table above.")
+    short = any(plan.counts()["short"] for plan in plans)
+    if short or failed or any(each.counts["failed"] for each in made):
+        say("Finished with less than was asked for; see above.")
         raise SystemExit(SHORTFALL)
 
 
@@ -352,7 +304,22 @@ def exit_on_shortfall(plans: "Sequence[Plan]", results: "Sequence[UnitResult]") 
     help="Of the attack; the verdict is always fp32.",
 )  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Attack through the target compiled by PyTorch.")
-@click.option("--dry-run", is_flag=True, help="Sample, say what would be made, and stop.")
+@storage_options
+@click.option("--profile", type=click.Choice(["pairs", "delta"]), default="pairs", show_default=True,
+    help="delta stores perturbations alone, to be handed on without ImageNet's images: see rebuild.",
+)  # fmt: skip
+@click.option("--executor", type=click.Choice(["inline", "local", "rank", "ray", "slurm"]), default="inline",
+    show_default=True, help="Who works: this process; one process per GPU or share of the CPU; one of "
+    "several machines (--worker, a Slurm array, torchrun); a Ray cluster; Slurm jobs.",
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(min=1),
+    help="Processes of local, jobs of slurm. [default: one per GPU, or per share of --threads]",
+)  # fmt: skip
+@click.option("--worker", metavar="I/N", help="For rank: this machine's number and how many there are.")
+@click.option("--submit", multiple=True, metavar="K=V",
+    help="For slurm: a parameter of submitit, e.g. --submit slurm_partition=gpu --submit timeout_min=600.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Sample, say what would be made and how long it takes, stop.")
 @sample_options
 def generate_command(**given: Any) -> None:
     """Attack images and store the pairs in WebDataset shards with Parquet manifests.
@@ -366,30 +333,68 @@ def generate_command(**given: Any) -> None:
       impure-data generate --attack pgd --set early_stop=true --targeted least-likely
     """
     from impure.pipeline.attacks import check_precision
+    from impure.pipeline.collect import open_collector
+    from impure.pipeline.executors import Crew, Run, execute
 
-    attacks = attack_configs(given)
-    collector = set_up(given)
+    crew = Crew(**{name: given[name] for name in ("executor", "workers", "worker", "submit")})
+    place = find_place(given)
+    collector = open_collector(place)
     check_precision(given["precision"], collector.target.mean.device)
-    plans = draw_plans(collector, given["allow_short"])
+    samples = sample_configs(given, collector, place.threads)
+    order = order_of(given, samples)
+    plans = draw_plans(collector, samples, given["allow_short"])
     if given["dry_run"]:
-        return print_dry_run(collector, plans, attacks, given["as_json"])
-    with progress(sum(plan.table.num_rows for plan in plans) * len(attacks), " images") as advance:
-        compiled = collector.target.compiled() if given["compiled"] else None
-        results = collector.make(plans, attacks, given["seed"], advance, compiled)
+        return print_dry_run(collector, order, given["as_json"])
+    ledger, view = execute(Run(place, order, collector, crew))
     counts, root = {plan.split: plan.counts() for plan in plans}, collector.collection.root
     if given["as_json"]:
-        print_json({"out": str(root), "plans": counts, "attacks": totals(results)})
+        failed = {str(unit): reason for unit, reason in ledger.failed.items()}
+        print_json(
+            {
+                "out": str(root),
+                "plans": counts,
+                "attacks": totals(ledger),
+                "failed": failed,
+                "units": len(ledger.made),
+                "resumed": sum(made.resumed for made in ledger.made.values()),
+                "busy": view.busy(),
+                "limited_by": view.limit(),
+            }
+        )
     else:
         print_plans(counts)
-        print_results(root, results)
-    return exit_on_shortfall(plans, results)
+        print_results(root, ledger)
+    return exit_on_shortfall(plans, list(ledger.made.values()), ledger.failed)
+
+
+def order_of(given: dict[str, Any], samples: "Sequence[SampleConfig]") -> "Order":
+    """What the options of generate ask for."""
+    from impure.manifests.storage import MAX_CHANGE, Storage
+    from impure.pipeline.collect import Order
+    from impure.pipeline.jobs import new_run_id
+    from impure.pipeline.plans import SPLITS_OF
+
+    if given["clean"] == "once" and given["profile"] == "delta":
+        raise InputError("--profile delta stores no clean images: leave --clean away")
+    profile = "clean-once" if given["clean"] == "once" else given["profile"]
+    if profile == "delta" and max(given["eps"]) > MAX_CHANGE:
+        raise InputError(f"--profile delta holds changes of at most {MAX_CHANGE}/255: lower --eps")
+    attacks = attack_configs(given)
+    if profile == "clean-once" and None not in attacks:
+        attacks = [None, *attacks]
+    return Order(
+        attacks=tuple(attacks), seed=given["seed"], batch_size=samples[0].batch_size,
+        splits=tuple(split for config in samples for split in SPLITS_OF[config.split]),
+        compiled=given["compiled"], storage=Storage(encoding=given["encoding"], profile=profile),
+        run_id=new_run_id(),
+    )  # fmt: skip
 
 
 def attack_configs(given: dict[str, Any]) -> "list[AttackConfig | None]":
     """The attacks that were asked for; None stands for the untouched pairs."""
     from impure.pipeline.attacks import AttackConfig, parse_override
 
-    asked = _listed(given["attack"])
+    asked = listed(given["attack"])
     known = (*NINE, *MORE, CLEAN, "all")
     wrong = [name for name in asked if name not in known]
     if wrong or not asked:
@@ -410,106 +415,205 @@ def attack_configs(given: dict[str, Any]) -> "list[AttackConfig | None]":
     return [None, *attacked] if CLEAN in names else [*attacked]
 
 
-def totals(results: "Sequence[UnitResult]") -> dict[str, dict[str, int]]:
-    """Counts by attack."""
+def totals(ledger: "Ledger") -> dict[str, dict[str, int]]:
+    """Counts by attack, in the order in which they were asked for."""
     from impure.manifests.status import add_up
 
-    names = dict.fromkeys(result.unit.attack for result in results)
-    return {name: add_up([each.counts for each in results if each.unit.attack == name]) for name in names}
+    counts: dict[str, list[dict[str, int]]] = {name: [] for name in ledger.attacks}
+    for unit, made in ledger.made.items():
+        counts[unit.attack].append(made.counts)
+    return {name: add_up(each) for name, each in counts.items() if each}
 
 
-def print_dry_run(
-    collector: "Collector", plans: "Sequence[Plan]", attacks: "Sequence[AttackConfig | None]", as_json: bool
-) -> None:
-    """Say what a run would make."""
-    images = sum(plan.counts()["sampled"] for plan in plans)
-    shards = sum(len(set(plan.table["shard"].to_pylist())) for plan in plans)
-    raw = images * len(attacks) * 2 * 3 * collector.target.card.crop**2
-    planned = {
-        "out": str(collector.collection.root), "images": images, "attacks": len(attacks),
-        "pairs": images * len(attacks), "units": shards * len(attacks), "gib_at_most": round(raw / 2**30, 3),
-    }  # fmt: skip
+def print_dry_run(collector: "Collector", order: "Order", as_json: bool) -> None:
+    """Say what a run would make, and how long it would take."""
+    from impure.pipeline.forecast import forecast
+
+    planned = {"out": str(collector.collection.root), **forecast(collector, order)}
     if as_json:
         return print_json(planned)
     return click.echo(", ".join(f"{name} {value}" for name, value in planned.items()))
 
 
-def print_results(root: Path, results: "Sequence[UnitResult]") -> None:
+def print_results(root: Path, ledger: "Ledger") -> None:
     """What was made, by attack, and what to type next."""
     from impure.manifests.status import percent
     from impure.manifests.tables import markdown_table
 
     rows = [
         [name, *(each[column] for column in ("planned", "stored", "failed", "succeeded")), percent(each)]
-        for name, each in totals(results).items()
+        for name, each in totals(ledger).items()
     ]
     click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))
-    resumed = sum(result.resumed for result in results)
-    click.echo(f"\n{len(results)} units, {resumed} of them there already. Collection: {root}")
+    resumed = sum(made.resumed for made in ledger.made.values())
+    click.echo(f"\n{len(ledger.made)} units, {resumed} of them there already. Collection: {root}")
+    for unit, reason in ledger.failed.items():
+        click.echo(f"{unit} failed three times: {reason}")
     click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
     click.echo(f"      impure-train --shards {shlex.quote(str(root))}")
 
 
-@data.command("status")
-@root_argument
-@json_option
-def status_command(root: Path, as_json: bool) -> None:
-    """Say how much of a collection is there: units, images, success rates, size."""
-    from impure.manifests.collection import Collection
-    from impure.manifests.status import status, status_table
-
-    found = status(Collection(root))
-    if not found["groups"] and not found["missing"] and not Collection(root).about_path.exists():
-        raise InputError(f"{root}: no collection there")
-    print_json(found) if as_json else click.echo(status_table(found))
-
-
-@data.command("ls")
-@root_argument
-@json_option
-def ls_command(root: Path, as_json: bool) -> None:
-    """List the committed shards."""
-    from impure.manifests.collection import Collection
-
-    units = Collection(root).committed
-    if as_json:
-        return print_json([{"tar": str(each.tar), **each.marker} for each in units])
-    for each in units:
-        click.echo(
-            f"{each.tar}  {each.marker['counts']['stored']} pairs  {each.marker['tar']['bytes']} bytes"
-        )
-    return None
-
-
 @data.command("verify")
 @root_argument
-@click.option(
-    "--level", type=click.Choice(["size", "hash", "decode"]), default="decode", show_default=True,
-    help="Each includes those before it; decode compares every pixel's hash, norm and count.",
+@click.option("--level", type=click.Choice(["size", "hash", "decode", "replay"]), default="decode",
+    show_default=True, help="Each includes those before it. decode compares every pixel's hash, norm and "
+    "count; replay asks the target again, for some samples of each unit.",
 )  # fmt: skip
+@click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True,
+    help="For replay: of each unit.",
+)  # fmt: skip
+@click.option("--again", is_flag=True,
+    help="For replay: attack each unit's first batch again; the same device, threads and versions must give "
+    "the same pixels.",
+)  # fmt: skip
+@click.option("--repair", "mend", is_flag=True, help="Make the bad units again, and no others.")
+@click.option(
+    "--images", default=BUILTIN, help="For --repair: the images, as for generate. [default: builtin]"
+)
+@click.option("--labels", type=click.Path(path_type=Path), help="Likewise.")
+@click.option("--target", "targets", multiple=True,
+    help="For replay and --repair: the target, where its name is no known one; repeatable.",
+)  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="Its weights file.")
+@device_options
 @json_option
-def verify_command(root: Path, level: str, as_json: bool) -> None:
-    """Check that a collection is what its manifests say. Exit code 3 where it is not."""
-    from impure.manifests.collection import Collection
-    from impure.manifests.verify import verify
+def verify_command(**given: Any) -> None:
+    """Check that a collection is what its manifests say. Exit code 3 where it is not.
 
-    collection = Collection(root)
+    \b
+      impure-data verify ROOT
+      impure-data verify ROOT --repair --images /data/imagenet
+    """
+    from impure.manifests.collection import Collection
+    from impure.manifests.verify import LEVELS, verify
+    from impure.pipeline.repair import bad_units
+
+    root, collection = given["root"], Collection(given["root"])
+    level = given["level"] if given["level"] in LEVELS else LEVELS[-1]
     units = collection.marked()
-    if not units:
+    if not units and not collection.missing():
         raise InputError(f"{root}: no committed shard there")
     with progress(len(units), " units") as advance:
         found = verify(collection, level, advance)
-    if as_json:
-        print_json(
-            {"root": str(root), "level": level, "units": len(units), "bad": [asdict(each) for each in found]}
-        )
+    if given["level"] == "replay":
+        found += replay(collection, set(units) - set(bad_units(found)), given)
+    left = mend(collection, found, level, given) if given["mend"] and found else found
+    if given["as_json"]:
+        documents = {"bad": [asdict(each) for each in found], "left": [asdict(each) for each in left]}
+        print_json({"root": str(root), "level": given["level"], "units": len(units), **documents})
     else:
         for each in found:
             click.echo(f"{each.unit}: {each.problem}")
-        click.echo(f"{len(units)} units checked at level {level}: {len(found) or 'nothing'} wrong")
-        if found:
-            click.echo("To make a unit again, delete its .done.json and run its generate command.")
-    raise SystemExit(SHORTFALL if found else 0)
+        click.echo(f"{len(units)} units checked at level {given['level']}: {len(found) or 'nothing'} wrong")
+        if given["mend"]:
+            click.echo(f"{len(found) - len(left)} mended, {len(left)} left")
+        elif found:
+            click.echo("To make the bad units again: the same command with --repair and the --images.")
+    raise SystemExit(SHORTFALL if left else 0)
+
+
+def judges(collection: "Collection", given: dict[str, Any]) -> "dict[str, Target]":
+    """The targets of a collection, on the device."""
+    from impure.pipeline.judges import judges_of
+
+    device = open_device(given["device"], given["threads"])
+    found = judges_of(collection.readable(), given["targets"], given["weights"])
+    return {name: target.to(device) for name, target in found.items()}
+
+
+def replay(collection: "Collection", units: "set[Unit]", given: dict[str, Any]) -> "list[Finding]":
+    """Ask the targets again; see `pipeline.replay`."""
+    from impure.manifests.verify import Finding
+    from impure.pipeline.replay import attacked_again, replayed
+
+    targets, found = judges(collection, given), []
+    with progress(len(units), " units replayed") as advance:
+        for unit in sorted(units):
+            each, target = collection.read(unit), targets[unit.target]
+            problem = next(replayed(each, target, given["samples"]), None)
+            if problem is None and given["again"]:
+                problem = attacked_again(each, target)
+            found += [] if problem is None else [Finding(str(unit), problem)]
+            advance(1)
+    return found
+
+
+def mend(
+    collection: "Collection", found: "list[Finding]", level: str, given: dict[str, Any]
+) -> "list[Finding]":
+    """Make the bad units again and check them again; returns what is still wrong."""
+    from impure.manifests.collection import Collection
+    from impure.manifests.verify import verify
+    from impure.pipeline.live import LiveView
+    from impure.pipeline.repair import bad_units, repair
+    from impure.pipeline.sources import open_source
+
+    source = open_source(given["images"], given["labels"])
+    units = bad_units(found)
+    with LiveView(None, len(units), 1, 1) as view:
+        failed = repair(collection, units, source, judges(collection, given), view)
+    for unit, reason in failed.items():
+        say(f"{unit}: {reason}")
+    return verify(Collection(given["root"]), level)
+
+
+@data.command("card")
+@root_argument
+@json_option
+def card_command(root: Path, as_json: bool) -> None:
+    """Write what makes a collection a data set to share.
+
+    README.md (success rates, contact sheet, how to read it), croissant.json, SHA256SUMS, shard indices.
+    Run it again after every change.
+    """
+    from impure.manifests.card import write_card
+    from impure.manifests.collection import Collection, select
+    from impure.pipeline.judges import class_names
+
+    units = select(str(root))
+    with progress(2 * len(units), " files") as advance:
+        paths = write_card(Collection(root), class_names(units), progress=advance)
+    if as_json:
+        return print_json({"root": str(root), "files": [str(path) for path in paths]})
+    return click.echo("\n".join(map(str, paths)))
+
+
+@data.command("rebuild")
+@root_argument
+@click.option("--images", required=True, help="Your own ImageNet, as for generate: what was photographed.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Likewise.")
+@storage_options
+@click.option("--out", type=click.Path(path_type=Path), help="[default: ROOT-pairs]")
+@json_option
+def rebuild_command(**given: Any) -> None:
+    """Put a collection of perturbations (--profile delta) and your own photographs together into pairs.
+
+    Every pixel has to hash to what the manifest says. Exit code 3 where photographs are missing or differ.
+    """
+    from impure.manifests.collection import Collection
+    from impure.manifests.storage import Storage
+    from impure.pipeline.rebuild import rebuild
+    from impure.pipeline.shards import rewriting
+    from impure.pipeline.sources import open_source
+
+    collection, source = Collection(given["root"]), open_source(given["images"], given["labels"])
+    root = collection.root
+    out = Collection(writable(given["out"] or root.with_name(f"{root.name}-pairs")))
+    profile = "clean-once" if given["clean"] == "once" else "pairs"
+    storage = Storage(encoding=given["encoding"], profile=profile)
+    images = sum(each.marker["counts"]["planned"] for each in collection.committed)
+    with progress(images, " images") as advance:
+        write = rewriting(collection, out, storage)
+        found = list(rebuild(collection, source, out, storage, write, advance))
+    lost = {str(each.unit): each.lost for each in found if each.lost}
+    if given["as_json"]:
+        print_json({"out": str(out.root), "stored": sum(each.stored for each in found), "lost": lost})
+    else:
+        for unit, reasons in lost.items():
+            source_id, reason = next(iter(reasons.items()))
+            click.echo(f"{unit}: {len(reasons)} lost, the first {source_id}: {reason}")
+        click.echo(f"{sum(each.stored for each in found)} pairs in {len(found)} units: {out.root}")
+    raise SystemExit(SHORTFALL if lost else 0)
 
 
 @data.command("preview")
@@ -580,10 +684,9 @@ def train(**given: Any) -> None:
     \b
       impure-train --shards ./impure-data/builtin --epochs 1
     """
-    from impure.manifests.collection import select
     from impure.purifier.train import train as train_riae
 
-    units = select(given["shards"], splits=[given["split"]], attacks=_listed(given["attacks"]))
+    units = open_shards(given["shards"], splits=[given["split"]], attacks=listed(given["attacks"]))
     drawn = all(each.unit.target == BUILTIN for each in units)
     model = given["model"] or ("tiny" if drawn else "base")
     if given["model"] is None:
@@ -591,13 +694,35 @@ def train(**given: Any) -> None:
     device = open_device(given["device"], given["threads"], tiny=model == "tiny")
     config = train_config(model, given)
     features = open_features(config, given["feature_weights"])
-    out = writable(given["out"] or Path("impure-runs") / f"{units[0].root.name}-{model}")
+    out = writable(given["out"] or Path("impure-runs") / f"{name_of(given['shards'], units)}-{model}")
     train_riae(config, units, features, out, device, progress=True, workers=given["workers"])
     if given["as_json"]:
         return print_json({"out": str(out), "config": asdict(config)})
     click.echo(f"Run: {out}")
-    names = " ".join(map(shlex.quote, ("--shards", str(units[0].root), "--checkpoint", str(out))))
+    shards = given["shards"] if "://" in given["shards"] else str(units[0].root)
+    names = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(out))))
     return click.echo(f"Next: impure-eval {names}")
+
+
+def open_shards(shards: str, **filters: list[str]) -> "list[Committed]":
+    """The units that --shards names, here or far away."""
+    from impure.manifests.collection import select
+    from impure.manifests.remote import is_url, parts_of
+    from impure.manifests.remote import open_shards as open_remote
+
+    if not is_url(shards):
+        return select(shards, **filters)
+    home = Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure")
+    cache = home / hashlib.sha256(parts_of(shards)[0].encode()).hexdigest()[:16]
+    say(f"Shards are kept in {cache} once they are read.")
+    return open_remote(shards, writable(cache), **filters)
+
+
+def name_of(shards: str, units: "list[Committed]") -> str:
+    """What to call a collection in file names."""
+    from impure.manifests.remote import parts_of
+
+    return parts_of(shards)[0].rpartition("/")[2] if "://" in shards else units[0].root.name
 
 
 TRAIN_OPTIONS = ("epochs", "batch_size", "seed", "mask", "recipe", "bf16")
@@ -633,11 +758,6 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
     )
 
 
-def _listed(text: str | None) -> list[str]:
-    """A comma-separated option as a list."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
 @click.command("impure-eval", cls=Command, context_settings=HELP)
 @shards_option
 @click.option(
@@ -665,21 +785,20 @@ def evaluate(**given: Any) -> None:
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
     """
-    from impure.manifests.collection import select
     from impure.pipeline.judges import class_names, describe_images, judges_of
     from impure.purifier.checkpoint import load_riae
     from impure.purifier.defences import build_defences
     from impure.purifier.evaluate import evaluate as measure
     from impure.purifier.report import as_document, table, write_report
 
-    units = select(given["shards"], splits=[given["split"]], attacks=_listed(given["attacks"]))
+    units = open_shards(given["shards"], splits=[given["split"]], attacks=listed(given["attacks"]))
     out = writable(given["out"] or _beside(given["checkpoint"]))
     tiny = all(each.unit.target == BUILTIN for each in units)
     device = open_device(given["device"], given["threads"], tiny=tiny)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
     judges = judges_of(units, given["targets"], given["weights"])
     found = measure(
-        units, judges, build_defences(_listed(given["defences"]), riae),
+        units, judges, build_defences(listed(given["defences"]), riae),
         batch_size=given["batch_size"], device=device, seed=given["seed"], progress=True,
     )  # fmt: skip
     images = describe_images(units)

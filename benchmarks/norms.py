@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.collection import Collection
-from impure.manifests.samples import read_shard
+from impure.manifests.storage import unit_samples
 from impure.manifests.tables import markdown_table
 from impure.pipeline.attacks import AttackConfig
 from impure.pipeline.attacks.base import Problem, pose
@@ -32,12 +32,12 @@ STORED = "impure, looking at stored bytes"
 CONTENDERS = {
     "cw": {
         "impure": {"kappa": 0.0},
-        "torchattacks": {"kappa": 0.0, "search_steps": 1, "c0": 1.0},
+        "torchattacks": {"kappa": 0.0},
         "cleverhans": {"kappa": 0.0},
     },
     "deepfool": {"impure": {}, "torchattacks": {}},
 }
-"""Attack → library → what differs from the paper's parameters; Torchattacks' C&W has no search over c."""
+"""Attack → library → what differs from its preset; Torchattacks gets its own, it knows no search over c."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Row:
 def photographs(root: Path, count: int) -> tuple[Tensor, Tensor, list[str]]:
     """Read clean images, labels and names from a collection's untouched pairs."""
     units = [each for each in Collection(root).committed if each.unit.attack == "clean"]
-    samples = [sample for unit in units for sample in read_shard(unit.tar)][:count]
+    samples = [sample for unit in units for sample in unit_samples(unit)][:count]
     labels = torch.tensor([sample.label for sample in samples])
     return to_tensor([sample.clean for sample in samples], labels.device), labels, [s.key for s in samples]
 
@@ -65,7 +65,11 @@ def contest(target: Target, problem: Problem, attack: str) -> Iterator[Row]:
     found: dict[str, tuple[Tensor, float]] = {}
     for library, changes in CONTENDERS[attack].items():
         config = AttackConfig(
-            name=attack, eps_255=UNBOUND, implementation=library, overrides=tuple(changes.items())
+            name=attack,
+            eps_255=UNBOUND,
+            implementation=library,
+            overrides=tuple(changes.items()),
+            preset="library" if library == "torchattacks" else "paper",
         )
         found[library] = timed(config, replace(problem, storing=False))
         if library == "impure":

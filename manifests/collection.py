@@ -3,6 +3,7 @@
 import glob
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
-from impure.manifests.schema import MANIFEST, PLAN, SCHEMA_VERSION
+from impure.manifests.schema import MANIFEST, PLAN, SCHEMA_VERSION, STATUS_OK
 from impure.manifests.store import read_json, read_table, write_json
 
 SPLITS = ("train", "validation", "test")
@@ -35,6 +36,7 @@ _MARKER: dict[str, type] = {
     "counts.succeeded": int,
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SHARD = re.compile(r"[0-9]{6}|[1-9][0-9]{6,8}")  # as `Unit` writes it
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +50,16 @@ class Unit:
 
     def __str__(self) -> str:
         return f"{self.target}/{self.attack}/{self.split}/{self.shard:06d}"
+
+
+def unit_of(marker: str) -> Unit | None:
+    """The unit whose marker a path below a collection's root is; None for any other path."""
+    parts = marker.removesuffix(".done.json").split("/")
+    if len(parts) != 4 or not marker.endswith(".done.json"):
+        return None
+    target, attack, split, shard = parts
+    known = _NAME.fullmatch(target) and _NAME.fullmatch(attack) and split in SPLITS
+    return Unit(target, attack, split, int(shard)) if known and _SHARD.fullmatch(shard) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,20 @@ class Committed:
         """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
         return read_table(self.manifest, MANIFEST)
 
+    def stored_rows(self, *columns: str) -> list[dict[str, Any]]:
+        """The manifest's rows of stored samples, in order.
+
+        Args:
+            columns: Those that may not be null.
+
+        Raises:
+            InputError: The manifest cannot be read, or one of them is null somewhere.
+        """
+        rows = [row for row in self.rows()[0].to_pylist() if row["status"] == STATUS_OK]
+        if lacking := [name for name in columns if any(row[name] is None for row in rows)]:
+            raise InputError(f"{self.manifest}: {lacking[0]} is null where a sample is stored")
+        return rows
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -116,13 +142,8 @@ class Collection:
 
     def marked(self) -> list[Unit]:
         """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
-        found = []
-        for marker in self.root.glob("*/*/*/*.done.json"):
-            target, attack, split = marker.relative_to(self.root).parts[:3]
-            shard = marker.name.removesuffix(".done.json")
-            if split in SPLITS and shard.isdigit() and _NAME.fullmatch(target) and _NAME.fullmatch(attack):
-                found.append(Unit(target, attack, split, int(shard)))
-        return sorted(found)
+        names = (path.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/*.done.json"))
+        return sorted(unit for unit in map(unit_of, names) if unit is not None)
 
     def read(self, unit: Unit) -> Committed:
         """Read a unit's marker.
@@ -136,10 +157,12 @@ class Collection:
             value: Any = marker
             for key in keys.split("."):
                 value = value.get(key) if isinstance(value, dict) else None
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) or (isinstance(value, int) and value < 0):
                 raise InputError(
                     f"{path}: its {keys} is missing or of the wrong kind; delete it and generate again"
                 )
+        if any(not isinstance(count, int) or count < 0 for count in marker["counts"].values()):
+            raise InputError(f"{path}: its counts are no counts; delete it and generate again")
         return Committed(unit, self.stem(unit), marker)
 
     @cached_property
@@ -151,10 +174,23 @@ class Collection:
         """
         return [self.read(unit) for unit in self.marked()]
 
+    def readable(self) -> list[Committed]:
+        """Every unit whose marker can be read, in the same order."""
+        found = []
+        for unit in self.marked():
+            with suppress(InputError):
+                found.append(self.read(unit))
+        return found
+
     def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
         """Rows and config of every frozen plan, by file name without its ending."""
-        paths = sorted((self.root / "plans").glob("*.parquet"))
-        return {path.stem: read_table(path, PLAN) for path in paths}
+        found = {path: read_table(path, PLAN) for path in sorted((self.root / "plans").glob("*.parquet"))}
+        for path, (table, config) in found.items():
+            target = config.get("target")
+            named = isinstance(target, dict) and isinstance(target.get("name"), str)
+            if not named or not isinstance(config.get("source"), str) or table["shard"].null_count:
+                raise InputError(f"{path}: names no target or source, or an image without a shard")
+        return {path.stem: plan for path, plan in found.items()}
 
     def missing(self) -> list[Unit]:
         """Units that the plans ask for and that are not committed, of attacks that have been begun."""
@@ -169,7 +205,7 @@ class Collection:
             for table, config in self.plans().values()
             for target, attack, split in begun
             if table.num_rows and target == config["target"]["name"] and split == table["split"][0].as_py()
-            for shard in set(table["shard"].to_pylist())
+            for shard in table["shard"].unique().to_pylist()
         }
         return sorted(wanted - there)
 
@@ -229,9 +265,15 @@ def _find(shards: str) -> list[Committed]:
         if not tars:
             raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
         roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
-        units = [each for root in roots for each in Collection(root).committed if each.tar in tars]
+        units = [each for root in roots for each in _of(Collection(root), set(tars))]
     if not units:
         raise InputError(
             f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
         )
     return units
+
+
+def _of(collection: Collection, tars: set[Path]) -> list[Committed]:
+    """The committed units of some tars; the markers of others are not read, whatever they hold."""
+    stems = {tar.with_suffix("") for tar in tars}
+    return [collection.read(unit) for unit in collection.marked() if collection.stem(unit) in stems]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     ConfigT = TypeVar("ConfigT", bound=DataclassInstance)
 else:
     ConfigT = TypeVar("ConfigT")
+
+MAX_DEPTH = 32
+"""Of nesting in JSON that others wrote."""
 
 
 def canonical_json(value: Any) -> str:
@@ -33,6 +37,45 @@ def plain(value: Any) -> dict[str, Any]:
     """`value` as it comes back from JSON: mappings and lists only, so that comparisons see no other type."""
     parsed: dict[str, Any] = json.loads(canonical_json(value))
     return parsed
+
+
+def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
+    """Parse a JSON object that a stranger may have written; `canonical_json` can write what comes back.
+
+    Args:
+        text: The JSON.
+        where: Its file, for the error message.
+
+    Raises:
+        InputError: It is no JSON, no object, nested deeper than `MAX_DEPTH`, or holds NaN or infinity, which
+            Python's reader alone would take.
+    """
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not a readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [child for each in level for child in _children(each)]
+    if level:
+        raise InputError(f"{where}: its JSON is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _finite(text: str) -> float:
+    """A number as JSON has it: 1e999 would become infinite."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _children(value: Any) -> list[Any]:
+    """What an object or array holds."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def digest(value: Any) -> str:

@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,12 @@ from impure.manifests.errors import InputError
 
 Pixels = NDArray[np.uint8]
 
-MAX_SIDE = 8192  # of a stored image
+MAX_SIDE = 8192  # of a photograph once resized
+MAX_STORED_SIDE = 4096  # of an image in a shard: the most that a target can ask for
 MAX_PIXELS = 89_478_485  # of a photograph: where Pillow begins to warn of decompression bombs
 GAIN = 8  # of differences in pictures for people
+
+_OVERHEAD = 1 << 16  # bytes: of a stored image's format, beyond its pixels
 
 _ORIENTATION = 0x0112  # EXIF tag; what brings each of its values upright:
 _TURNS = {
@@ -45,15 +50,65 @@ def encode_png(pixels: Pixels) -> bytes:
     return out.getvalue()
 
 
-def decode_stored(data: bytes, where: str) -> Pixels:
-    """Decode a PNG out of a shard to RGB pixels (H, W, 3).
+def encode_webp(pixels: Pixels) -> bytes:
+    """Encode RGB pixels (H, W, 3) as lossless WebP, as fast as it goes, the same bytes every time."""
+    out = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(out, "WEBP", lossless=True, quality=0, method=0, exact=True)
+    return out.getvalue()
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of an 8-bit RGB PNG."""
+    plain = data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and data[24:26] == b"\x08\x02"
+    return struct.unpack(">II", data[16:24]) if plain else None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP of one lossless image and nothing else."""
+    if not data.startswith(b"RIFF") or data[8:16] != b"WEBPVP8L" or data[20:21] != b"\x2f":
+        return None
+    bits = int.from_bytes(data[21:25], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A lossless image format: how to write it, and how to read width and height off its first bytes."""
+
+    encode: Callable[[Pixels], bytes]
+    size: Callable[[bytes], tuple[int, int] | None]
+
+
+#: By the ending of a shard's members.
+ENCODINGS = {"png": Encoding(encode_png, _png_size), "webp": Encoding(encode_webp, _webp_size)}
+
+
+def decode_stored(data: bytes, where: str, encoding: str = "png") -> Pixels:
+    """Decode an image out of a shard to RGB pixels (H, W, 3).
+
+    Size and kind are read off the first bytes before Pillow sees any: its WebP reader makes room for what the
+    header claims as it opens a file, and PNGs of 16 bits would pass for ones of 8.
+
+    Args:
+        data: The member's content.
+        where: Its name, for the error message.
+        encoding: A key of `ENCODINGS`.
 
     Raises:
-        InputError: It is no PNG, is not 8-bit RGB, or a side is longer than `MAX_SIDE`.
+        InputError: It is no 8-bit RGB image of that encoding, a side is longer than `MAX_STORED_SIDE`, or it
+            has more bytes than such an image can need.
     """
-    with _clear_errors(where), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        if image.mode != "RGB" or max(image.size) > MAX_SIDE:
-            raise InputError(f"{where}: expected an RGB image of at most {MAX_SIDE} pixels a side")
+    width, height = ENCODINGS[encoding].size(data) or (0, 0)
+    if not 0 < width <= MAX_STORED_SIDE or not 0 < height <= MAX_STORED_SIDE:
+        raise InputError(
+            f"{where}: cannot be decoded: expected an 8-bit RGB image, lossless {encoding.upper()}, "
+            f"of at most {MAX_STORED_SIDE} pixels a side"
+        )
+    if len(data) > 4 * width * height + _OVERHEAD:
+        raise InputError(f"{where}: refused, {len(data)} bytes are too many for {width}x{height} pixels")
+    with _clear_errors(where), Image.open(io.BytesIO(data), formats=[encoding.upper()]) as image:
+        if image.mode != "RGB" or image.size != (width, height) or getattr(image, "n_frames", 1) != 1:
+            raise InputError(f"{where}: cannot be decoded: expected one RGB image")
         return np.asarray(image)
 
 
@@ -109,7 +164,9 @@ def _clear_errors(where: str) -> Iterator[None]:
     """Turn whatever Pillow says of broken or hostile bytes into one InputError."""
     try:
         yield
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"{where}: cannot be decoded ({error})") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
         raise InputError(f"{where}: refused, too many pixels ({error})") from error
+    except Exception as error:  # Pillow raises whatever broken bytes lead it to
+        raise InputError(f"{where}: cannot be decoded ({error})") from error

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import GAIN, amplify
-from impure.manifests.samples import Sample, index_shard, read_sample
-from impure.manifests.schema import STATUS_OK
+from impure.manifests.samples import Sample, read_sample
+from impure.manifests.storage import index_unit
 
 # Pillow's own font has neither arrows nor infinity, hence ASCII captions.
 _EDGE, _GAP, _TEXT = 8, 4, 34
+Row = dict[str, Any]
+
 _PAPER, _INK, _GOOD, _BAD = "#ffffff", "#1a1a1a", "#1b7f3b", "#b3261e"
 
 
@@ -32,7 +35,7 @@ def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[s
     shown = [(committed, samples) for committed, samples in rows if samples]
     if not shown:
         raise InputError("no stored sample to show")
-    side = min(max(144, max(s.clean.shape[1] for _, samples in shown for s in samples)), 224)
+    side = min(max(144, max(s.clean.shape[1] for _, samples in shown for s, _ in samples)), 224)
     width = 2 * _EDGE + per_attack * (3 * side + 2 * _GAP) + (per_attack - 1) * 3 * _GAP
     sheet = Image.new("RGB", (width, 2 * _EDGE + len(shown) * (side + 2 * _TEXT)), _PAPER)
     for place, (committed, samples) in enumerate(shown):
@@ -40,20 +43,19 @@ def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[s
     return sheet
 
 
-def _samples(committed: Committed, count: int) -> Iterator[Sample]:
-    """The first samples of a unit, with the manifest's predictions in their JSON."""
-    table, _ = committed.rows()
-    rows = {row["key"]: row for row in table.to_pylist() if row["status"] == STATUS_OK}
-    for index in islice(index_shard(committed.tar), count):
-        sample = read_sample(committed.tar, index)
-        sample.meta.update(rows.get(sample.key, {}))
-        yield sample
+def _samples(committed: Committed, count: int) -> Iterator[tuple[Sample, Row]]:
+    """The first samples of a unit with their rows of the manifest."""
+    rows = {row["key"]: row for row in committed.stored_rows("key", "pred_adv", "success", "linf_255", "l2")}
+    for index in islice(index_unit(committed), count):
+        if index.key not in rows:
+            raise InputError(f"{committed.tar}: sample {index.key!r} is not in its manifest; run verify")
+        yield read_sample(index), rows[index.key]
 
 
 def _draw_row(
     sheet: Image.Image,
     committed: Committed,
-    samples: Sequence[Sample],
+    samples: Sequence[tuple[Sample, Row]],
     names: Sequence[str],
     side: int,
     top: int,
@@ -66,18 +68,18 @@ def _draw_row(
         f"{unit.attack} on {unit.target}: fooled {counts['succeeded']} of {counts['stored']} in this shard"
     )
     pen.text((_EDGE, top), f"{title}    (clean | adversarial | perturbation x{GAIN})", _INK, heading)
-    for place, sample in enumerate(samples):
+    for place, (sample, row) in enumerate(samples):
         left = _EDGE + place * (3 * side + 5 * _GAP)
         for column, pixels in enumerate(
             (sample.clean, sample.adversarial, amplify(sample.adversarial, sample.clean))
         ):
             scaled = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(scaled, (left + column * (side + _GAP), top + _TEXT // 2 + _GAP))
-        below, success = top + side + _TEXT // 2 + 2 * _GAP, bool(sample.meta.get("success"))
+        below, success = top + side + _TEXT // 2 + 2 * _GAP, bool(row["success"])
         pen.text((left, below), _name(sample.label, names), _INK, caption)
-        verdict = _name(int(sample.meta.get("pred_adv", -1)), names)
+        verdict = _name(row["pred_adv"], names)
         pen.text((left + side + _GAP, below), f"-> {verdict}", _BAD if success else _GOOD, caption)
-        norms = f"Linf {sample.meta.get('linf_255')}/255  L2 {float(sample.meta.get('l2', 0)):.2f}"
+        norms = f"Linf {row['linf_255']}/255  L2 {row['l2']:.2f}"
         pen.text((left + 2 * (side + _GAP), below), norms, _INK, caption)
 
 

@@ -33,7 +33,7 @@ def status(collection: Collection) -> dict[str, Any]:
 
 def add_up(counts: Sequence[dict[str, int]]) -> dict[str, int]:
     """Counts of several units, summed name by name."""
-    return {name: sum(each[name] for each in counts) for name in counts[0]} if counts else {}
+    return {name: sum(each.get(name, 0) for each in counts) for name in counts[0]} if counts else {}
 
 
 def percent(counts: dict[str, Any]) -> str:

@@ -12,12 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from impure.manifests.config import canonical_json, digest
+from impure.manifests.config import canonical_json, digest, parse_object
 from impure.manifests.errors import InputError, first_line
 
 CONFIG_KEY = b"impure.config"
 DIGEST_KEY = b"impure.digest"
 FACTS_KEY = b"impure.facts"  # software, threads, run: recorded, but not part of the config
+
+# What a stranger's file may ask for; a plan of all of ImageNet is a fifth of it.
+MAX_JSON = 1 << 24  # bytes
+MAX_ROWS = 1 << 23
+MAX_TABLE = 1 << 32  # bytes, uncompressed
 
 
 @contextlib.contextmanager
@@ -56,20 +61,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object.
 
     Raises:
-        InputError: The file cannot be read, is no JSON, or holds something else than an object.
+        InputError: The file cannot be read, is larger than `MAX_JSON`, or see `parse_object`.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
+        with path.open("rb") as file:
+            text = file.read(MAX_JSON + 1)
+    except OSError as error:
         raise InputError(f"{path}: not a readable JSON file ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _refuse(name: str) -> None:
-    """JSON knows no NaN and no infinity, though Python's reader would take them."""
-    raise ValueError(f"{name} is no JSON")
+    if len(text) > MAX_JSON:
+        raise InputError(f"{path}: refused, more than {MAX_JSON} bytes of JSON")
+    return parse_object(text, str(path))
 
 
 def write_table(
@@ -88,19 +89,28 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]
     """Read a Parquet file written by `write_table`: the table, and the config from its metadata.
 
     Raises:
-        InputError: The file cannot be read, has other columns, or carries no config.
+        InputError: The file cannot be read, is too large, has other columns, or carries no config.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(path) as file:
+            _check_extent(path, file.metadata)
+            if file.schema_arrow.names != schema.names or file.schema_arrow.types != schema.types:
+                raise InputError(f"{path}: its columns are not those of this version of impure")
+            table = file.read()
+        table.validate(full=True)  # text that is no UTF-8 would only show when it is looked at
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
-    if table.schema.names != schema.names or table.schema.types != schema.types:
-        raise InputError(f"{path}: its columns are not those of this version of impure")
-    try:
-        config = json.loads((table.schema.metadata or {})[CONFIG_KEY])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: its metadata carries no impure config") from error
-    return table, config
+    config = (table.schema.metadata or {}).get(CONFIG_KEY)
+    if config is None:
+        raise InputError(f"{path}: its metadata carries no impure config")
+    return table, parse_object(config, f"{path}: config in its metadata")
+
+
+def _check_extent(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a file that would fill the memory, before its columns are read."""
+    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+    if metadata.num_rows > MAX_ROWS or size > MAX_TABLE:
+        raise InputError(f"{path}: refused, {metadata.num_rows} rows of {size} bytes in all are too many")
 
 
 def sha256_file(path: Path) -> str:

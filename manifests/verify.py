@@ -1,15 +1,17 @@
 """Check a collection against its own promises, level by level."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from impure.manifests.collection import Collection, Committed
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
+from impure.manifests.membership import collection_problems, unit_problems
 from impure.manifests.pixels import px_sha256
-from impure.manifests.samples import Sample, read_shard
-from impure.manifests.schema import STATUS_OK
+from impure.manifests.plans import FrozenPlan, read_plans
+from impure.manifests.samples import Stored, read_stored
+from impure.manifests.storage import change_of, index_stored, storage_of
 from impure.manifests.store import sha256_file
 
 LEVELS = ("size", "hash", "decode")  # each includes those before it
@@ -26,63 +28,66 @@ class Finding:
 def verify(
     collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
 ) -> list[Finding]:
-    """Check every unit of a collection that has a marker, and that every planned unit has one.
+    """Check every unit that has a marker, that it belongs to its plan, and that every planned unit is there.
 
     Args:
         collection: What to check.
-        level: `size` compares file sizes with the marker; `hash` file hashes too; `decode` decodes every
-            image and compares pixels, labels, norms and counts with the manifest.
+        level: `size` compares file sizes, plans and places (see `membership`) with the marker; `hash` file
+            hashes too; `decode` decodes every image and compares pixels, labels, norms and counts with the
+            manifest; of perturbations without images it leaves out the pixels.
         progress: Called with 1 after every unit.
 
     Returns:
         Everything found wrong; at most one finding a unit, the first.
     """
+    plans, broken = read_plans(collection)
+    marked = collection.marked()
     found = []
-    for unit in collection.marked():
+    for unit in marked:
         try:
-            problem = next(_problems(collection.read(unit), level), None)
+            problem = next(_problems(collection.read(unit), plans, level), None)
         except (InputError, OSError) as error:
             problem = str(error)
         found += [] if problem is None else [Finding(str(unit), problem)]
         progress(1)
-    try:
-        return found + [Finding(str(unit), "planned, but not committed") for unit in collection.missing()]
-    except InputError as error:
-        return [*found, Finding("plans", str(error))]
+    found += [Finding("plans", problem) for problem in broken]
+    return found + [Finding(*each) for each in collection_problems(collection, plans, marked)]
 
 
-def _problems(committed: Committed, level: str) -> Iterator[str]:
+def _problems(committed: Committed, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
     """What is wrong with a unit, cheapest checks first."""
-    marker = committed.marker
-    if marker["unit"] != str(committed.unit) or marker["config_digest"] != digest(marker["config"]):
-        yield "the marker is another unit's, or was edited"
+    yield from unit_problems(committed, plans)
     for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
-        if not path.is_file():
-            yield f"{path.name} is missing"
-        elif path.stat().st_size != marker[name]["bytes"]:
-            yield f"{path.name} has {path.stat().st_size} bytes, the marker says {marker[name]['bytes']}"
-        elif level != "size" and sha256_file(path) != marker[name]["sha256"]:
+        if level != "size" and sha256_file(path) != committed.marker[name]["sha256"]:
             yield f"{path.name} has another SHA-256 than the marker says"
     if level == "decode":
         yield from _content_problems(committed)
 
 
 def _content_problems(committed: Committed) -> Iterator[str]:
-    """Compare every decoded sample with its row."""
-    table, config = committed.rows()
-    rows = [row for row in table.to_pylist() if row["status"] == STATUS_OK]
+    """Compare every decoded sample with its row, one at a time."""
+    _, config = committed.rows()
+    rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "aim", "label", "linf_255")
     if digest(config) != committed.marker["config_digest"]:
         yield "manifest and marker were made with different configs"
-    samples = list(read_shard(committed.tar))
+    samples = index_stored(committed)
     if [row["key"] for row in rows] != [sample.key for sample in samples]:
         yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
-    for row, sample in zip(rows, samples, strict=False):
-        if row["linf_255"] > row["eps_255"]:
-            yield f"sample {sample.key}: leaves its budget of {row['eps_255']}/255"
-        if row["success"] != _reached(row):
-            yield f"sample {sample.key}: its verdict contradicts its prediction"
-        if wrong := [name for name, value in measure(sample).items() if not _same(row[name], value)]:
-            yield f"sample {sample.key}: {', '.join(wrong)} in the manifest is not what the stored bytes say"
+    said = storage_of(committed)
+    if samples and not samples[0].members.keys() >= set(said.images(committed.unit.attack)):
+        yield f"its members are not those of the profile {said.profile!r} that its marker names"
+    for row, index in zip(rows, samples, strict=False):
+        yield from (f"sample {index.key}: {problem}" for problem in _sample_problems(row, read_stored(index)))
+
+
+def _sample_problems(row: dict[str, Any], stored: Stored) -> Iterator[str]:
+    """What a sample's row says that cannot be, or that the stored bytes do not say."""
+    if row["linf_255"] > row["eps_255"]:
+        yield f"leaves its budget of {row['eps_255']}/255"
+    if row["success"] != _reached(row):
+        yield "its verdict contradicts its prediction"
+    if wrong := [name for name, value in measure(stored).items() if not _same(row[name], value)]:
+        yield f"{', '.join(wrong)} in the manifest is not what the stored bytes say"
 
 
 def _reached(row: dict[str, Any]) -> bool:
@@ -92,17 +97,25 @@ def _reached(row: dict[str, Any]) -> bool:
     return bool(row["pred_adv"] != row["label"])
 
 
-def measure(sample: Sample) -> dict[str, Any]:
-    """What the stored bytes alone say of a sample, under the manifest's column names."""
-    change = sample.adversarial.astype("int64") - sample.clean
+def measure(stored: Stored) -> dict[str, Any]:
+    """What the stored bytes alone say of a sample, under the manifest's column names.
+
+    A perturbation says nothing of the images' own hashes.
+    """
+    change = change_of(stored)
+    adversarial = stored.images.get("adv", stored.images.get("clean"))
+    hashes = {
+        f"{name}_px_sha256": px_sha256(pixels)
+        for name, pixels in (("clean", stored.images.get("clean")), ("adv", adversarial))
+        if pixels is not None
+    }
     return {
-        "label": sample.label,
-        "height": sample.clean.shape[0],
-        "width": sample.clean.shape[1],
-        "clean_px_sha256": px_sha256(sample.clean),
-        "adv_px_sha256": px_sha256(sample.adversarial),
+        "label": stored.label,
+        "height": change.shape[0],
+        "width": change.shape[1],
         "linf_255": int(abs(change).max()),
         "l2": float((change**2).sum() ** 0.5 / 255),
+        **hashes,
     }
 
 

@@ -2,9 +2,7 @@
 
 import torch
 
-from impure.manifests.collection import Collection
 from impure.pipeline.attacks.base import loss_and_gradient
-from impure.pipeline.plans import SPLITS_OF, read_plan
 from impure.pipeline.targets import Target
 
 CPU_BATCH = 32
@@ -13,16 +11,8 @@ SHARE = 0.6
 """Of the free memory, for activations; the rest is for the attacks' state and fragments."""
 
 
-def choose_batch_size(collection: Collection, target: Target) -> int:
-    """Return the batch size that the collection was begun with, else what suits the target's device.
-
-    It is frozen with the plan, because float32 rounding depends on it: whoever continues a collection, on
-    whatever device, attacks the same batches.
-    """
-    for split in (split for splits in SPLITS_OF.values() for split in splits):
-        plan = read_plan(collection, target.card.name, split)
-        if plan is not None:
-            return int(plan.config["batch_size"])
+def fitting_batch_size(target: Target) -> int:
+    """What suits the target's device."""
     return _fitting(target) if target.mean.is_cuda else CPU_BATCH
 
 

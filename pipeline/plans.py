@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from impure.manifests.collection import Collection
-from impure.manifests.config import differing_fields, digest
+from impure.manifests.config import differing_fields
 from impure.manifests.errors import InputError
+from impure.manifests.plans import plan_digest
+from impure.manifests.samples import MAX_SAMPLES
 from impure.manifests.schema import PLAN, STATUS_OK, UNREADABLE
 from impure.manifests.store import atomic_path, read_table, write_table
 
@@ -33,7 +35,9 @@ class SampleConfig:
         per_class: Images of each class in each split of the collection.
         seed: Of the order in which a class's images are tried.
         shard_size: Images in a shard.
-        batch_size: Images that the target classifies at once.
+        batch_size: Images that the target classifies, and attacks take, at once.
+        threads: Of the CPU. Both are frozen with the plan, because float32 rounding depends on them:
+            whoever continues a collection, on whatever machine, does it as it was begun.
     """
 
     split: str
@@ -41,13 +45,16 @@ class SampleConfig:
     seed: int = 0
     shard_size: int = 500
     batch_size: int = 32
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS_OF:
             raise InputError(f"split {self.split!r} is none of {', '.join(SPLITS_OF)}")
-        for name in ("per_class", "shard_size", "batch_size"):
+        for name in ("per_class", "shard_size", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.shard_size > MAX_SAMPLES:
+            raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Of the config and the rows: two plans with one digest list the same images."""
-        return digest({"config": self.config, "rows": self.table.to_pylist()})
+        return plan_digest(self.table, self.config)
 
     def counts(self) -> dict[str, int]:
         """Images asked for, sampled, and passed over."""
@@ -82,6 +89,15 @@ def read_plan(collection: Collection, target: str, split: str) -> Plan | None:
         return None
     table, config = read_table(path, PLAN)
     return Plan(split, table, config)
+
+
+def begun_with(collection: Collection, target: str = "") -> dict[str, Any] | None:
+    """The config of any frozen plan, of one target or of all; None where there is none."""
+    for path in sorted((collection.root / "plans").glob(f"{target or '*'}-*.parquet")):
+        config = read_table(path, PLAN)[1]
+        if not target or config["target"]["name"] == target:
+            return config
+    return None
 
 
 def read_same_plan(

@@ -74,6 +74,7 @@ def sample(
     facts = {
         **identity,
         "batch_size": config.batch_size,
+        "threads": config.threads,
         "asked": config.per_class * len(tallies),
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }

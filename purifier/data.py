@@ -9,12 +9,12 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset, Sampler
 
-from impure.manifests.collection import CLEAN, Committed
+from impure.manifests.collection import CLEAN, Committed, Unit
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import Pixels, px_sha256
-from impure.manifests.samples import SampleIndex, index_shard, read_sample
-from impure.manifests.schema import STATUS_OK
+from impure.manifests.samples import SampleIndex, read_sample
+from impure.manifests.storage import index_unit
 
 CACHE_BYTES = 2 << 30
 CROPS = {224: 192, 299: 256}  # paper's streams: stored side -> side of the training crop
@@ -25,7 +25,7 @@ class Pair:
     """One stored sample as its manifest describes it; nothing is decoded."""
 
     unit: Committed
-    index: SampleIndex
+    key: str
     label: int
     width: int
     height: int
@@ -36,8 +36,10 @@ class Pair:
 def list_pairs(units: Sequence[Committed]) -> list[Pair]:
     """List every stored sample of some units: the manifest rows with status ok.
 
+    Shards that are still far away (see `remote.open_shards`) are listed from their manifests alone.
+
     Raises:
-        InputError: A unit's shard and manifest do not hold the same keys.
+        InputError: A unit's shard and manifest do not hold the same keys, or its images are not there.
     """
     return [pair for unit in units for pair in _unit_pairs(unit)]
 
@@ -59,7 +61,7 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
     """SHA-256 (hex) of what the pairs hold: units, keys, labels and pixels."""
     return digest(
         [
-            [str(pair.unit.unit), pair.index.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
+            [str(pair.unit.unit), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
             for pair in pairs
         ]
     )
@@ -67,20 +69,13 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
 
 def _unit_pairs(unit: Committed) -> list[Pair]:
     """The samples of one unit, checked against its shard's headers."""
-    table, _ = unit.rows()
-    rows = [row for row in table.to_pylist() if row["status"] == STATUS_OK]
-    shard = {sample.key: sample for sample in index_shard(unit.tar)}
-    if len(rows) != len(shard) or any(row["key"] not in shard for row in rows):
-        odd = sorted({str(row["key"]) for row in rows} ^ set(shard))
-        example = f", for example {odd[0]!r}" if odd else ""
-        raise InputError(
-            f"{unit.tar}: holds {len(shard)} samples, its manifest {len(rows)}, and they differ{example}; "
-            "generate the shard again"
-        )
+    rows = unit.stored_rows("key", "label", "width", "height", "clean_px_sha256", "adv_px_sha256")
+    if unit.tar.is_file():
+        _index(unit)
     return [
         Pair(
             unit=unit,
-            index=shard[row["key"]],
+            key=row["key"],
             label=row["label"],
             width=row["width"],
             height=row["height"],
@@ -89,6 +84,20 @@ def _unit_pairs(unit: Committed) -> list[Pair]:
         )
         for row in rows
     ]
+
+
+def _index(unit: Committed) -> dict[str, SampleIndex]:
+    """A unit's samples by key, checked against its manifest; its shard is fetched if it is far away."""
+    keys = [row["key"] for row in unit.stored_rows("key")]
+    shard = {sample.key: sample for sample in index_unit(unit)}
+    if sorted(keys) != sorted(shard):
+        odd = sorted(set(keys) ^ set(shard))
+        example = f", for example {odd[0]!r}" if odd else ""
+        raise InputError(
+            f"{unit.tar}: holds {len(shard)} samples, its manifest {len(keys)}, and they differ{example}; "
+            "generate the shard again"
+        )
+    return shard
 
 
 class PairReader:
@@ -100,6 +109,7 @@ class PairReader:
     def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
         self._room = cache_bytes
         self._kept: dict[str, Tensor] = {}
+        self._indices: dict[Unit, dict[str, SampleIndex]] = {}
 
     def read(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image, uint8 RGB (3, H, W).
@@ -111,8 +121,10 @@ class PairReader:
         clean = self._kept.get(pair.clean_sha256)
         if adversarial is not None and clean is not None:
             return adversarial, clean
-        sample = read_sample(pair.unit.tar, pair.index)
-        where = f"{pair.unit.tar}: sample {pair.index.key!r}"
+        if pair.unit.unit not in self._indices:
+            self._indices[pair.unit.unit] = _index(pair.unit)
+        sample = read_sample(self._indices[pair.unit.unit][pair.key])
+        where = f"{pair.unit.tar}: sample {pair.key!r}"
         if sample.label != pair.label or sample.clean.shape[:2] != (pair.height, pair.width):
             raise InputError(f"{where}: label or size is not that of the manifest; generate the shard again")
         wanted = ((sample.adversarial, pair.adversarial_sha256), (sample.clean, pair.clean_sha256))

@@ -237,7 +237,7 @@ def _example(
     return Example(
         target=target,
         attack=attack,
-        key=pair.index.key,
+        key=pair.key,
         label=pair.label,
         images={
             each: (batch[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -108,13 +108,13 @@ def test_an_unwritable_output_is_one_clear_line(imagenet, card, tmp_path, run):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_fills_up_is_one_clear_line(imagenet, card, tmp_path, run, monkeypatch):
-    import impure.pipeline.shards as module
+    from impure.pipeline.shards import ShardWriter
 
-    def full(path, samples):
+    def full(shard, encoded):
         with Path("/dev/full").open("wb", buffering=0) as file:
             file.write(b"x" * 4096)
 
-    monkeypatch.setattr(module, "write_tar", full)
+    monkeypatch.setattr(ShardWriter, "add", full)
     one_line(run(*generate(imagenet, card, tmp_path / "out")), "No space left")
     assert not list((tmp_path / "out").glob("*/*/*/*"))
     assert not list((tmp_path / "out" / "_tmp").glob("*/*"))
@@ -124,7 +124,7 @@ def test_running_out_of_memory_is_one_clear_line(imagenet, card, tmp_path, run, 
     def too_much(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
-    monkeypatch.setattr("impure.pipeline.generate.attack_batch", too_much)
+    monkeypatch.setattr("impure.pipeline.pairs.attack_batch", too_much)
     one_line(run(*generate(imagenet, card, tmp_path / "out")), "out of memory, even")
 
 

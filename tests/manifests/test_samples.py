@@ -56,10 +56,10 @@ def test_members_of_other_kinds_and_paths_are_never_looked_at(tmp_path):
     ("change", "said"),
     [
         ({"a.cls": None}, "lacks a member"),
-        ({"a.cls": b"seven"}, "cls or json"),
+        ({"a.cls": b"seven"}, "no class number"),
         ({"a.cls": b"1" * 64}, "at most"),
-        ({"a.json": b"[" * 60_000}, "cls or json"),
-        ({"a.json": b"[]"}, "no object"),
+        ({"a.json": b"[" * 60_000}, "json member: not a readable JSON"),
+        ({"a.json": b"[]"}, "expected a JSON object"),
         ({"a.json": b"{" + b" " * (1 << 16)}, "at most"),
         ({"a.adv.png": b"no png"}, "decoded"),
         ({"a.adv.png": encode_png(PIXELS[:4])}, "differ in size"),

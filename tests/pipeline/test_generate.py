@@ -12,13 +12,15 @@ from PIL import Image
 
 from impure.manifests.collection import Collection, select
 from impure.manifests.errors import InputError
+from impure.manifests.locks import sweep
 from impure.manifests.samples import read_shard
 from impure.manifests.schema import STATUS_OK
+from impure.manifests.storage import Storage
 from impure.manifests.verify import verify
 from impure.pipeline.attacks import ATTACKS, AttackConfig
 from impure.pipeline.attacks.aims import AIMS
-from impure.pipeline.generate import SAMPLE_FIELDS
-from impure.pipeline.shards import commit, sample_key, sweep
+from impure.pipeline.pairs import SAMPLE_FIELDS
+from impure.pipeline.shards import ShardWriter, encode, open_shard, sample_key
 from impure.pipeline.targets import load_target
 
 
@@ -101,7 +103,7 @@ def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card
 
 
 def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, run, monkeypatch):
-    import impure.pipeline.generate as module
+    import impure.pipeline.pairs as module
 
     original, sizes = module.attack_batch, []
 
@@ -148,13 +150,18 @@ def test_of_two_processes_the_first_to_commit_wins_and_another_config_is_told_so
     unit = Collection(tmp_path).committed[0]
     samples, rows = list(read_shard(unit.tar)), unit.rows()[0].to_pylist()
     there = unit.tar.stat().st_mtime_ns
-    marker = commit(
-        Collection(tmp_path), unit.unit, samples, rows, unit.marker["config"], {"run_id": "later"}
-    )
+
+    def commit(config, facts):
+        with open_shard(Collection(tmp_path), unit.unit) as shard:
+            for sample, row in zip(samples, rows, strict=True):
+                shard.add(encode(sample, row, Storage(), "fgsm"))
+            return shard.commit(config, facts)
+
+    marker = commit(unit.marker["config"], {"run_id": "later"})
     assert marker["run_id"] == unit.marker["run_id"]
     assert unit.tar.stat().st_mtime_ns == there
     with pytest.raises(InputError, match="seed"):
-        commit(Collection(tmp_path), unit.unit, samples, rows, {**unit.marker["config"], "seed": 9}, {})
+        commit({**unit.marker["config"], "seed": 9}, {})
 
 
 def test_manifests_record_the_software(collection_root):
@@ -184,15 +191,13 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(imagenet, card, tmp_path,
             raise OSError(28, "No space left on device", str(tmp_path))
         return original(*arguments)
 
-    import impure.pipeline.generate as module
-
-    original = module.commit
-    monkeypatch.setattr(module, "commit", breaks)
+    original = ShardWriter.commit
+    monkeypatch.setattr(ShardWriter, "commit", breaks)
     broken = run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd"))
     assert broken.exit_code == 1
     assert "No space left" in broken.output
     assert len(select(str(tmp_path / "b"))) == 2
-    monkeypatch.setattr(module, "commit", original)
+    monkeypatch.setattr(ShardWriter, "commit", original)
     assert run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd")).exit_code == 0
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
 
@@ -216,7 +221,7 @@ def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tm
 
 
 def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, tmp_path, run, monkeypatch):
-    import impure.pipeline.generate as module
+    import impure.pipeline.pairs as module
     from impure.pipeline.attacks import AttackError
 
     original = module.attack_batch
@@ -253,7 +258,7 @@ def test_keys_are_short_dotless_and_unique():
     for key in strange:
         assert key.isascii()
         assert "." not in key
-        assert len(f"{key}.clean.png") <= 100
+        assert len(f"{key}.clean.webp") <= 100
 
 
 def test_what_killed_processes_left_is_swept_and_what_living_ones_hold_stays(tmp_path):

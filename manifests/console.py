@@ -1,0 +1,102 @@
+"""What every command of ours has in common: errors in one line, JSON, progress, options.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from impure.manifests.errors import InputError, first_line
+
+SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
+HELP = {"help_option_names": ["-h", "--help"]}
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command whose foreseeable failures are one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, turning what a user or a machine can cause into a message."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
+        except OSError as error:
+            raise click.ClickException(_os_error(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_foreseeable(error):
+                raise
+            raise click.ClickException(first_line(error) + _remedy(error)) from error
+
+
+def _os_error(error: OSError) -> str:
+    """One line for what the operating system refused."""
+    place = f"{error.filename}: " if error.filename else ""
+    full = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
+    return f"{place}{error.strerror or error}{full}"
+
+
+def _is_foreseeable(error: BaseException) -> bool:
+    """Out of memory, a broken disk: by name, so that torch need not be imported."""
+    return type(error).__name__ in ("MemoryError", "OutOfMemoryError", "ReadBackError")
+
+
+def _remedy(error: BaseException) -> str:
+    """What helps against running out of memory."""
+    return (
+        "; out of memory, even with less at once: use another --device, or close what else uses it"
+        if "Memory" in type(error).__name__
+        else ""
+    )
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def say(text: str) -> None:
+    """A note for the person watching: standard error, so that --json stays clean."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """The one JSON document of a --json run, on standard output."""
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+@contextmanager
+def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """A bar with rate and time left on standard error; yields the function that advances it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
+        yield bar.update
+
+
+def options(*found: Decorator) -> Decorator:
+    """Bundle options into one decorator, in the order in which --help shows them."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(found):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
+root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))

@@ -1,0 +1,55 @@
+"""Everything in this process; and the share of one of several machines that know nothing of each other."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+from impure.manifests.errors import InputError
+from impure.pipeline.events import Task
+from impure.pipeline.executors.ledger import Ledger
+from impure.pipeline.generate import Maker
+
+
+def run_inline(open_maker: Callable[[], Maker], ledger: Ledger) -> None:
+    """Make every task, one after the other."""
+    with closing(open_maker()) as maker:
+        while not ledger.done:
+            while task := ledger.take():
+                maker.make(task, ledger.hear)
+            maker.flush()
+
+
+def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Which of how many: from `--worker i/n`, else a Slurm array's variables, else torchrun's.
+
+    Raises:
+        InputError: There is none of these, or it makes no sense.
+    """
+    first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+    places = (
+        worker.split("/") if worker else None,
+        _pair(environment, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first),
+        _pair(environment, "RANK", "WORLD_SIZE", 0),
+    )
+    found = next((place for place in places if place is not None), None)
+    if found is None:
+        raise InputError("--executor rank: give --worker i/n, or run in a Slurm array or under torchrun")
+    try:
+        index, count = map(int, found)
+    except ValueError as error:
+        raise InputError(f"--worker {worker}: write i/n, such as 0/4") from error
+    if not 0 <= index < count:
+        raise InputError(f"worker {index} of {count}: the first of n is 0/n, the last n-1/n")
+    return index, count
+
+
+def _pair(environment: Mapping[str, str], index: str, count: str, first: int) -> list[str] | None:
+    """Both variables, counted from 0; None where one is missing."""
+    if index not in environment or count not in environment:
+        return None
+    return [str(int(environment[index]) - first), environment[count]]
+
+
+def share(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
+    """The tasks of one of `count` machines."""
+    return list(tasks[index::count])

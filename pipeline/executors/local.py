@@ -1,0 +1,145 @@
+"""One process for each GPU, or for each share of the CPU; a worker that dies is replaced."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from threading import Lock
+
+from impure.manifests.collection import Unit
+from impure.manifests.errors import InputError
+from impure.pipeline.events import Event, Failed, Made, Settled, Started, Task
+from impure.pipeline.executors.ledger import TRIES, Ledger
+from impure.pipeline.generate import Maker
+
+OpenMaker = Callable[[int], Maker]
+"""Builds what makes shards in the worker of this number; travels to it pickled."""
+
+READY, FLUSH = "ready", "flush"
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A process, the line to it, and what it has been given."""
+
+    number: int
+    process: ForkServerProcess
+    line: Connection
+    given: list[Task]
+    suspect: Unit | None = None
+    idle: bool = False
+    flushed: bool = False
+
+    def tell(self, order: Task | str) -> None:
+        """Give an order; that the worker is dead is seen when it is listened to."""
+        self.idle = False
+        with suppress(OSError):
+            self.line.send(order)
+
+
+def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
+    """Make every task with so many processes.
+
+    Raises:
+        InputError: Workers die before they can do anything.
+        Exception: What a worker raised and no retry will mend.
+    """
+    crew = [_start(open_maker, number) for number in range(workers)]
+    stillborn = 0
+    try:
+        while not ledger.done:
+            for worker in crew:
+                _occupy(worker, ledger)
+            ready = wait([worker.line for worker in crew])
+            for place, worker in enumerate(crew):
+                if worker.line not in ready or _listen(worker, ledger):
+                    continue
+                stillborn = 0 if worker.given else stillborn + 1
+                if stillborn >= TRIES:
+                    raise InputError(f"workers die at their start ({_how_it_died(worker)})")
+                ledger.died(worker.given, worker.suspect, f"its worker died ({_how_it_died(worker)})")
+                crew[place] = _start(open_maker, worker.number)
+    finally:
+        for worker in crew:
+            worker.process.kill()  # what it has in hand is built aside
+            worker.process.join()
+
+
+def _start(open_maker: OpenMaker, number: int) -> _Worker:
+    # A server that has imported everything, but never touched a GPU, forks workers in no time.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "impure.pipeline.collect"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(open_maker, number, theirs), daemon=True)
+    process.start()
+    theirs.close()  # or its death would not end the line
+    return _Worker(number, process, ours, [])
+
+
+def _occupy(worker: _Worker, ledger: Ledger) -> None:
+    """Give an idle worker a task; if there is none, let it finish what it has in hand."""
+    if not worker.idle:
+        return
+    if task := ledger.take():
+        worker.given.append(task)
+        worker.flushed = False
+        worker.tell(task)
+    elif worker.given and not worker.flushed:
+        worker.flushed = True
+        worker.tell(FLUSH)
+
+
+def _listen(worker: _Worker, ledger: Ledger) -> bool:
+    """Hear one thing from a worker; False if it is dead."""
+    try:
+        heard: Event | str | BaseException = worker.line.recv()
+    except (EOFError, OSError):
+        return False
+    match heard:
+        case BaseException():
+            raise heard
+        case str():
+            worker.idle = True
+        case Started():
+            worker.suspect = heard.unit
+        case Made() | Failed() if heard.unit == worker.suspect:
+            worker.suspect = None
+        case Settled():
+            worker.given.remove(heard.task)
+    if not isinstance(heard, str):
+        ledger.hear(heard)
+    return True
+
+
+def _how_it_died(worker: _Worker) -> str:
+    """In words."""
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _work(open_maker: OpenMaker, number: int, line: Connection) -> None:
+    """The worker's life; it ends when the line does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    lock = Lock()
+
+    def emit(event: Event | str | BaseException) -> None:
+        with lock:
+            line.send(event)
+
+    try:
+        with closing(open_maker(number)) as maker:
+            emit(READY)
+            while True:
+                order = line.recv()
+                maker.flush() if order == FLUSH else maker.make(order, emit)
+                emit(READY)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent is gone
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        error.add_note(traceback.format_exc())
+        emit(error)

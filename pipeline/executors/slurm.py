@@ -1,0 +1,98 @@
+"""Shards as jobs of a Slurm array, submitted with submitit; a job that dies is submitted again."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from impure.manifests.errors import InputError, first_line
+from impure.pipeline.events import Event, Task
+from impure.pipeline.executors.inline import run_inline, share
+from impure.pipeline.executors.ledger import Ledger
+from impure.pipeline.generate import Maker
+
+JOBS = 8
+FOLDER = "_slurm"
+"""Below the collection's root: submitit's scripts and logs."""
+
+
+def run_slurm(
+    open_maker: Callable[[int], Maker], ledger: Ledger, root: Path, jobs: int | None, submit: Sequence[str]
+) -> None:
+    """Make every task in job arrays of at most so many jobs, and wait for them.
+
+    Args:
+        open_maker: Builds what makes shards.
+        ledger: What is to be done.
+        root: Of the collection; a folder that all nodes see.
+        jobs: At once; `JOBS` by default.
+        submit: `KEY=VALUE` each: parameters of submitit's `AutoExecutor`, and `cluster=local` to try it out.
+
+    Raises:
+        InputError: submitit is not installed, there is no Slurm, or it refuses a parameter.
+        Exception: What a job raised and no retry will mend.
+    """
+    executor = _open(root / FOLDER, dict(map(_parameter, submit)))
+    while not ledger.done:
+        tasks = []
+        while task := ledger.take():
+            tasks.append(task)
+        count = min(jobs or JOBS, len(tasks))
+        shares = [share(tasks, index, count) for index in range(count)]
+        with executor.batch():
+            running = [executor.submit(_make, open_maker, each) for each in shares]
+        for job, each in zip(running, shares, strict=True):
+            _collect(job, each, ledger)
+
+
+def _collect(job: Any, tasks: Sequence[Task], ledger: Ledger) -> None:
+    """Hear what became of a job."""
+    try:
+        found = job.result()
+    except Exception as error:  # noqa: BLE001 - whatever killed the job
+        ledger.died(tasks, None, f"its Slurm job {job.job_id} failed: {first_line(error)}")
+        return
+    if isinstance(found, Exception):
+        raise found
+    for event in found:
+        ledger.hear(event)
+
+
+def _make(open_maker: Callable[[int], Maker], tasks: Sequence[Task]) -> list[Event] | Exception:
+    """Make some tasks in a job, trying again there what fails; what no retry will mend is the result."""
+    events: list[Event] = []
+    try:
+        run_inline(lambda: open_maker(0), Ledger(tasks, events.append))
+    except (InputError, OSError) as error:
+        return error
+    return events
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; whole numbers as such.
+
+    Raises:
+        InputError: There is no `=`.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--submit {text!r}: write KEY=VALUE, such as slurm_partition=gpu")
+    return key, int(value) if value.isdigit() else value
+
+
+def _open(folder: Path, parameters: dict[str, Any]) -> Any:
+    """Submitit's executor.
+
+    Raises:
+        InputError: It is not installed, there is no Slurm, or it refuses a parameter.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise InputError("--executor slurm needs submitit: pip install 'impure[slurm]'") from error
+    cluster = parameters.pop("cluster", "slurm")
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor.update_parameters(**{"timeout_min": 24 * 60, **parameters})
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise InputError(f"Slurm jobs cannot be submitted: {first_line(error)}") from error
+    return executor

@@ -1,0 +1,114 @@
+"""Make units of a collection again, from what it says of itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from impure.manifests.collection import CLEAN, Collection, Unit, unit_of
+from impure.manifests.config import digest, from_mapping
+from impure.manifests.errors import InputError
+from impure.manifests.storage import Storage
+from impure.manifests.verify import Finding
+from impure.pipeline.attacks import AttackConfig
+from impure.pipeline.devices import cores
+from impure.pipeline.events import Emit, Task
+from impure.pipeline.executors.inline import run_inline
+from impure.pipeline.executors.ledger import Ledger
+from impure.pipeline.generate import Maker
+from impure.pipeline.jobs import Job, new_run_id
+from impure.pipeline.plans import read_plan
+from impure.pipeline.sources import Source
+from impure.pipeline.targets import Target
+
+
+def bad_units(findings: Sequence[Finding]) -> list[Unit]:
+    """The units in which something was found; what is wrong with plans is no unit's."""
+    return [unit for each in findings if (unit := unit_of(f"{each.unit}.done.json"))]
+
+
+def repair(
+    collection: Collection, units: Sequence[Unit], source: Source, targets: Mapping[str, Target], tell: Emit
+) -> dict[Unit, str]:
+    """Make units again, each as its own marker says, or, where that is lost, another one's of its attack.
+
+    Args:
+        collection: To mend.
+        units: Which; others are not touched.
+        source: The clean images.
+        targets: By name.
+        tell: Hears the events.
+
+    Returns:
+        Units that could not be made, and why.
+
+    Raises:
+        InputError: Nothing says how a unit was made; its target or plan is not there; nothing was changed.
+    """
+    jobs = [job_of(collection, unit, source, targets) for unit in units]
+    failed: dict[Unit, str] = {}
+    for unit, job in zip(units, jobs, strict=True):
+        torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
+        collection.marker_path(unit).unlink(missing_ok=True)
+        task = Task(unit.target, unit.split, unit.shard, (unit.attack,), 0)
+        ledger = Ledger([task], tell)
+        run_inline(lambda made={unit.split: [job]}: Maker(made, cores()), ledger)  # type: ignore[misc]
+        failed |= ledger.failed
+    return failed
+
+
+def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[str, Target]) -> Job:
+    """What a unit was made by.
+
+    Raises:
+        InputError: Nothing says it; its target or plan is not there.
+    """
+    config, plan = config_of(collection, unit), read_plan(collection, unit.target, unit.split)
+    if plan is None:
+        raise InputError(f"{unit}: its plan is lost; sample again into another --out")
+    if unit.target not in targets:
+        raise InputError(f"{unit}: give its target with --target card.json or timm:NAME")
+    target, where = targets[unit.target], f"{unit}: its config"
+    if config["target"]["weights"] != target.weights_sha256:
+        raise InputError(f"{unit}: was made on {unit.target!r} with other weights; give the same")
+    return Job(
+        collection=collection, source=source, target=target, plan=plan, run_id=new_run_id(),
+        attack=attack_of(config, where),
+        seed=config["seed"], batch_size=config["batch_size"],
+        compiled=target.compiled() if config["compiled"] else None,
+        storage=from_mapping(Storage, config["storage"], where),
+    )  # fmt: skip
+
+
+def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
+    """The attack in a unit's config; None for the untouched pairs.
+
+    Raises:
+        InputError: There is no such attack.
+    """
+    said = {name: value for name, value in config["attack"].items() if name != "params"}
+    return None if said["name"] == CLEAN else from_mapping(AttackConfig, said, where)
+
+
+def config_of(collection: Collection, unit: Unit) -> dict[str, Any]:
+    """The config that a unit was made with, by its own marker or that of another unit of its attack.
+
+    Raises:
+        InputError: No marker is left, or they contradict each other.
+    """
+    kin = [each for each in collection.marked() if (each.target, each.attack) == (unit.target, unit.attack)]
+    found: dict[str, dict[str, Any]] = {}
+    for each in sorted(kin, key=lambda other: other != unit):
+        try:
+            marker = collection.read(each).marker
+        except InputError:
+            continue
+        if marker["unit"] != str(each) or marker["config_digest"] != digest(marker["config"]):
+            continue
+        if each == unit:
+            return dict(marker["config"])
+        found[digest({**marker["config"], "plan": ""})] = marker["config"]
+    if len(found) != 1:
+        what = "no marker says" if not found else "other units contradict each other about"
+        raise InputError(f"{unit}: {what} how it was made; run its generate command")
+    return next(iter(found.values()))
