@@ -4,7 +4,6 @@ Without rounding is how the libraries work; what storage leaves of it shows why 
 """
 
 import json
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import click
 import torch
+from attacks import device_name
 from torch import Tensor
 
 from impure.manifests.collection import Collection
@@ -115,8 +115,8 @@ def main(root: Path, card: str, count: int, threads: int, as_json: bool) -> None
     rows = [asdict(row) for attack in CONTENDERS for row in contest(target, problem, attack)]
     packages = ("torch", "torchattacks", "cleverhans")
     conditions = {
-        "target": target.card.name, "images": len(labels), "threads": threads, "device": platform.processor(),
-        "versions": {name: version(name) for name in packages},
+        "target": target.card.name, "images": len(labels), "threads": threads,
+        "device": device_name(labels.device), "versions": {name: version(name) for name in packages},
     }  # fmt: skip
     if as_json:
         return click.echo(json.dumps({"conditions": conditions, "rows": rows}, indent=1))

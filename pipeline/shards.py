@@ -74,6 +74,11 @@ class ShardWriter:
         self._rows.append({**encoded.row, "index_in_shard": len(self._written)})
         self._written.append(encoded.fingerprint)
 
+    @property
+    def bytes(self) -> int:
+        """Size of the tar so far."""
+        return self._tar.offset
+
     def note(self, rows: Sequence[Row]) -> None:
         """Add the rows of images that have no sample."""
         self._rows += [{**row, "index_in_shard": None} for row in rows]

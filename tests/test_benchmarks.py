@@ -8,6 +8,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def test_the_pipeline_benchmark_reports_figures_with_their_conditions(imagenet, card):
+    options = "--attack fgsm --per-class 2 --shard-size 4 --batch-size 4 --threads 1 --rounds 1 --json"
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "pipeline.py", "--images", imagenet, "--target", card,
+         *options.split()],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    document = json.loads(done.stdout)
+    assert {"date", "device", "threads", "target", "batch_size"} <= set(document["conditions"])
+    (flow,) = document["flows"]
+    assert flow["attack"] == "fgsm" and flow["ratio"] > 0 and flow["limited_by"] in flow["busy"]
+    assert {(way["encoding"], way["profile"]) for way in document["writing"]} == {
+        (encoding, profile) for encoding in ("png", "webp") for profile in ("pairs", "clean-once", "delta")
+    }
+
+
 def test_the_attack_benchmark_reports_figures_with_their_conditions():
     options = (
         "--device cpu --threads 1 --model resnet18 --size 32 --batch-size 2 --rounds 1 --attack fgsm --json"
