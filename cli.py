@@ -7,7 +7,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -174,13 +174,25 @@ def find_place(given: dict[str, Any]) -> "Place":
         images=given["images"] if given["images"] == BUILTIN else os.path.abspath(given["images"]),
         labels=_absolute(given["labels"]), weights=_absolute(given["weights"]), root=root.absolute(),
         target=os.path.abspath(name) if name.endswith(".json") else name,
-        device=given["device"], threads=given["threads"] or default_threads(root, name, given.get("workers")),
+        device=given["device"], threads=threads_for(root, name, given),
     )  # fmt: skip
 
 
 def _absolute(path: Path | None) -> Path | None:
     """For workers that run elsewhere."""
     return path and path.absolute()
+
+
+def threads_for(root: Path, target: str, given: dict[str, Any]) -> int:
+    """CPU threads of one worker.
+
+    Raises:
+        InputError: The collection was begun with another number, and pixels would be rounded differently.
+    """
+    wanted = default_threads(root, target, given.get("workers"))
+    if given["threads"] in (None, wanted) or not any((root / "plans").glob("*.parquet")):
+        return int(given["threads"] or wanted)
+    raise InputError(f"{root}: begun with --threads {wanted}: leave --threads away, or choose another --out")
 
 
 def default_threads(root: Path, target: str, workers: int | None) -> int:
@@ -336,13 +348,17 @@ def generate_command(**given: Any) -> None:
     from impure.pipeline.collect import open_collector
     from impure.pipeline.executors import Crew, Run, execute
 
-    crew = Crew(**{name: given[name] for name in ("executor", "workers", "worker", "submit")})
+    options = {name: given[name] for name in ("executor", "workers", "worker", "submit")}
+    crew = Crew(**options, logs=cache_home() / "slurm")
     place = find_place(given)
-    collector = open_collector(place)
+    # Under torchrun a rank is one of several on its machine, and takes the GPU of its number there.
+    collector = open_collector(place, int(os.environ.get("LOCAL_RANK", 0)) if crew.executor == "rank" else 0)
     check_precision(given["precision"], collector.target.mean.device)
     samples = sample_configs(given, collector, place.threads)
     order = order_of(given, samples)
     plans = draw_plans(collector, samples, given["allow_short"])
+    if given["batch_size"] == AUTO:  # another process may have been the one that drew the plans
+        order = replace(order, batch_size=int(plans[0].config["batch_size"]))
     if given["dry_run"]:
         return print_dry_run(collector, order, given["as_json"])
     ledger, view = execute(Run(place, order, collector, crew))
@@ -432,7 +448,9 @@ def print_dry_run(collector: "Collector", order: "Order", as_json: bool) -> None
     planned = {"out": str(collector.collection.root), **forecast(collector, order)}
     if as_json:
         return print_json(planned)
-    return click.echo(", ".join(f"{name} {value}" for name, value in planned.items()))
+    shown = {name: f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+        for name, value in planned.items()}  # fmt: skip
+    return click.echo(", ".join(f"{name} {value}" for name, value in shown.items()))
 
 
 def print_results(root: Path, ledger: "Ledger") -> None:
@@ -485,19 +503,12 @@ def verify_command(**given: Any) -> None:
       impure-data verify ROOT --repair --images /data/imagenet
     """
     from impure.manifests.collection import Collection
-    from impure.manifests.verify import LEVELS, verify
-    from impure.pipeline.repair import bad_units
 
-    root, collection = given["root"], Collection(given["root"])
-    level = given["level"] if given["level"] in LEVELS else LEVELS[-1]
-    units = collection.marked()
-    if not units and not collection.missing():
+    root, units = given["root"], Collection(given["root"]).marked()
+    if not units and not Collection(root).missing():
         raise InputError(f"{root}: no committed shard there")
-    with progress(len(units), " units") as advance:
-        found = verify(collection, level, advance)
-    if given["level"] == "replay":
-        found += replay(collection, set(units) - set(bad_units(found)), given)
-    left = mend(collection, found, level, given) if given["mend"] and found else found
+    found = check(given)
+    left = mend(found, given) if given["mend"] and found else found
     if given["as_json"]:
         documents = {"bad": [asdict(each) for each in found], "left": [asdict(each) for each in left]}
         print_json({"root": str(root), "level": given["level"], "units": len(units), **documents})
@@ -512,23 +523,47 @@ def verify_command(**given: Any) -> None:
     raise SystemExit(SHORTFALL if left else 0)
 
 
-def judges(collection: "Collection", given: dict[str, Any]) -> "dict[str, Target]":
-    """The targets of a collection, on the device."""
+def check(given: dict[str, Any], replayed: "Sequence[Unit] | None" = None) -> "list[Finding]":
+    """What is wrong at the level asked for; of these units alone the target is asked again."""
+    from impure.manifests.collection import Collection
+    from impure.manifests.verify import LEVELS, verify
+    from impure.pipeline.repair import bad_units
+
+    collection = Collection(given["root"])
+    units = collection.marked()
+    with progress(len(units), " units") as advance:
+        found = verify(collection, given["level"] if given["level"] in LEVELS else LEVELS[-1], advance)
+    if given["level"] == "replay":
+        whole = set(units if replayed is None else replayed) - set(bad_units(found))
+        found += replay(collection, sorted(whole), given)
+    return found
+
+
+def judges(
+    collection: "Collection", units: "Sequence[Unit]", given: dict[str, Any], threads: int
+) -> "dict[str, Target]":
+    """The targets of some units, on the device; markers that were edited have no say in it."""
+    from impure.manifests.config import digest
     from impure.pipeline.judges import judges_of
 
-    device = open_device(given["device"], given["threads"])
-    found = judges_of(collection.readable(), given["targets"], given["weights"])
+    device, names = open_device(given["device"], threads), {unit.target for unit in units}
+    sound = [
+        each for each in collection.readable()
+        if each.unit.target in names and each.marker["config_digest"] == digest(each.marker["config"])
+    ]  # fmt: skip
+    found = judges_of(sound, given["targets"], given["weights"])
     return {name: target.to(device) for name, target in found.items()}
 
 
-def replay(collection: "Collection", units: "set[Unit]", given: dict[str, Any]) -> "list[Finding]":
+def replay(collection: "Collection", units: "Sequence[Unit]", given: dict[str, Any]) -> "list[Finding]":
     """Ask the targets again; see `pipeline.replay`."""
     from impure.manifests.verify import Finding
     from impure.pipeline.replay import attacked_again, replayed
 
-    targets, found = judges(collection, given), []
+    threads = given["threads"] or default_threads(collection.root, "", None)
+    targets, found = judges(collection, units, given, threads), []
     with progress(len(units), " units replayed") as advance:
-        for unit in sorted(units):
+        for unit in units:
             each, target = collection.read(unit), targets[unit.target]
             problem = next(replayed(each, target, given["samples"]), None)
             if problem is None and given["again"]:
@@ -538,23 +573,22 @@ def replay(collection: "Collection", units: "set[Unit]", given: dict[str, Any]) 
     return found
 
 
-def mend(
-    collection: "Collection", found: "list[Finding]", level: str, given: dict[str, Any]
-) -> "list[Finding]":
+def mend(found: "list[Finding]", given: dict[str, Any]) -> "list[Finding]":
     """Make the bad units again and check them again; returns what is still wrong."""
     from impure.manifests.collection import Collection
-    from impure.manifests.verify import verify
+    from impure.pipeline.devices import cores
     from impure.pipeline.live import LiveView
-    from impure.pipeline.repair import bad_units, repair
+    from impure.pipeline.repair import repair, units_to_make
     from impure.pipeline.sources import open_source
 
-    source = open_source(given["images"], given["labels"])
-    units = bad_units(found)
-    with LiveView(None, len(units), 1, 1) as view:
-        failed = repair(collection, units, source, judges(collection, given), view)
+    collection, source = Collection(given["root"]), open_source(given["images"], given["labels"])
+    units = units_to_make(collection, found)
+    targets = judges(collection, units, given, given["threads"] or 1)
+    with LiveView(None, len(units), 1, cores()) as view:
+        failed = repair(collection, units, source, targets, view)
     for unit, reason in failed.items():
         say(f"{unit}: {reason}")
-    return verify(Collection(given["root"]), level)
+    return check(given, units)
 
 
 @data.command("card")
@@ -712,10 +746,14 @@ def open_shards(shards: str, **filters: list[str]) -> "list[Committed]":
 
     if not is_url(shards):
         return select(shards, **filters)
-    home = Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure")
-    cache = home / hashlib.sha256(parts_of(shards)[0].encode()).hexdigest()[:16]
+    cache = cache_home() / hashlib.sha256(parts_of(shards)[0].encode()).hexdigest()[:16]
     say(f"Shards are kept in {cache} once they are read.")
     return open_remote(shards, writable(cache), **filters)
+
+
+def cache_home() -> Path:
+    """Where what can be had again is kept."""
+    return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()
 
 
 def name_of(shards: str, units: "list[Committed]") -> str:

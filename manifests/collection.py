@@ -69,6 +69,7 @@ class Committed:
     unit: Unit
     stem: Path  # path without extension
     marker: dict[str, Any]
+    origin: str = ""  # URL of the collection that this one caches; see `remote`
 
     @property
     def whole(self) -> bool:
@@ -140,9 +141,14 @@ class Collection:
         """The completion marker, written last."""
         return self.stem(unit).with_suffix(".done.json")
 
+    def find(self, pattern: str) -> list[Path]:
+        """Paths below the targets' folders by glob; `_tmp`, which changes while one looks, is left out."""
+        folders = [folder for folder in self.root.glob("[!_.]*") if folder.is_dir()]
+        return [path for folder in folders for path in folder.glob(pattern)]
+
     def marked(self) -> list[Unit]:
         """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
-        names = (path.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/*.done.json"))
+        names = (path.relative_to(self.root).as_posix() for path in self.find("*/*/*.done.json"))
         return sorted(unit for unit in map(unit_of, names) if unit is not None)
 
     def read(self, unit: Unit) -> Committed:
@@ -196,9 +202,7 @@ class Collection:
         """Units that the plans ask for and that are not committed, of attacks that have been begun."""
         there = set(self.marked())
         begun = {
-            (path.parts[-3], path.parts[-2], path.parts[-1])
-            for path in self.root.glob("*/*/*")
-            if path.is_dir()
+            (path.parts[-3], path.parts[-2], path.parts[-1]) for path in self.find("*/*") if path.is_dir()
         }
         wanted = {
             Unit(target, attack, split, shard)

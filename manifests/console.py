@@ -48,7 +48,12 @@ def _os_error(error: OSError) -> str:
 
 def _is_foreseeable(error: BaseException) -> bool:
     """Out of memory, a broken disk: by name, so that torch need not be imported."""
-    return type(error).__name__ in ("MemoryError", "OutOfMemoryError", "ReadBackError")
+    return type(error).__name__ in (
+        "MemoryError",
+        "OutOfMemoryError",
+        "ReadBackError",
+        "AcceleratorError",
+    ) or ("CUDA error" in str(error))
 
 
 def _remedy(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from impure.manifests.collection import Collection
+from impure.manifests.store import blaming
 
 _ASIDE = re.compile(r".+\.[0-9a-f]{32}")
 
@@ -37,7 +38,7 @@ def aside(collection: Collection, name: str) -> Iterator[Path]:
         lock = (folder / "alive.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        with lock:
+        with lock, blaming(collection.root):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

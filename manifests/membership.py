@@ -1,6 +1,6 @@
 """Does everything belong where it lies? Marker to unit, manifest to marker, unit to plan, and back.
 
-Cheap enough for every unit of a large collection: of a manifest only the footer and three columns are read.
+Cheap enough for every unit of a large collection: of a manifest only the footer and six columns are read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from impure.manifests.collection import Collection, Committed, Unit, unit_of
-from impure.manifests.config import differing_fields, digest
+from impure.manifests.config import differing_fields, digest, parse_object
 from impure.manifests.errors import InputError, first_line
 from impure.manifests.plans import FrozenPlan
-from impure.manifests.store import DIGEST_KEY
+from impure.manifests.status import count
+from impure.manifests.store import DIGEST_KEY, FACTS_KEY
 
 PLACE = ("target", "split", "shard")  # columns that are the same in every row of a manifest
 
@@ -37,7 +38,7 @@ def unit_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) 
             yield f"{path.name} is missing"
         elif path.stat().st_size != marker[name]["bytes"]:
             yield f"{path.name} has {path.stat().st_size} bytes, the marker says {marker[name]['bytes']}"
-    yield from _manifest_problems(committed)
+    yield from _manifest_problems(committed, plans.get(f"{committed.unit.target}-{committed.unit.split}"))
 
 
 def _plan_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
@@ -53,23 +54,36 @@ def _plan_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None])
         yield f"made by another plan than plans/{name}.parquet"
 
 
-def _manifest_problems(committed: Committed) -> Iterator[str]:
+def _manifest_problems(committed: Committed, plan: FrozenPlan | None) -> Iterator[str]:
     """Whether the manifest is this unit's."""
     path, unit = committed.manifest, committed.unit
     try:
         with pq.ParquetFile(path) as file:
             metadata = file.schema_arrow.metadata or {}
-            places = file.read(columns=list(PLACE)).group_by(list(PLACE)).aggregate([]).to_pylist()
-            count = file.metadata.num_rows
+            table = file.read(columns=[*PLACE, "source_id", "status", "success"])
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from error
     if metadata.get(DIGEST_KEY) != committed.marker["config_digest"].encode():
         yield f"{path.name} was made with another config than its marker says"
+    places = table.group_by(list(PLACE)).aggregate([]).to_pylist()
     if any(tuple(place[name] for name in PLACE) != (unit.target, unit.split, unit.shard) for place in places):
         yield f"{path.name} is another unit's manifest"
-    counts = committed.marker["counts"]
-    if count - counts["planned"] != counts.get("unreadable", 0):
-        yield f"{path.name} has {count} rows, the marker counts otherwise"
+    said = committed.marker["counts"]
+    if table.num_rows - said["planned"] != said.get("unreadable", 0):
+        yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
+    if plan is not None and sorted_ids(table) != sorted_ids(plan.rows_of(unit.shard)):
+        yield f"{path.name} does not tell of the images that its plan lists"
+    for name, found in count(table.to_pylist()).items():
+        if said.get(name, 0) != found:
+            yield f"the marker says {name} {said.get(name, 0)}, in {path.name} it is {found}"
+    for name, value in parse_object(metadata.get(FACTS_KEY, b"{}"), f"{path}: its facts").items():
+        if committed.marker.get(name) != value:
+            yield f"{name} in the marker is not what {path.name} records"
+
+
+def sorted_ids(table: pa.Table) -> list[str]:
+    """The images that some rows are about."""
+    return sorted(map(str, table["source_id"].to_pylist()))
 
 
 def collection_problems(
@@ -140,7 +154,7 @@ def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[Unit]:
 def _bare(collection: Collection) -> Iterator[Unit]:
     """Units of which files are there, with a marker or without."""
     for ending in ("tar", "parquet"):
-        for path in collection.root.glob(f"*/*/*/*.{ending}"):
+        for path in collection.find(f"*/*/*.{ending}"):
             unit = unit_of(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
             if unit is not None:
                 yield unit

@@ -43,6 +43,10 @@ class FrozenPlan:
         """File name without its ending."""
         return self.path.stem
 
+    def rows_of(self, shard: int) -> pa.Table:
+        """The rows of one of its shards."""
+        return self.table.filter(pc.field("shard") == shard)
+
 
 def plan_digest(table: pa.Table, config: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of a plan's config and rows: two plans with one digest list the same images."""

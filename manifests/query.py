@@ -38,7 +38,6 @@ UNITS = pa.schema(
         ("run_id", pa.string()),
         ("device", pa.string()),
         ("threads", pa.int64()),
-        ("batch_size_used", pa.int64()),
         ("seconds", pa.float64()),
     ]
 )

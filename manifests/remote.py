@@ -7,6 +7,7 @@ can list a collection can list it, without a single tar; and `local_tar` brings 
 import fcntl
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def open_shards(
         if ABOUT in names:
             with atomic_path(mirror.about_path) as temporary:
                 temporary.write_bytes(share.read(ABOUT, mirror.about_path))
-    return [mirror.read(unit) for unit in wanted]
+    return [replace(mirror.read(unit), origin=share.url) for unit in wanted]
 
 
 def local_tar(committed: Committed) -> Path:
@@ -77,16 +78,15 @@ def local_tar(committed: Committed) -> Path:
     Raises:
         InputError: It cannot be had.
     """
-    if not (committed.root / ORIGIN).exists() or committed.whole:
+    if not committed.origin or committed.whole:
         return committed.tar
-    url = str(read_json(committed.root / ORIGIN)["url"])
     part = committed.root / "_tmp" / f"{str(committed.unit).replace('/', '.')}.tar"
     part.parent.mkdir(exist_ok=True)
     with part.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not committed.whole:
             entry = committed.marker["tar"]
-            connect(url).download(
+            connect(committed.origin).download(
                 f"{committed.unit}.tar", part, entry["bytes"], entry["sha256"], lambda count: None
             )
             _replace(part, committed.tar)

@@ -1,9 +1,11 @@
 """How much of a collection is there."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from impure.manifests.collection import Collection, Committed
+from impure.manifests.schema import STATUS_OK, UNREADABLE
 from impure.manifests.tables import markdown_table
 
 
@@ -29,6 +31,19 @@ def status(collection: Collection) -> dict[str, Any]:
         for group, units in groups.items()
     ]
     return {"root": str(collection.root), "groups": rows, "missing": [str(unit) for unit in missing]}
+
+
+def count(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Images planned, stored, skipped when the plan was drawn, failed since, and attacks that succeeded."""
+    status = Counter(row["status"] for row in rows)
+    planned = len(rows) - status[UNREADABLE]
+    return {
+        "planned": planned,
+        "stored": status[STATUS_OK],
+        "unreadable": status[UNREADABLE],
+        "failed": planned - status[STATUS_OK],
+        "succeeded": sum(bool(row["success"]) for row in rows if row["status"] == STATUS_OK),
+    }
 
 
 def add_up(counts: Sequence[dict[str, int]]) -> dict[str, int]:

@@ -170,7 +170,7 @@ def _clean_members(committed: Committed) -> dict[str, Member]:
     if not collection.marker_path(unit).is_file():
         where = _clean_tar(committed)
         raise InputError(f"{committed.tar}: its clean images are missing, {where}; {_remedy(committed)}")
-    tar = local_tar(collection.read(unit))
+    tar = local_tar(replace(collection.read(unit), origin=committed.origin))
     samples = [sample for sample in index_shard(tar) if "clean" in sample.members]
     found = {stem_of(sample.key): sample.members["clean"] for sample in samples}
     if len(found) != len(samples):

@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,10 +20,27 @@ CONFIG_KEY = b"impure.config"
 DIGEST_KEY = b"impure.digest"
 FACTS_KEY = b"impure.facts"  # software, threads, run: recorded, but not part of the config
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what disks are to blame for
+
 # What a stranger's file may ask for; a plan of all of ImageNet is a fifth of it.
 MAX_JSON = 1 << 24  # bytes
 MAX_ROWS = 1 << 23
 MAX_TABLE = 1 << 32  # bytes, uncompressed
+
+
+@contextlib.contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Name a path where the operating system says without a file name that a disk is full, or broken.
+
+    Raises:
+        OSError: As raised in the block, with a file name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in _DISK:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextlib.contextmanager
@@ -34,10 +52,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, final)
-        sync(final.parent)
+        with blaming(final):
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, final)
+            sync(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from impure.manifests.layout import ABOUT, KIT, SUMS, is_plan, parse_sums
 from impure.manifests.locks import alone
 from impure.manifests.share import Advance, Share, connect, open_share
 from impure.manifests.staging import choose, clean_units, in_parallel, stage_markers, stage_plans, units_in
-from impure.manifests.store import atomic_path, sha256_file, sync
+from impure.manifests.store import atomic_path, blaming, sha256_file, sync
 
 Progress = Callable[[int, int], object]
 """Called, from several threads, with bytes since the last call (negative: lost again) and bytes in all."""
@@ -79,7 +79,7 @@ def pull(
     names = share.names()
     there = units_in(names)
     wanted = choose(share.url, there, targets=targets, attacks=attacks, splits=splits)
-    with _staging(collection, share.url) as staged:
+    with blaming(root), _staging(collection, share.url) as staged:
         plans = stage_plans(share, names, collection, staged, ELSEWHERE)
         found = stage_markers(share, wanted, collection, staged)
         found += stage_markers(share, clean_units(found, there), collection, staged)

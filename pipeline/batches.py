@@ -41,6 +41,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def is_device_lost(error: BaseException) -> bool:
+    """Whether the GPU's context is gone: nothing works in this process any more."""
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+
+
 def free_memory() -> None:
     """Give cached GPU memory back, so that a smaller batch does not fail on fragments."""
     if torch.cuda.is_available():

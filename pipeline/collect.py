@@ -7,7 +7,7 @@ from pathlib import Path
 
 from impure.manifests.claims import wait_to_claim
 from impure.manifests.collection import Collection
-from impure.manifests.locks import sweep
+from impure.manifests.locks import alone, sweep
 from impure.manifests.storage import Storage
 from impure.pipeline.attacks import AttackConfig
 from impure.pipeline.devices import cores, device_of, open_device
@@ -101,7 +101,8 @@ class Collector:
                     self.collection, self.source, self.target, config,
                     allow_short=allow_short, progress=advance,
                 )  # fmt: skip
-            self.collection.write_about(software())
+            with alone(self.collection):  # the plans of another target may be under way
+                self.collection.write_about(software())
         return plans
 
     def jobs(self, order: Order) -> dict[str, list[Job]]:

@@ -1,9 +1,11 @@
 """What a run reports while it works: to the live view, and from a worker to whoever gave it the work."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from impure.manifests.collection import Unit
@@ -66,7 +68,7 @@ class Made:
     """A unit is committed.
 
     Attributes:
-        counts: See `shards.count`.
+        counts: See `status.count`.
         resumed: It was there already.
     """
 
@@ -101,6 +103,31 @@ class Settled:
 Event = Advanced | Busy | Started | Made | Failed | Taken | Settled
 Emit = Callable[[Event], Any]
 """Takes events; safe to call from several threads."""
+
+
+class Notes:
+    """Takes events to be sent on together: times add up, and of progress the last word is kept."""
+
+    def __init__(self) -> None:
+        self._lock, self._events = Lock(), list[Event]()
+        self._busy, self._advanced = Counter[str](), dict[Unit, Advanced]()
+
+    def __call__(self, event: Event) -> None:
+        """Note an event; safe to call from several threads."""
+        with self._lock:
+            match event:
+                case Busy():
+                    self._busy[event.stage] += event.seconds  # type: ignore[assignment]
+                case Advanced():
+                    self._advanced[event.unit] = event
+                case _:
+                    self._events.append(event)
+
+    def __iter__(self) -> Iterator[Event]:
+        """What was noted; how a unit ended comes after how far it got."""
+        yield from (Busy(stage, seconds) for stage, seconds in self._busy.items())
+        yield from self._advanced.values()
+        yield from self._events
 
 
 @contextmanager

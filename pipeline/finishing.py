@@ -11,7 +11,7 @@ from typing import Any
 
 from impure.manifests.collection import Unit
 from impure.manifests.errors import first_line
-from impure.pipeline.batches import is_out_of_memory
+from impure.pipeline.batches import is_device_lost, is_out_of_memory
 from impure.pipeline.events import WRITE, Emit, Failed, Made, timed
 from impure.pipeline.plans import Row
 from impure.pipeline.shards import Encoded, ShardWriter
@@ -24,10 +24,15 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def worth_retrying(error: BaseException) -> bool:
-    """Whether making the unit again may help: the device, the memory or the disk failed, not the input."""
+    """Whether making the unit again in this process may help."""
     if isinstance(error, OSError):
         return error.errno not in _HOPELESS
-    return isinstance(error, RuntimeError) and not is_out_of_memory(error)
+    return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
+
+
+def failure(unit: Unit, error: BaseException) -> Failed:
+    """The event that says so."""
+    return Failed(unit, f"{type(error).__name__}: {first_line(error)}")
 
 
 class Finisher:
@@ -37,6 +42,7 @@ class Finisher:
         self.pool = ThreadPoolExecutor(threads, "encode")
         self._writer = ThreadPoolExecutor(1, "write")
         self._waiting: deque[Future[None]] = deque()
+        self._broken = False
 
     def then(self, step: Callable[[], None]) -> None:
         """Run `step` after those before it; wait first where `BEHIND` are waiting.
@@ -46,7 +52,17 @@ class Finisher:
         """
         while len(self._waiting) >= BEHIND:
             self._waiting.popleft().result()
-        self._waiting.append(self._writer.submit(step))
+        self._waiting.append(self._writer.submit(self._run, step))
+
+    def _run(self, step: Callable[[], None]) -> None:
+        """Run a step, unless one before it raised: nothing may look finished that is not."""
+        if self._broken:
+            return
+        try:
+            step()
+        except BaseException:
+            self._broken = True
+            raise
 
     def flush(self) -> None:
         """Wait until nothing waits (see `then`)."""
@@ -117,7 +133,7 @@ class UnitInFlight:
 
     def _fail(self, error: BaseException) -> None:
         self.end()
-        self._emit(Failed(self.unit, f"{type(error).__name__}: {first_line(error)}"))
+        self._emit(failure(self.unit, error))
 
     def end(self) -> None:
         """Let go of the folder aside and of the claim."""

@@ -11,28 +11,40 @@ from impure.pipeline.attacks.base import loss_and_gradient
 from impure.pipeline.collect import Collector, Order
 
 REPEATS = 3
+MEMBER, SAMPLE, UNIT = 1 << 10, 1 << 12, 1 << 16
+"""Bytes at most: of a member's header and padding; of a sample beside its images; of a unit beside these."""
 
 
 def forecast(collector: Collector, order: Order) -> dict[str, Any]:
     """Count images, pairs and units; bound size and time.
 
     Returns:
-        `images`, `attacks`, `pairs` and `units`; `gib_at_most`, as if nothing could be compressed;
+        `images`, `attacks`, `pairs` and `units`; `gib_at_most` of disk, as if nothing could be compressed;
         `hours_at_most` of one worker, as if no attack ended early. Units that are there already count too.
     """
     tasks = collector.tasks(order)
     images, attacks = sum(task.images for task in tasks), order.attacks
+    units = sum(len(task.attacks) for task in tasks)
     stored = sum(len(order.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
+    size = (
+        images * (stored * (3 * collector.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE)
+        + units * UNIT
+    )
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
     seconds = images * gradients * seconds_per_gradient(collector, order.batch_size)
     return {
         "images": images,
         "attacks": len(attacks),
         "pairs": images * len(attacks),
-        "units": sum(len(task.attacks) for task in tasks),
-        "gib_at_most": round(images * stored * 3 * collector.target.card.crop**2 / 2**30, 3),
-        "hours_at_most": round(seconds / 3600, 3),
+        "units": units,
+        "gib_at_most": _short(size / 2**30),
+        "hours_at_most": _short(seconds / 3600),
     }
+
+
+def _short(value: float) -> float:
+    """Three digits that count, of small numbers too."""
+    return float(f"{value:.3g}")
 
 
 def gradients_at_most(attack: AttackConfig) -> int:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from impure.manifests.claims import claim, wait_to_claim
 from impure.pipeline.events import Advanced, Emit, Made, Settled, Started, Taken, Task
-from impure.pipeline.finishing import Finisher, UnitInFlight, worth_retrying
+from impure.pipeline.finishing import Finisher, UnitInFlight, failure, worth_retrying
 from impure.pipeline.jobs import Job
 from impure.pipeline.pairs import attack_all, failed_row
 from impure.pipeline.plans import Plan, Row
@@ -59,18 +59,15 @@ class Maker:
 
     def _make_unit(self, job: Job, task: Task, images: ShardImages, emit: Emit) -> None:
         """Attack the images of a unit, unless another process is at it or just was."""
-        unit = job.unit(task.shard)
-        with ExitStack() as resources:
-            held = (wait_to_claim if task.wait else claim)(job.collection, str(unit))
-            if held is None:
-                emit(Taken(unit))
-                return
-            resources.enter_context(held)
-            if _is_there(job, task.shard, emit):
-                return
-            emit(Started(unit))
-            shard = resources.enter_context(open_shard(job.collection, unit))
-            flight = UnitInFlight(unit, shard, resources.pop_all(), self._finisher, emit)
+        try:
+            flight = self._open(job, task, emit)
+        except Exception as error:
+            if not worth_retrying(error):
+                raise
+            emit(failure(job.unit(task.shard), error))
+            return
+        if flight is None:
+            return
         self._flights = [each for each in self._flights if not each.over] + [flight]
         try:
             _attack_unit(job, images, flight, emit)
@@ -79,18 +76,37 @@ class Maker:
                 raise
             flight.give_up(error)
 
+    def _open(self, job: Job, task: Task, emit: Emit) -> UnitInFlight | None:
+        """Take a unit to make it; None where another process makes it or has made it."""
+        unit = job.unit(task.shard)
+        with ExitStack() as resources:
+            held = (wait_to_claim if task.wait else claim)(job.collection, str(unit))
+            if held is None:
+                emit(Taken(unit))
+                return None
+            resources.enter_context(held)
+            if _is_there(job, task.shard, emit):
+                return None
+            emit(Started(unit))
+            shard = resources.enter_context(open_shard(job.collection, unit))
+            return UnitInFlight(unit, shard, resources.pop_all(), self._finisher, emit)
+
 
 def _attack_unit(job: Job, images: ShardImages, flight: UnitInFlight, emit: Emit) -> None:
     """Send every batch of a unit on its way, then its commit."""
-    used, done = job.batch_size, 0
+    together: list[int] = []
+    done = 0
     for batch in attack_all(job, images, emit):
-        used, done = min(used, batch.size), done + len(batch.samples) + len(batch.failed)
+        if flight.over:  # writing it failed: it will be made again
+            return
+        together += batch.together
+        done += len(batch.samples) + len(batch.failed)
         flight.add(batch.samples)
         flight.note(batch.failed)
         emit(Advanced(flight.unit, done))
     flight.note([failed_row(job, row, row["status"], row["error"]) for row in images.lost])
     emit(Advanced(flight.unit, done + len(images.lost)))
-    flight.commit(job.config(), job.facts(used))
+    flight.commit(job.config(), job.facts(together))
 
 
 def _is_there(job: Job, shard: int, emit: Emit) -> bool:

@@ -76,16 +76,26 @@ class Job:
         """A unit that is there and whole (see `find_committed`); None if it has to be made."""
         return find_committed(self.collection, self.unit(shard), self.config())
 
-    def facts(self, batch_size_used: int) -> dict[str, Any]:
-        """What a unit's marker records beside the config."""
+    def facts(self, together: list[int]) -> dict[str, Any]:
+        """What a unit's marker records beside the config.
+
+        Args:
+            together: How many of the stored images were attacked at once, call by call.
+        """
         library = "impure" if self.attack is None else self.attack.implementation
-        run = {"run_id": self.run_id, "batch_size_used": batch_size_used}
+        run = {"run_id": self.run_id, "attacked_together": together}
         return run | circumstances(self.target) | software(library)
 
 
 def circumstances(target: Target) -> dict[str, Any]:
     """What float32 rounding depends on beside the batch."""
-    return {"threads": torch.get_num_threads(), "device": str(target.mean.device)}
+    device = target.mean.device
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return {"threads": torch.get_num_threads(), "device": f"{device.type} {name}"}
 
 
 def new_run_id() -> str:

@@ -1,8 +1,11 @@
 """What a run is doing, for people who watch: images, units, and which stage holds the others up."""
 
+import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from types import TracebackType
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -21,6 +24,32 @@ from impure.pipeline.events import (
 )
 
 
+class _Unbroken:
+    """A stream whose reader may go away: work goes on, and tqdm keeps none of its locks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> None:
+        """Write, if anybody reads."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, likewise."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Of the stream, for its width."""
+        return self._stream.fileno()
+
+
 class LiveView:
     """A bar on standard error, fed with events, one at a time.
 
@@ -32,7 +61,8 @@ class LiveView:
     """
 
     def __init__(self, images: int | None, units: int, workers: int, threads: int) -> None:
-        self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True)
+        self._out = _Unbroken(sys.stderr)
+        self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True, file=self._out)
         self._units = units
         self._lanes = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
         self._images: Counter[Unit] = Counter()
@@ -51,7 +81,7 @@ class LiveView:
                 self._over.add(event.unit)
             case Failed():
                 self._advance(event.unit, 0)
-                self._bar.write(f"{event.unit}: {event.reason}")
+                self._bar.write(f"{event.unit}: {event.reason}", file=self._out)
 
     def _advance(self, unit: Unit, images: int) -> None:
         more = images - self._images[unit]

@@ -37,11 +37,13 @@ class Batch:
         samples: What encodes each pair, to be called in any thread.
         failed: Rows of images on which the attack broke.
         size: Images that are attacked at once from here on.
+        together: How many were: one number for each call of the attack.
     """
 
     samples: list[Callable[[], Encoded]]
     failed: list[Row]
     size: int
+    together: list[int]
 
 
 def attack_all(job: Job, images: ShardImages, emit: Emit) -> Iterator[Batch]:
@@ -68,13 +70,14 @@ def attack_all(job: Job, images: ShardImages, emit: Emit) -> Iterator[Batch]:
 def _attack(job: Job, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
-        return Batch(_attack_together(job, cleans, emit), [], size)
+        return Batch(_attack_together(job, cleans, emit), [], size, [len(cleans)])
     except AttackError as error:
         if len(cleans) == 1:
-            return Batch([], [failed_row(job, cleans[0].row, FAILED, str(error))], size)
+            return Batch([], [failed_row(job, cleans[0].row, FAILED, str(error))], size, [])
         alone = [_attack(job, [clean], size, emit) for clean in cleans]
         samples = [sample for batch in alone for sample in batch.samples]
-        return Batch(samples, [row for batch in alone for row in batch.failed], size)
+        failed = [row for batch in alone for row in batch.failed]
+        return Batch(samples, failed, size, [1] * len(samples))
 
 
 def _attack_together(job: Job, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -57,7 +58,7 @@ class SampleConfig:
             raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """A frozen plan: its rows and the config it was drawn with."""
 
@@ -65,7 +66,7 @@ class Plan:
     table: pa.Table
     config: dict[str, Any]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Of the config and the rows: two plans with one digest list the same images."""
         return plan_digest(self.table, self.config)

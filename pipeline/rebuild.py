@@ -49,7 +49,7 @@ class Rebuilt:
     Attributes:
         stored: Pairs that were put together; where there is none, the unit was not written.
         lost: Why others could not be, by source id.
-        resumed: It was there already.
+        resumed: It was there already, and nothing was lost.
     """
 
     unit: Unit
@@ -157,13 +157,15 @@ def _rebuild_unit(
 ) -> Rebuilt:
     """Rebuild one unit, unless it is there."""
     config = {**committed.marker["config"], "storage": asdict(storage)}
-    if there := find_committed(out, committed.unit, config):
+    stored, there = committed.marker["counts"]["stored"], find_committed(out, committed.unit, config)
+    if there and there.marker["counts"]["stored"] == stored:
         progress(there.marker["counts"]["planned"])
-        return Rebuilt(unit=committed.unit, stored=there.marker["counts"]["stored"], lost={}, resumed=True)
+        return Rebuilt(unit=committed.unit, stored=stored, lost={}, resumed=True)
     samples = _index(committed)
     lost: dict[str, str] = {}
     made = _from_first_pair(_made(committed, samples, load, lost, progress))
     if made is not None:
+        out.marker_path(committed.unit).unlink(missing_ok=True)  # photographs that were lost may be there now
         write(committed.unit, made, config)
     return Rebuilt(unit=committed.unit, stored=len(samples) - len(lost), lost=lost, resumed=False)
 

@@ -1,6 +1,8 @@
 """Make units of a collection again, from what it says of itself."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -8,23 +10,60 @@ import torch
 from impure.manifests.collection import CLEAN, Collection, Unit, unit_of
 from impure.manifests.config import digest, from_mapping
 from impure.manifests.errors import InputError
+from impure.manifests.staging import CLEAN_ONCE
 from impure.manifests.storage import Storage
-from impure.manifests.verify import Finding
+from impure.manifests.store import blaming
+from impure.manifests.verify import Finding, verify
 from impure.pipeline.attacks import AttackConfig
 from impure.pipeline.devices import cores
 from impure.pipeline.events import Emit, Task
 from impure.pipeline.executors.inline import run_inline
 from impure.pipeline.executors.ledger import Ledger
-from impure.pipeline.generate import Maker
+from impure.pipeline.generate import Maker, rows_of
 from impure.pipeline.jobs import Job, new_run_id
 from impure.pipeline.plans import read_plan
+from impure.pipeline.shard_images import lost_images
 from impure.pipeline.sources import Source
 from impure.pipeline.targets import Target
+
+_KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "storage": dict}
+"""What a unit is made by, beside its plan and target."""
 
 
 def bad_units(findings: Sequence[Finding]) -> list[Unit]:
     """The units in which something was found; what is wrong with plans is no unit's."""
     return [unit for each in findings if (unit := unit_of(f"{each.unit}.done.json"))]
+
+
+def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[Unit]:
+    """The bad units, but for those whose own files are whole and that only lack their clean images.
+
+    Where clean images are stored once, a damaged clean unit spoils all attacks on it, and mends them too.
+    """
+    units = bad_units(findings)
+    clean = {_place(unit) for unit in units if unit.attack == CLEAN}
+    waiting = {
+        each.unit for each in collection.readable()
+        if _place(each.unit) in clean and each.unit.attack != CLEAN
+        and each.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
+    }  # fmt: skip
+    own = set(bad_units(verify(collection, "hash"))) if waiting else set()
+    return [unit for unit in units if unit not in waiting or unit in own]
+
+
+def _spoil(collection: Collection, unit: Unit) -> None:
+    """Make a unit count as not made; a marker that says how it was made stays until the new one comes."""
+    with suppress(InputError):
+        marker = collection.read(unit).marker
+        if marker["unit"] == str(unit) and marker["config_digest"] == digest(marker["config"]):
+            collection.stem(unit).with_suffix(".tar").unlink(missing_ok=True)
+            return
+    collection.marker_path(unit).unlink(missing_ok=True)
+
+
+def _place(unit: Unit) -> tuple[str, str, int]:
+    """What the units of one set of images have in common."""
+    return unit.target, unit.split, unit.shard
 
 
 def repair(
@@ -43,18 +82,42 @@ def repair(
         Units that could not be made, and why.
 
     Raises:
-        InputError: Nothing says how a unit was made; its target or plan is not there; nothing was changed.
+        InputError: Nothing says how a unit was made; its target, plan or images are not there; nothing was
+            changed.
     """
     jobs = [job_of(collection, unit, source, targets) for unit in units]
+    _check_images(collection, units, jobs)
     failed: dict[Unit, str] = {}
     for unit, job in zip(units, jobs, strict=True):
         torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
-        collection.marker_path(unit).unlink(missing_ok=True)
+        _spoil(collection, unit)
         task = Task(unit.target, unit.split, unit.shard, (unit.attack,), 0)
         ledger = Ledger([task], tell)
-        run_inline(lambda made={unit.split: [job]}: Maker(made, cores()), ledger)  # type: ignore[misc]
+        with blaming(collection.root):
+            run_inline(lambda made={unit.split: [job]}: Maker(made, cores()), ledger)  # type: ignore[misc]
         failed |= ledger.failed
     return failed
+
+
+def _check_images(collection: Collection, units: Sequence[Unit], jobs: Sequence[Job]) -> None:
+    """Refuse images that would leave units with fewer samples than they had.
+
+    Raises:
+        InputError: Planned images are missing or have changed; the message names one.
+    """
+    had_lost = {each.unit: each.marker["counts"]["failed"] for each in collection.readable()}
+    lost_at: dict[tuple[str, str, int], dict[str, str]] = {}
+    with ThreadPoolExecutor(cores()) as pool:
+        for unit, job in zip(units, jobs, strict=True):
+            if _place(unit) not in lost_at:
+                lost_at[_place(unit)] = lost_images(job, rows_of(job.plan, unit.shard), pool)
+            lost = lost_at[_place(unit)]
+            if len(lost) > had_lost.get(unit, 0):
+                source_id, reason = next(iter(lost.items()))
+                raise InputError(
+                    f"{unit}: {len(lost)} of its images are not those that were planned, such as "
+                    f"{source_id} ({reason}); give the same --images, or run its generate command"
+                )
 
 
 def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[str, Target]) -> Job:
@@ -63,7 +126,8 @@ def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[
     Raises:
         InputError: Nothing says it; its target or plan is not there.
     """
-    config, plan = config_of(collection, unit), read_plan(collection, unit.target, unit.split)
+    config = checked(config_of(collection, unit), f"{unit}: its config")
+    plan = read_plan(collection, unit.target, unit.split)
     if plan is None:
         raise InputError(f"{unit}: its plan is lost; sample again into another --out")
     if unit.target not in targets:
@@ -80,6 +144,18 @@ def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[
     )  # fmt: skip
 
 
+def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """A config that says all that a unit is made by; anybody may have written it.
+
+    Raises:
+        InputError: Something is missing or of the wrong kind.
+    """
+    for name, kind in _KINDS.items():
+        if type(config.get(name)) is not kind:
+            raise InputError(f"{where}: {name} is missing or of the wrong kind; run its generate command")
+    return config
+
+
 def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     """The attack in a unit's config; None for the untouched pairs.
 
@@ -87,7 +163,7 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
         InputError: There is no such attack.
     """
     said = {name: value for name, value in config["attack"].items() if name != "params"}
-    return None if said["name"] == CLEAN else from_mapping(AttackConfig, said, where)
+    return None if said.get("name") == CLEAN else from_mapping(AttackConfig, said, where)
 
 
 def config_of(collection: Collection, unit: Unit) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from impure.manifests.collection import Committed
+from impure.manifests.errors import first_line
 from impure.manifests.pixels import px_sha256
 from impure.manifests.samples import read_sample
 from impure.manifests.storage import index_unit
-from impure.pipeline.attacks import attack_batch, matrix_products
+from impure.pipeline.attacks import AttackError, attack_batch, matrix_products
 from impure.pipeline.images import to_pixels, to_tensor, to_unit
 from impure.pipeline.jobs import circumstances, software
-from impure.pipeline.repair import attack_of
+from impure.pipeline.repair import attack_of, checked
 from impure.pipeline.targets import Target
 
 TIE = 1e-3
@@ -29,8 +31,14 @@ def replayed(committed: Committed, target: Target, count: int) -> Iterator[str]:
         with torch.inference_mode(), matrix_products("fp32"):
             probabilities = target(both).softmax(1)
         for name, found in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
-            if found.max() - found[row[name]] > TIE:
+            if not _agrees(found, row[name]):
                 yield f"sample {sample.key}: {name} is {row[name]}, the target says {int(found.argmax())}"
+
+
+def _agrees(probabilities: Tensor, prediction: int) -> bool:
+    """Whether a prediction is the target's, or as good as that."""
+    known = 0 <= prediction < len(probabilities)
+    return known and bool(probabilities.max() - probabilities[prediction] <= TIE)
 
 
 def attacked_again(committed: Committed, target: Target) -> str | None:
@@ -39,17 +47,23 @@ def attacked_again(committed: Committed, target: Target) -> str | None:
     Float32 rounding depends on the device, the number of threads and the versions of the software, and a
     signed gradient makes pixels of it: only where those are the recorded ones must the pixels be the same.
     """
-    marker = committed.marker
-    config, size = marker["config"], marker["batch_size_used"]
-    attack = attack_of(config, f"{committed.unit}: its config")
-    if attack is None:
+    marker, where = committed.marker, f"{committed.unit}: its config"
+    config = checked(marker["config"], where)
+    together, attack = marker.get("attacked_together"), attack_of(config, where)
+    if attack is None or not together:
         return None
+    if not isinstance(together, list) or type(together[0]) is not int or together[0] < 1:
+        return f"its marker's attacked_together is no list of counts, it is {together!r}"
+    size = together[0]
     rows = committed.stored_rows("adv_px_sha256")[:size]
     samples = [read_sample(index) for index in index_unit(committed)[:size]]
     clean = to_tensor([sample.clean for sample in samples], target.mean.device)
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
     ids, through = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
-    made = attack_batch(attack, target, clean, labels, ids, config["seed"], through=through)
+    try:
+        made = attack_batch(attack, target, clean, labels, ids, config["seed"], through=through)
+    except AttackError as error:
+        return f"the attack breaks: {first_line(error)}"
     found = [px_sha256(image) for image in to_pixels(made.adversarial)]
     other = sum(sha256 != row["adv_px_sha256"] for sha256, row in zip(found, rows, strict=True))
     if not other:

@@ -77,36 +77,34 @@ class ShardImages:
             self._decoding.append(self._pool.submit(self._decode, row))
         if not self._decoding:
             return False
-        found = self._decoding.popleft().result()
+        found = self._decoding[0].result()
         if isinstance(found, Clean):
             self._write(found)
         else:
             self.lost.append(found)
+        self._decoding.popleft()  # last: what raises before this raises for every attack, and none loses it
         return True
 
     def _decode(self, row: Row) -> Clean | Row:
         """Decode an image again, or say why it is lost."""
         if row["status"] != STATUS_OK:
             return row
-        job = self._job
         with timed(self._emit, DECODE):
-            image = SourceImage(row["source_id"], row["wnid"])
-            clean = load_clean(job.source, image, job.target.card)
-            if clean.pixels is None:
-                return {**row, "status": FAILED, "error": clean.error}
-            if px_sha256(clean.pixels) != row["clean_px_sha256"]:
-                return {**row, "status": CHANGED, "error": "other pixels than when the plan was drawn"}
-        stored = job.storage.profile == "pairs"
+            pixels = load_planned(self._job, row)
+        if isinstance(pixels, dict):
+            return pixels
+        stored = self._job.storage.profile == "pairs"
         with timed(self._emit, ENCODE):
-            return Clean(row, clean.pixels, job.storage.encode(clean.pixels) if stored else b"")
+            return Clean(row, pixels, self._job.storage.encode(pixels) if stored else b"")
 
     def _write(self, clean: Clean) -> None:
         """Put an image into the waiting file."""
         pixels = np.ascontiguousarray(clean.pixels)
-        self._places.append(_Place(clean.row, self._end, pixels.shape, len(clean.encoded)))
         self._file.seek(self._end)
-        self._end += self._file.write(pixels.tobytes() + clean.encoded)
+        size = self._file.write(pixels.tobytes() + clean.encoded)
         self._file.flush()
+        self._places.append(_Place(clean.row, self._end, pixels.shape, len(clean.encoded)))
+        self._end += size
 
     def _read(self, place: _Place) -> Clean:
         """Take an image out of the waiting file."""
@@ -123,3 +121,25 @@ def open_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor, emit: E
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=Path(folder)) as file:
         yield ShardImages(job, rows, pool, file, emit)
+
+
+def load_planned(job: Job, row: Row) -> Pixels | Row:
+    """Decode a planned image again, or say why it cannot be had: a row with another status."""
+    clean = load_clean(job.source, SourceImage(row["source_id"], row["wnid"]), job.target.card)
+    if clean.pixels is None:
+        return {**row, "status": FAILED, "error": clean.error}
+    if px_sha256(clean.pixels) != row["clean_px_sha256"]:
+        return {**row, "status": CHANGED, "error": "other pixels than when the plan was drawn"}
+    return clean.pixels
+
+
+def lost_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """Why planned images of some rows cannot be had today, by source id."""
+    planned = [row for row in rows if row["status"] == STATUS_OK]
+
+    def error(row: Row) -> str:
+        found = load_planned(job, row)
+        return found["error"] if isinstance(found, dict) else ""
+
+    errors = {row["source_id"]: why for row, why in zip(planned, pool.map(error, planned), strict=True)}
+    return {source_id: why for source_id, why in errors.items() if why}

@@ -2,7 +2,6 @@
 
 import io
 import tarfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +13,17 @@ import pyarrow as pa
 from impure.manifests.collection import Collection, Unit
 from impure.manifests.commits import move_in
 from impure.manifests.config import digest
+from impure.manifests.errors import InputError
 from impure.manifests.locks import aside
 from impure.manifests.samples import Fingerprint, Sample, read_fingerprints
-from impure.manifests.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK, UNREADABLE
+from impure.manifests.schema import MANIFEST, SCHEMA_VERSION
+from impure.manifests.status import count
 from impure.manifests.storage import Storage
 from impure.manifests.store import sha256_file, sync, write_table
 from impure.pipeline.plans import Row, sample_stem
 
 #: What a marker records beside the config; see `Job.facts`.
-RECORDED = ("run_id", "batch_size_used", "threads", "device", "software", "seconds")
+RECORDED = ("run_id", "attacked_together", "threads", "device", "software", "seconds")
 
 
 class ReadBackError(RuntimeError):
@@ -103,7 +104,7 @@ class ShardWriter:
         sync(self._path)
         write_table(self._manifest, pa.Table.from_pylist(self._rows, schema=MANIFEST), config, facts)
         sync(self._manifest)
-        if list(read_fingerprints(self._path)) != self._written:
+        if not self._is_as_written():
             raise ReadBackError(f"{self._path}: not what was written; check the disk and the memory")
         marker = {
             "schema_version": SCHEMA_VERSION,
@@ -116,6 +117,13 @@ class ShardWriter:
             **facts,
         }
         return move_in(self._collection, self._unit, self._path, self._manifest, marker)
+
+    def _is_as_written(self) -> bool:
+        """Whether the tar on the disk decodes to what was put into it."""
+        try:
+            return list(read_fingerprints(self._path)) == self._written
+        except InputError:
+            return False
 
     def close(self) -> None:
         """End the tar."""
@@ -149,16 +157,3 @@ def rewriting(
             shard.commit(config, {name: marker[name] for name in RECORDED if name in marker})
 
     return write
-
-
-def count(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Images planned, stored, skipped when the plan was drawn, failed since, and attacks that succeeded."""
-    status = Counter(row["status"] for row in rows)
-    planned = len(rows) - status[UNREADABLE]
-    return {
-        "planned": planned,
-        "stored": status[STATUS_OK],
-        "unreadable": status[UNREADABLE],
-        "failed": planned - status[STATUS_OK],
-        "succeeded": sum(bool(row["success"]) for row in rows if row["status"] == STATUS_OK),
-    }

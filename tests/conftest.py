@@ -1,8 +1,10 @@
 """What tests of several rooms share: pictures of the built-in dataset laid out as ImageNet is."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
@@ -72,3 +74,26 @@ def collection_root(imagenet: Path, card: Path, tmp_path_factory: pytest.TempPat
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     return root
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 bucket on this machine, found through the environment as a user would point to one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import boto3
+        import s3fs
+        from moto.server import ThreadedMotoServer
+
+        s3fs.S3FileSystem.clear_instance_cache()  # or it would ask the server of another test
+        server = ThreadedMotoServer(port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="lab")
+        yield "s3://lab/pairs"
+        urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+        server.stop()

@@ -1,9 +1,11 @@
 """Who makes the shards: this process, several, one of several machines, Ray or Slurm."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from impure.manifests.errors import InputError
+from impure.manifests.store import blaming
 from impure.pipeline.collect import Collector, Order, Place, opener
 from impure.pipeline.devices import cores, workers_for
 from impure.pipeline.executors.inline import rank_of, run_inline, share
@@ -24,12 +26,14 @@ class Crew:
         workers: Processes or jobs; None for as many as the devices suggest.
         worker: For rank: `i/n`.
         submit: For slurm: parameters of submitit, `KEY=VALUE` each.
+        logs: For slurm: folder of its jobs (see `run_slurm`).
     """
 
     executor: str = "inline"
     workers: int | None = None
     worker: str | None = None
     submit: tuple[str, ...] = ()
+    logs: Path = Path("slurm")
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -66,11 +70,13 @@ def _local(run: Run, ledger: Ledger) -> None:
 
 
 def _ray(run: Run, ledger: Ledger) -> None:
-    run_ray(opener(run.place, run.order, 1), ledger, run.collector.target.mean.device)
+    device, threads = run.collector.target.mean.device, run.place.threads
+    place = replace(run.place, device=device.type)  # every worker as the driver, whatever its node has
+    run_ray(opener(place, run.order, max(cores() // threads, 1)), ledger, device, threads)
 
 
 def _slurm(run: Run, ledger: Ledger) -> None:
-    run_slurm(opener(run.place, run.order, 1), ledger, run.place.root, run.crew.workers, run.crew.submit)
+    run_slurm(opener(run.place, run.order, 1), ledger, run.crew.logs, run.crew.workers, run.crew.submit)
 
 
 EXECUTORS: dict[str, Callable[[Run, Ledger], None]] = {
@@ -90,13 +96,14 @@ def execute(run: Run) -> tuple[Ledger, LiveView]:
 
     Raises:
         InputError: A committed unit was made with another config, or the executor cannot be had.
+        OSError: The disk is full, or cannot be written.
     """
     tasks = run.collector.tasks(run.order)
     if run.crew.executor == "rank":
         tasks = share(tasks, *rank_of(run.crew.worker))
     images = sum(task.images * len(task.attacks) for task in tasks)
     units = sum(len(task.attacks) for task in tasks)
-    with LiveView(images, units, run.workers, cores()) as view:
+    with LiveView(images, units, run.workers, cores()) as view, blaming(run.place.root):
         ledger = Ledger(tasks, view)
         EXECUTORS[run.crew.executor](run, ledger)
     return ledger, view

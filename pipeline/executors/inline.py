@@ -26,10 +26,11 @@ def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> 
         InputError: There is none of these, or it makes no sense.
     """
     first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
+    step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
     places = (
         worker.split("/") if worker else None,
-        _pair(environment, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first),
-        _pair(environment, "RANK", "WORLD_SIZE", 0),
+        _pair(environment, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first, step),
+        _pair(environment, "RANK", "WORLD_SIZE", 0, 1),
     )
     found = next((place for place in places if place is not None), None)
     if found is None:
@@ -43,11 +44,11 @@ def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> 
     return index, count
 
 
-def _pair(environment: Mapping[str, str], index: str, count: str, first: int) -> list[str] | None:
+def _pair(environment: Mapping[str, str], index: str, count: str, first: int, step: int) -> list[str] | None:
     """Both variables, counted from 0; None where one is missing."""
     if index not in environment or count not in environment:
         return None
-    return [str(int(environment[index]) - first), environment[count]]
+    return [str((int(environment[index]) - first) // step), environment[count]]
 
 
 def share(tasks: Sequence[Task], index: int, count: int) -> list[Task]:

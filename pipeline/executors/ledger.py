@@ -41,6 +41,11 @@ class Ledger:
         with self._lock:
             return not self._waiting and not self._given
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait."""
+        return len(self._waiting)
+
     def take(self) -> Task | None:
         """The next task; None if none waits."""
         with self._lock:
@@ -64,11 +69,10 @@ class Ledger:
                     self._settle(event.task)
             self._tell(event)
 
-    def died(self, tasks: Sequence[Task], suspect: Unit | None, reason: str) -> None:
-        """Note that a worker died with these tasks unsettled; without a suspect all their units are."""
+    def died(self, tasks: Sequence[Task], suspects: Sequence[Unit], reason: str) -> None:
+        """Note that a worker died with these tasks unsettled; without suspects all their units are."""
         with self._lock:
-            units = [unit for task in tasks for unit in task.units] if suspect is None else [suspect]
-            for unit in units:
+            for unit in suspects or [unit for task in tasks for unit in task.units]:
                 if unit not in self.made:
                     self._fail(unit, reason)
                     self._tell(Failed(unit, reason))
@@ -86,10 +90,10 @@ class Ledger:
     def _settle(self, task: Task) -> None:
         """A task is over; what of it is worth another try waits again, at the end."""
         self._given.discard(task)
-        left = [
-            unit for unit in task.units
-            if unit in self._again | self._taken and unit not in self.made and unit not in self.failed
-        ]  # fmt: skip
+        for unit in task.units:
+            if unit not in {*self.made, *self.failed} | self._again | self._taken:
+                self._fail(unit, "its worker said nothing of it")
+        left = [unit for unit in task.units if unit not in self.made and unit not in self.failed]
         if left:
             wait = any(unit in self._taken for unit in left)
             self._waiting.append(replace(task, attacks=tuple(unit.attack for unit in left), wait=wait))

@@ -1,17 +1,20 @@
 """One process for each GPU, or for each share of the CPU; a worker that dies is replaced."""
 
 import multiprocessing
+import os
+import pickle
 import signal
 import traceback
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from threading import Lock
 
 from impure.manifests.collection import Unit
 from impure.manifests.errors import InputError
+from impure.pipeline.batches import is_device_lost
 from impure.pipeline.events import Event, Failed, Made, Settled, Started, Task
 from impure.pipeline.executors.ledger import TRIES, Ledger
 from impure.pipeline.generate import Maker
@@ -30,7 +33,8 @@ class _Worker:
     process: ForkServerProcess
     line: Connection
     given: list[Task]
-    suspect: Unit | None = None
+    suspects: list[Unit] = field(default_factory=list)
+    born: bool = False
     idle: bool = False
     flushed: bool = False
 
@@ -48,7 +52,7 @@ def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
         InputError: Workers die before they can do anything.
         Exception: What a worker raised and no retry will mend.
     """
-    crew = [_start(open_maker, number) for number in range(workers)]
+    crew = [_start(open_maker, number) for number in range(min(workers, ledger.waiting))]
     stillborn = 0
     try:
         while not ledger.done:
@@ -58,10 +62,10 @@ def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
             for place, worker in enumerate(crew):
                 if worker.line not in ready or _listen(worker, ledger):
                     continue
-                stillborn = 0 if worker.given else stillborn + 1
+                stillborn = 0 if worker.born else stillborn + 1
                 if stillborn >= TRIES:
                     raise InputError(f"workers die at their start ({_how_it_died(worker)})")
-                ledger.died(worker.given, worker.suspect, f"its worker died ({_how_it_died(worker)})")
+                ledger.died(worker.given, worker.suspects, f"its worker died ({_how_it_died(worker)})")
                 crew[place] = _start(open_maker, worker.number)
     finally:
         for worker in crew:
@@ -103,11 +107,11 @@ def _listen(worker: _Worker, ledger: Ledger) -> bool:
         case BaseException():
             raise heard
         case str():
-            worker.idle = True
+            worker.idle = worker.born = True
         case Started():
-            worker.suspect = heard.unit
-        case Made() | Failed() if heard.unit == worker.suspect:
-            worker.suspect = None
+            worker.suspects.append(heard.unit)
+        case Made() | Failed() if heard.unit in worker.suspects:
+            worker.suspects.remove(heard.unit)
         case Settled():
             worker.given.remove(heard.task)
     if not isinstance(heard, str):
@@ -122,24 +126,50 @@ def _how_it_died(worker: _Worker) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _work(open_maker: OpenMaker, number: int, line: Connection) -> None:
-    """The worker's life; it ends when the line does."""
+class _Line:
+    """The worker's end of the line; when it breaks the parent is gone, and so is the worker."""
+
+    def __init__(self, line: Connection) -> None:
+        self._line, self._lock = line, Lock()
+
+    def emit(self, event: Event | str | BaseException) -> None:
+        """Say something; safe to call from several threads."""
+        with self._lock:
+            try:
+                self._line.send(event)
+            except OSError:
+                os._exit(1)
+
+    def order(self) -> Task | str:
+        """Wait for an order."""
+        try:
+            order: Task | str = self._line.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+        return order
+
+
+def _work(open_maker: OpenMaker, number: int, connection: Connection) -> None:
+    """The worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    lock = Lock()
-
-    def emit(event: Event | str | BaseException) -> None:
-        with lock:
-            line.send(event)
-
+    line = _Line(connection)
     try:
         with closing(open_maker(number)) as maker:
-            emit(READY)
+            line.emit(READY)
             while True:
-                order = line.recv()
-                maker.flush() if order == FLUSH else maker.make(order, emit)
-                emit(READY)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone
+                order = line.order()
+                maker.flush() if isinstance(order, str) else maker.make(order, line.emit)
+                line.emit(READY)
     except Exception as error:  # noqa: BLE001 - the parent raises it
-        error.add_note(traceback.format_exc())
-        emit(error)
+        if not is_device_lost(error):  # a new process may find it again: the parent starts one
+            line.emit(_portable(error))
+
+
+def _portable(error: Exception) -> BaseException:
+    """An exception that arrives at the parent, with the traceback that led to it."""
+    error.add_note(traceback.format_exc())
+    try:
+        copy: BaseException = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - whatever its class makes of it
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return copy

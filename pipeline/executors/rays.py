@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from impure.manifests.errors import InputError, first_line
-from impure.pipeline.events import Event, Task
+from impure.pipeline.events import Event, Notes, Task
 from impure.pipeline.executors.ledger import Ledger
 from impure.pipeline.generate import Maker
 
 
-def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.device) -> None:
+def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.device, threads: int) -> None:
     """Make every task on the cluster that `RAY_ADDRESS` names, else on one started here.
 
     The collection's root, the images and the target's files must be at the same paths on all nodes.
@@ -23,10 +23,11 @@ def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.de
         Exception: What a worker raised and no retry will mend.
     """
     ray = _connect()
-    remote = ray.remote(num_gpus=int(device.type == "cuda"), max_retries=0)(_make)
+    # With a GPU Ray ends the worker after each task, as it may give the next one another GPU.
+    remote = ray.remote(num_gpus=int(device.type == "cuda"), num_cpus=threads, max_retries=0)(_make)
     opener = ray.put(dumps(open_maker))
     running: dict[Any, Task] = {}
-    room = _room(ray, device)
+    room = _room(ray, device, threads)
     while not ledger.done:
         while len(running) < room and (task := ledger.take()):
             running[remote.remote(opener, task)] = task
@@ -35,19 +36,18 @@ def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.de
         try:
             for event in ray.get(ready):
                 ledger.hear(event)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayActorError) as error:
-            ledger.died([task], None, f"its worker died ({first_line(error)})")
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
+        except ray.exceptions.RayError as error:  # the worker, its node, or its memory
+            ledger.died([task], (), f"its worker died ({first_line(error)})")
 
 
 def _make(opener: bytes, task: Task) -> list[Event]:
     """Make one task in a worker."""
-    events: list[Event] = []
-    maker = _maker(opener)
-    maker.make(task, events.append)
+    notes, maker = Notes(), _maker(opener)
+    maker.make(task, notes)
     maker.flush()
-    return events
+    return list(notes)
 
 
 @lru_cache(maxsize=1)
@@ -74,7 +74,7 @@ def _connect() -> Any:
     return ray
 
 
-def _room(ray: Any, device: torch.device) -> int:
+def _room(ray: Any, device: torch.device, threads: int) -> int:
     """Tasks that the cluster holds at once; twice as many, so that none waits for the next."""
-    kind = "GPU" if device.type == "cuda" else "CPU"
-    return 2 * max(int(ray.cluster_resources().get(kind, 1)), 1)
+    kind, each = ("GPU", 1) if device.type == "cuda" else ("CPU", threads)
+    return 2 * max(int(ray.cluster_resources().get(kind, 1)) // each, 1)

@@ -1,29 +1,29 @@
 """Shards as jobs of a Slurm array, submitted with submitit; a job that dies is submitted again."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from impure.manifests.errors import InputError, first_line
-from impure.pipeline.events import Event, Task
+from impure.pipeline.events import Event, Failed, Notes, Settled, Task
 from impure.pipeline.executors.inline import run_inline, share
-from impure.pipeline.executors.ledger import Ledger
+from impure.pipeline.executors.ledger import TRIES, Ledger
 from impure.pipeline.generate import Maker
 
 JOBS = 8
-FOLDER = "_slurm"
-"""Below the collection's root: submitit's scripts and logs."""
 
 
 def run_slurm(
-    open_maker: Callable[[int], Maker], ledger: Ledger, root: Path, jobs: int | None, submit: Sequence[str]
+    open_maker: Callable[[int], Maker], ledger: Ledger, folder: Path, jobs: int | None, submit: Sequence[str]
 ) -> None:
     """Make every task in job arrays of at most so many jobs, and wait for them.
 
     Args:
         open_maker: Builds what makes shards.
         ledger: What is to be done.
-        root: Of the collection; a folder that all nodes see.
+        folder: For submitit's jobs and logs, seen by all nodes. What comes back through it is unpickled, so
+            it belongs to the user alone, not to everybody who may write to the collection.
         jobs: At once; `JOBS` by default.
         submit: `KEY=VALUE` each: parameters of submitit's `AutoExecutor`, and `cluster=local` to try it out.
 
@@ -31,7 +31,7 @@ def run_slurm(
         InputError: submitit is not installed, there is no Slurm, or it refuses a parameter.
         Exception: What a job raised and no retry will mend.
     """
-    executor = _open(root / FOLDER, dict(map(_parameter, submit)))
+    executor = _open(folder, dict(map(_parameter, submit)))
     while not ledger.done:
         tasks = []
         while task := ledger.take():
@@ -49,7 +49,7 @@ def _collect(job: Any, tasks: Sequence[Task], ledger: Ledger) -> None:
     try:
         found = job.result()
     except Exception as error:  # noqa: BLE001 - whatever killed the job
-        ledger.died(tasks, None, f"its Slurm job {job.job_id} failed: {first_line(error)}")
+        ledger.died(tasks, (), f"its Slurm job {job.job_id} failed: {first_line(error)}")
         return
     if isinstance(found, Exception):
         raise found
@@ -59,12 +59,15 @@ def _collect(job: Any, tasks: Sequence[Task], ledger: Ledger) -> None:
 
 def _make(open_maker: Callable[[int], Maker], tasks: Sequence[Task]) -> list[Event] | Exception:
     """Make some tasks in a job, trying again there what fails; what no retry will mend is the result."""
-    events: list[Event] = []
+    notes = Notes()
     try:
-        run_inline(lambda: open_maker(0), Ledger(tasks, events.append))
-    except (InputError, OSError) as error:
+        run_inline(lambda: open_maker(0), ledger := Ledger(tasks, notes))
+    except Exception as error:  # noqa: BLE001 - the submitter raises it
+        error.add_note(traceback.format_exc())
         return error
-    return events
+    events = [event for event in notes if not isinstance(event, Settled | Failed)]
+    given_up = [Failed(unit, why) for unit, why in ledger.failed.items() for _ in range(TRIES)]
+    return [*events, *given_up, *(Settled(task) for task in tasks)]
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -1,12 +1,17 @@
 """The built-in dataset as a source."""
 
+import re
+
 from PIL import Image
 
+from impure.manifests.errors import InputError
 from impure.manifests.pixels import px_sha256
 from impure.pipeline.builtin.images import CLASSES, SIZES, render
 from impure.pipeline.sources.base import Photo, SourceImage
 
 BUILTIN = "builtin"
+
+_ID = re.compile(r"([^/]+)/([^/]+)/\1-\2-([0-9]{5})")
 
 
 class BuiltinSource:
@@ -24,6 +29,9 @@ class BuiltinSource:
 
     def load(self, image: SourceImage, size: int) -> Photo:
         """Draw one image at `size` pixels a side."""
-        split, name, stem = image.source_id.split("/")
-        pixels = render(split, name, int(stem.rsplit("-", 1)[1]), size)
+        found = _ID.fullmatch(image.source_id)
+        if found is None:
+            raise InputError(f"{image.source_id}: not one of the built-in dataset's images")
+        split, name, index = found.groups()
+        pixels = render(split, name, int(index), size)
         return Photo(Image.fromarray(pixels), px_sha256(pixels))

@@ -5,6 +5,7 @@ import os
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import decode_photo
@@ -19,6 +20,7 @@ class TarSource:
     tars: list[Path]
     _images: dict[str, list[SourceImage]] = field(default_factory=dict)
     _places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+    _scanning: Lock = field(default_factory=Lock)
 
     @property
     def name(self) -> str:
@@ -27,8 +29,9 @@ class TarSource:
 
     def images(self, split: str) -> list[SourceImage]:
         """Every image of all the tars; they hold one split, so `split` names it and picks nothing."""
-        if split not in self._images:
-            self._images[split] = [image for tar in self.tars for image in self._scan(tar, split)]
+        with self._scanning:
+            if split not in self._images:
+                self._images[split] = [image for tar in self.tars for image in self._scan(tar, split)]
         if not self._images[split]:
             raise InputError(f"{self.tars[0]}: no images with a .cls member there")
         return self._images[split]
@@ -60,11 +63,18 @@ class TarSource:
         return images
 
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
-        """Read and decode one member."""
+        """Read and decode one member; whoever has not listed the images (a worker has not) does so now."""
+        if image.source_id not in self._places:
+            self.images(image.source_id.partition("/")[0])
+        if image.source_id not in self._places:
+            raise InputError(f"{image.source_id}: not in {self.tars[0]} or the other tars given")
         path, offset, length = self._places[image.source_id]
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(length)
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(length)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         return Photo(decode_photo(data, f"{path}: {image.source_id}"), hashlib.sha256(data).hexdigest())
 
 

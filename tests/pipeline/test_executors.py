@@ -173,7 +173,7 @@ def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
 def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
     book, _ = ledger()
     for _ in range(3):
-        book.died([book.take()], FGSM, "SIGKILL")
+        book.died([book.take()], [FGSM], "SIGKILL")
     task = book.take()
     assert task.attacks == ("pgd",)
     book.hear(Made(PGD, {}, 0.0, resumed=False))
@@ -185,10 +185,20 @@ def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_
 def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_units():
     book, heard = ledger()
     for _ in range(3):
-        book.died([book.take()], None, "SIGKILL")
+        book.died([book.take()], [], "SIGKILL")
     assert book.done
     assert set(book.failed) == {FGSM, PGD}
     assert heard.count(Failed(PGD, "SIGKILL")) == 3
+
+
+def test_a_unit_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
+    book, _ = ledger()
+    for _ in range(3):
+        assert not book.done
+        task = book.take()
+        book.hear(Settled(task))
+    assert book.done
+    assert set(book.failed) == {FGSM, PGD}
 
 
 def test_what_another_process_has_is_waited_for_at_the_end():

@@ -116,7 +116,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, ru
     monkeypatch.setattr(module, "attack_batch", small)
     made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
     assert made.exit_code == 0, made.output
-    assert [unit.marker["batch_size_used"] for unit in select(str(tmp_path))] == [1, 1]
+    assert [unit.marker["attacked_together"] for unit in select(str(tmp_path))] == [[1] * 4, [1] * 2]
     assert [unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))] == [4, 4]
     assert len(sizes) == 6
 

@@ -1,0 +1,40 @@
+"""What tests of the command line ask about results and collections."""
+
+import re
+from pathlib import Path
+
+from click.testing import Result
+
+from impure.manifests.collection import Collection, Unit
+from impure.manifests.schema import STATUS_OK
+
+
+def one_line(result: Result, said: str, code: int = 1) -> None:
+    """Bad input: one clear line on standard error, no traceback, a non-zero exit."""
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == code, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1, result.stderr
+    assert re.search(said, errors[0]), errors[0]
+
+
+def hashes(root: Path) -> dict[str, tuple[str, str]]:
+    """Pixel hashes by sample, of everything that is committed and stored."""
+    rows = [row for unit in Collection(root).committed for row in unit.rows()[0].to_pylist()]
+    assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
+    return {
+        row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"])
+        for row in rows
+        if row["status"] == STATUS_OK
+    }
+
+
+def stamps(root: Path) -> dict[str, int]:
+    """When each file of a collection was written last, but for what is aside."""
+    paths = [path for path in root.rglob("*") if path.is_file() and "_tmp" not in path.parts]
+    return {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
+def files_of(*units: Unit | str) -> set[str]:
+    """The files of some units."""
+    return {f"{unit}.{ending}" for unit in units for ending in ("tar", "parquet", "done.json")}

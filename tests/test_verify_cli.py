@@ -1,0 +1,364 @@
+"""`impure-data verify`: what is wrong is found and named, and --repair makes exactly that again."""
+
+import json
+import re
+import shutil
+import tarfile
+
+import pyarrow as pa
+import pytest
+from safetensors.torch import load_file, save_file
+
+from impure.manifests.collection import Collection, Unit
+from impure.manifests.config import digest
+from impure.manifests.schema import MANIFEST
+from impure.manifests.store import read_json, sha256_file, write_json, write_table
+from tests.common import files_of, hashes, one_line, stamps
+
+FGSM = Unit("small", "fgsm", "train", 1)
+PGD, OTHER = Unit("small", "pgd", "train", 0), Unit("small", "pgd", "train", 1)
+
+
+@pytest.fixture(scope="module")
+def sound(imagenet, card, run, tmp_path_factory):
+    """A collection of six units in which all is well; not to be changed."""
+    root = tmp_path_factory.mktemp("sound") / "root"
+    made = run("data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm,pgd",
+        "--split", "train", "--per-class", 3, "--shard-size", 5, "--batch-size", 4, "--threads", 1,
+        "--out", root)  # fmt: skip
+    assert made.exit_code == 0, made.output
+    return root
+
+
+@pytest.fixture
+def root(sound, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(sound, tmp_path / "root", ignore=shutil.ignore_patterns("_tmp"))
+
+
+@pytest.fixture
+def repair(run, imagenet, card):
+    """Run verify --repair on a root."""
+
+    def repaired(root, *more):
+        return run("data", "verify", root, "--repair", "--images", imagenet, "--target", card, *more)
+
+    return repaired
+
+
+@pytest.fixture(scope="module")
+def other_card(card, tmp_path_factory):
+    """The same target with other weights."""
+    folder, shipped = tmp_path_factory.mktemp("other"), read_json(card)
+    weights = load_file(shipped["weights"])
+    save_file({name: each * 2 if each.is_floating_point() else each for name, each in weights.items()},
+        folder / "w.safetensors")  # fmt: skip
+    (folder / "card.json").write_text(json.dumps(shipped | {"weights": str(folder / "w.safetensors")}))
+    return folder / "card.json"
+
+
+def stem(root, unit):
+    return Collection(root).stem(unit)
+
+
+def edit_marker(root, unit, **changes):
+    path = Collection(root).marker_path(unit)
+    marker = read_json(path)
+    for keys, value in changes.items():
+        *outer, last = keys.split("__")
+        place = marker
+        for key in outer:
+            place = place[key]
+        place[last] = value
+    write_json(path, marker)
+
+
+def edit_manifest(root, unit, change, config=None):
+    """Let `change` edit the rows, and hash everything again: only the target itself could tell."""
+    committed = Collection(root).read(unit)
+    table, said = committed.rows()
+    facts = json.loads(table.schema.metadata[b"impure.facts"])
+    rows = table.to_pylist()
+    change(rows)
+    write_table(committed.manifest, pa.Table.from_pylist(rows, schema=MANIFEST), config or said, facts)
+    entry = {"sha256": sha256_file(committed.manifest), "bytes": committed.manifest.stat().st_size}
+    edit_marker(root, unit, manifest=entry)
+
+
+def another_class(rows, value=None):
+    """Change the first successful row's prediction to another wrong class."""
+    row = next(row for row in rows if row["success"])
+    row["pred_adv"] = next(c for c in range(10) if c not in (row["label"], row["pred_adv"]))
+    if value is not None:
+        row["pred_adv"] = value
+
+
+# --- replay ---
+
+
+def replay(run, root, card, *more):
+    return run("data", "verify", root, "--level", "replay", "--target", card, *more)
+
+
+def test_replay_finds_nothing_wrong_with_a_clean_collection_and_the_same_pixels_again(sound, card, run):
+    found = replay(run, sound, card, "--again")
+    assert found.exit_code == 0, found.output
+    assert "6 units checked at level replay: nothing wrong" in found.stdout
+
+
+@pytest.mark.parametrize("value", [None, 10, -1])
+def test_replay_finds_an_edited_prediction_that_every_hash_vouches_for(root, card, run, value):
+    edit_manifest(root, PGD, lambda rows: another_class(rows, value))
+    assert run("data", "verify", root).exit_code == 0
+    found = replay(run, root, card, "--samples", 100, "--json")
+    assert found.exit_code == 3, found.output
+    bad = json.loads(found.stdout)["bad"]
+    assert [each["unit"] for each in bad] == [str(PGD)]
+    assert re.search(r"pred_adv is -?\d+, the target says \d+", bad[0]["problem"])
+
+
+def test_what_replay_finds_is_made_again_and_replayed_again(root, sound, repair):
+    edit_manifest(root, PGD, another_class)
+    before = stamps(root)
+    mended = repair(root, "--level", "replay", "--samples", 100)
+    assert mended.exit_code == 0, mended.output
+    assert "1 mended, 0 left" in mended.stdout
+    after = stamps(root)
+    assert {name for name in after if after[name] != before[name]} == files_of(PGD)
+    rows = [Collection(each).read(PGD).rows()[0].drop(["run_id"]) for each in (root, sound)]
+    assert rows[0].equals(rows[1])
+
+
+def test_other_pixels_than_the_attack_gives_are_found_by_attacking_again(root, card, run):
+    """A unit that says it was made with another seed: only another attack can tell."""
+    config = Collection(root).read(PGD).marker["config"] | {"seed": 5}
+    edit_marker(root, PGD, config=config, config_digest=digest(config))
+    edit_manifest(root, PGD, lambda rows: None, config)
+    assert replay(run, root, card).exit_code == 0
+    found = replay(run, root, card, "--again")
+    assert found.exit_code == 3, found.output
+    assert re.search(rf"{PGD}: the attack gives other pixels on \d of 4 images$", found.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", None), ("attack", []), ("attack", {"name": "fgsn"}), ("compiled", 3)]
+)
+def test_a_config_that_says_nothing_of_the_attack_is_one_clear_line(root, card, run, name, value):
+    config = Collection(root).read(PGD).marker["config"] | {name: value}
+    edit_marker(root, PGD, config=config, config_digest=digest(config))
+    edit_manifest(root, PGD, lambda rows: None, config)
+    one_line(replay(run, root, card, "--again"), f"{PGD}: its config.*{name}|fgsn")
+
+
+def test_other_weights_are_refused(sound, other_card, run):
+    one_line(replay(run, sound, other_card), "made on 'small' with other weights")
+    one_line(run("data", "verify", sound, "--level", "replay"), "'small'.*--target")
+
+
+# --- repair ---
+
+
+def truncate(root):
+    path = stem(root, PGD).with_suffix(".tar")
+    path.write_bytes(path.read_bytes()[:-3000])
+    return {PGD: r"000000.tar has \d+ bytes, the marker says \d+"}
+
+
+def truncate_between_samples(root):
+    path = stem(root, PGD).with_suffix(".tar")
+    with tarfile.open(path) as tar:
+        boundary = tar.getmembers()[8].offset
+    path.write_bytes(path.read_bytes()[:boundary])
+    return {PGD: r"000000.tar has \d+ bytes, the marker says \d+"}
+
+
+def flip(root):
+    path = stem(root, PGD).with_suffix(".tar")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return {PGD: "000000.tar has another SHA-256 than the marker says"}
+
+
+def delete_marker(root):
+    stem(root, PGD).with_suffix(".done.json").unlink()
+    return {PGD: "planned, but not committed; files without a marker lie there"}
+
+
+def delete_tar(root):
+    stem(root, PGD).with_suffix(".tar").unlink()
+    return {PGD: "000000.tar is missing"}
+
+
+def delete_unit(root):
+    for name in files_of(PGD):
+        (root / name).unlink()
+    return {PGD: "planned, but not committed"}
+
+
+def swap_manifests(root):
+    one, two = (stem(root, unit).with_suffix(".parquet") for unit in (PGD, FGSM))
+    one.rename(root / "aside")
+    two.rename(one)
+    (root / "aside").rename(two)
+    return {FGSM: "000001.parquet has", PGD: "000000.parquet has"}
+
+
+def edit_config(root):
+    edit_marker(root, PGD, config__seed=7)
+    return {PGD: "the marker is another unit's, or was edited"}
+
+
+def edit_weights(root):
+    edit_marker(root, PGD, config__target__weights="0" * 64)
+    return {PGD: "the marker is another unit's, or was edited"}
+
+
+def edit_counts(root):
+    edit_marker(root, PGD, counts__succeeded=0)
+    return {PGD: r"the marker says succeeded 0, in 000000.parquet it is \d"}
+
+
+def edit_facts(root):
+    edit_marker(root, PGD, attacked_together=[1])
+    return {PGD: "attacked_together"}
+
+
+def half_a_marker(root):
+    path = stem(root, PGD).with_suffix(".done.json")
+    path.write_bytes(path.read_bytes()[:100])
+    return {PGD: "not a readable JSON"}
+
+
+def copy_marker(root):
+    shutil.copy(stem(root, OTHER).with_suffix(".done.json"), stem(root, PGD).with_suffix(".done.json"))
+    return {PGD: "the marker is another unit's"}
+
+
+def several(root):
+    return flip(root) | {unit: problem for unit, problem in delete_other(root).items()}
+
+
+def delete_other(root):
+    stem(root, FGSM).with_suffix(".tar").unlink()
+    return {FGSM: "000001.tar is missing"}
+
+
+DAMAGES = (
+    truncate, truncate_between_samples, flip, delete_marker, delete_tar, delete_unit, swap_manifests,
+    edit_config, edit_weights, edit_counts, edit_facts, half_a_marker, copy_marker, several,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_is_named_and_exactly_the_bad_units_are_made_again(damage, root, sound, run, repair):
+    wanted, before = damage(root), stamps(root)
+    seen = run("data", "verify", root, "--json")
+    assert seen.exit_code == 3, seen.output
+    bad = {each["unit"]: each["problem"] for each in json.loads(seen.stdout)["bad"]}
+    assert bad.keys() == {str(unit) for unit in wanted}
+    assert all(re.search(problem, bad[str(unit)]) for unit, problem in wanted.items()), bad
+    assert stamps(root) == before
+
+    mended = repair(root, "--json")
+    assert mended.exit_code == 0, mended.output
+    document = json.loads(mended.stdout)
+    assert {each["unit"]: each["problem"] for each in document["bad"]} == bad
+    assert document["left"] == []
+    after = stamps(root)
+    assert {name for name in after if after[name] != before.get(name)} == files_of(*wanted)
+    assert hashes(root) == hashes(sound)
+    for unit in wanted:
+        assert sha256_file(stem(root, unit).with_suffix(".tar")) == sha256_file(
+            stem(sound, unit).with_suffix(".tar")
+        )
+
+
+def test_damage_is_told_to_people_and_what_to_do_about_it(root, run, repair):
+    flip(root)
+    seen = run("data", "verify", root)
+    assert seen.exit_code == 3
+    assert f"{PGD}: 000000.tar has another SHA-256" in seen.stdout
+    assert "6 units checked at level decode: 1 wrong" in seen.stdout
+    assert "--repair" in seen.stdout
+    mended = repair(root)
+    assert mended.exit_code == 0
+    assert "1 mended, 0 left" in mended.stdout
+    assert repair(root).stdout.endswith("nothing wrong\n0 mended, 0 left\n")
+
+
+def test_a_unit_of_images_out_of_tars_is_made_again(imagenet, card, tmp_path, run):
+    pictures = tmp_path / "pictures" / "train.tar"
+    pictures.parent.mkdir()
+    with tarfile.open(pictures, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted((imagenet / "train").rglob("*.png")):
+            tar.add(path, f"{path.stem}.png")
+            (tmp_path / "cls").write_text(path.parent.name)
+            tar.add(tmp_path / "cls", f"{path.stem}.cls")
+    images, root = ("--images", pictures), tmp_path / "root"
+    made = run("data", "generate", *images, "--target", card, "--attack", "fgsm", "--split", "train",
+        "--per-class", 2, "--shard-size", 4, "--threads", 1, "--out", root)  # fmt: skip
+    assert made.exit_code == 0, made.output
+    wanted = hashes(root)
+    stem(root, Unit("small", "fgsm", "train", 0)).with_suffix(".tar").unlink()
+    mended = run("data", "verify", root, "--repair", *images, "--target", card)
+    assert mended.exit_code == 0, mended.output
+    assert hashes(root) == wanted
+
+
+# --- what cannot be repaired ---
+
+
+def nothing_changed(root, before, result, said):
+    one_line(result, said)
+    assert stamps(root) == before
+
+
+def test_an_attack_without_a_marker_is_not_guessed_at(root, repair):
+    for path in root.glob("small/pgd/*/*.done.json"):
+        path.unlink()
+    flip_other = stem(root, FGSM).with_suffix(".tar")
+    flip_other.write_bytes(flip_other.read_bytes()[:-1])
+    before = stamps(root)
+    nothing_changed(
+        root, before, repair(root), "small/pgd/.*: no marker says how it was made; run its generate command"
+    )
+
+
+def test_without_its_target_or_plan_nothing_is_made(root, run, imagenet, card, other_card):
+    flip(root)
+    before = stamps(root)
+    given = ("data", "verify", root, "--repair", "--images", imagenet)
+    nothing_changed(root, before, run(*given), "'small'.*--target")
+    nothing_changed(root, before, run(*given, "--target", other_card), "other weights")
+    (root / "plans/small-train.parquet").unlink()
+    del before["plans/small-train.parquet"]
+    nothing_changed(root, before, run(*given, "--target", card), "its plan is lost")
+
+
+def test_other_images_are_not_taken_for_the_planned_ones(root, run, imagenet, card, tmp_path):
+    flip(root)
+    before = stamps(root)
+    given = ("data", "verify", root, "--repair", "--target", card)
+    nothing_changed(root, before, run(*given), "--images")  # builtin
+    nothing_changed(root, before, run(*given, "--images", tmp_path / "nowhere"), "no such folder")
+    (tmp_path / "elsewhere").mkdir()
+    nothing_changed(root, before, run(*given, "--images", tmp_path / "elsewhere"), "elsewhere")
+    mine = shutil.copytree(imagenet, tmp_path / imagenet.name)
+    lost = Collection(root).read(PGD).rows()[0]["source_id"][1].as_py()
+    (mine / lost).unlink()
+    nothing_changed(root, before, run(*given, "--images", mine), rf"1 of .* images.*{lost}")
+    shutil.copy(next(path for path in mine.rglob("*.png") if path.name != lost), mine / lost)
+    nothing_changed(root, before, run(*given, "--images", mine), rf"1 of .* images.*{lost}")
+
+
+def test_a_unit_that_fails_again_stays_bad_and_is_named(root, repair, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("the device is gone")
+
+    flip(root)
+    monkeypatch.setattr("impure.pipeline.pairs.attack_batch", broken)
+    failed = repair(root, "--json")
+    assert failed.exit_code == 3, failed.output
+    assert [each["unit"] for each in json.loads(failed.stdout)["left"]] == [str(PGD)]
+    assert f"{PGD}: RuntimeError: the device is gone" in failed.stderr
