@@ -1,13 +1,15 @@
-"""What every command of ours has in common: errors in one line, JSON, progress, options.
+"""What commands of ours have in common: errors in one line, JSON, progress, options, folders.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
 import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -90,6 +92,25 @@ def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+def writable(folder: Path) -> Path:
+    """Make a folder and try to write there, before hours of work rely on it.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def cache_home() -> Path:
+    """Where what can be had again is kept."""
+    return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()
+
+
 def options(*found: Decorator) -> Decorator:
     """Bundle options into one decorator, in the order in which --help shows them."""
 
@@ -105,3 +126,11 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
 )
 root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
+device_options = options(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="CPU threads. [default: all cores; 1 for the built-in, tiny networks]",
+    ),
+)

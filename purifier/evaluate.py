@@ -1,67 +1,75 @@
 """Evaluation: accuracy of targets behind defences, on the stored bytes (paper, Table 1)."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impure.manifests.collection import CLEAN, Committed
+from impure.manifests.collection import Committed
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
-from impure.manifests.pixels import Pixels
-from impure.purifier.data import Pair, PairReader, attacked, distinct_clean, list_pairs, pairs_digest
-from impure.purifier.defences import Defence
+from impure.purifier.data import Pair, PairReader, pairs_digest
+from impure.purifier.defences import Defence, Riae
+from impure.purifier.judging import (
+    NO_CLASS,
+    Combine,
+    Group,
+    Loaded,
+    answer,
+    batch_seed,
+    batches,
+    choose,
+    combined,
+    load,
+    release_resize,
+)
+from impure.purifier.scores import Mean, Row, means
+from impure.purifier.strips import Example, example
 
-#: Order of the attacks in the paper's Table 1; others follow by name.
-TABLE_ORDER = (CLEAN, "fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
-Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One cell of Table 1: one target, one attack (or `clean`), one defence."""
-
-    target: str
-    attack: str
-    defence: str
-    n: int
-    correct: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right answers."""
-        return self.correct / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy."""
-        return wilson(self.correct, self.n)
+RESIZED = "+resize"  # behind a defence's name: its images went through `release_resize`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mean:
-    """Unweighted mean accuracy of a target and defence over the attacks, without `clean`."""
+class EvaluateConfig:
+    """How every group is judged.
 
-    target: str
-    defence: str
-    attacks: int
-    accuracy: float
+    Raises:
+        InputError: A value is impossible; the message names it.
+    """
 
+    batch_size: int = 32  # images at a time; on which the noise of random defences depends
+    seed: int = 0  # of random defences
+    draws: int = 1  # of random defences; others are run once
+    combine: Combine = "average"  # what becomes of several draws; see `judging.combined`
+    extra_resize: bool = False  # judge every defence a second time behind `release_resize`
+    limit: int | None = None  # at most this many images of a target and attack
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One sample for the report's image strips: images (H, W, 3), and the class predicted for each."""
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("seed", 0), ("draws", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"evaluation: {name} is {getattr(self, name)}; it must be at least {least}")
+        if self.combine not in get_args(Combine):
+            raise InputError(
+                f"evaluation: combine {self.combine!r} is unknown; choose {', '.join(get_args(Combine))}"
+            )
 
-    target: str
-    attack: str
-    key: str
-    label: int
-    images: Mapping[str, Pixels]  # "clean", "adversarial", and each defence but `none`
-    predictions: Mapping[str, int]
+    def conditions(self) -> dict[str, Any]:
+        """What has to be known to read the numbers."""
+        return {
+            "draws": self.draws,
+            "combine": "one" if self.draws == 1 else self.combine,
+            "seed": self.seed,
+            "seeding": "each batch of an attack and each draw by itself, from (seed, batch, draw)",
+            "batch_size": self.batch_size,
+            "images_per_attack": self.limit or "all",
+            "extra_resize": f"rows ending in {RESIZED}" if self.extra_resize else "none",
+            "judged": "attacked images as stored, 8 bits; defended ones as floats, not rounded again",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,28 +83,7 @@ class Evaluation:
     @property
     def means(self) -> tuple[Mean, ...]:
         """The mean over the attacks for each target and defence, in the order of the rows."""
-        groups: dict[tuple[str, str], list[float]] = {}
-        for row in self.rows:
-            if row.attack != CLEAN:
-                groups.setdefault((row.target, row.defence), []).append(row.accuracy)
-        return tuple(
-            Mean(target=target, defence=defence, attacks=len(found), accuracy=sum(found) / len(found))
-            for (target, defence), found in groups.items()
-        )
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion (Wilson 1927).
-
-    Raises:
-        InputError: `n` is not positive, or `correct` is not between 0 and `n`.
-    """
-    if n < 1 or not 0 <= correct <= n:
-        raise InputError(f"no interval for {correct} right of {n}")
-    share, z2 = correct / n, Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+        return means(self.rows)
 
 
 def evaluate(
@@ -107,12 +94,16 @@ def evaluate(
     batch_size: int = 32,
     device: torch.device,
     seed: int = 0,
+    draws: int = 1,
+    combine: Combine = "average",
+    extra_resize: bool = False,
+    limit: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Measure every defence on every attack of every target, each on shards made for that target.
 
-    One draw for each image; random defences (those with `reseed`) begin anew from `seed` for each attack.
-    `clean` is each distinct clean image of a target once.
+    `clean` is each distinct clean image of a target once. Images or logits that are not finite are wrong
+    answers, and counted in the conditions.
 
     Args:
         units: The shards, of any splits.
@@ -120,32 +111,46 @@ def evaluate(
         defences: Modules from RGB in [0,1] to the same, by name.
         batch_size: Images at a time; on which the noise of random defences depends.
         device: Where to compute, in float32.
-        seed: Of the random defences.
+        seed: Of the random defences; their first draw is the same however many follow.
+        draws: How often random defences are run on each image.
+        combine: What becomes of several draws: `average` judges the mean of the images; `vote` takes the
+            class seen most often; with `worst` an image counts as right only if every draw is.
+        extra_resize: Judge every defence, `none` too, once more behind the resizing of the authors' test
+            script (see `release_resize`), as NAME+resize.
+        limit: At most this many images of each target and attack, evenly from the classes; None for all.
         progress: Show a bar on standard error.
 
     Raises:
-        InputError: A target of the shards is not among `targets`, a shard is inconsistent, or all is empty.
+        InputError: A target of the shards is not among `targets`, a shard is inconsistent, a value is
+            impossible, a defence averages draws by itself, or all is empty.
     """
-    pairs = list_pairs(units)
-    if not pairs or not defences:
-        raise InputError("nothing to evaluate: the chosen shards hold no sample, or no defence is named")
-    if missing := sorted({pair.unit.unit.target for pair in pairs} - targets.keys()):
-        raise InputError(f"the shards are of target {missing[0]!r}; given are {', '.join(targets) or 'none'}")
-    judge = _Judge(defences, batch_size, device, seed)
+    config = EvaluateConfig(
+        batch_size=batch_size,
+        seed=seed,
+        draws=draws,
+        combine=combine,
+        extra_resize=extra_resize,
+        limit=limit,
+    )
+    if not defences:
+        raise InputError("nothing to evaluate: no defence is named")
+    _refuse_hidden_draws(defences)
+    groups = choose(units, targets, limit)
+    judge = _Judge(defences, config, device)
     rows: list[Row] = []
     examples: list[Example] = []
-    groups = list(_groups(pairs))
-    total = sum(len(group) for _, _, group in groups)
+    total = sum(len(group.pairs) for group in groups)
     with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
-        for name, attack, group in groups:
-            bar.set_postfix_str(f"{name} {attack}")
-            found, example = judge.group(targets[name].to(device).eval(), name, attack, group, bar)
+        for group in groups:
+            bar.set_postfix_str(f"{group.target} {group.attack}")
+            found, shown = judge.group(targets[group.target].to(device).eval(), group, bar)
             rows += found
-            examples.append(example)
+            examples.append(shown)
+    pairs = [pair for group in groups for pair in group.pairs]
     conditions = {
-        "draws": 1,
-        "seed": seed,
-        "batch_size": batch_size,
+        **config.conditions(),
+        "dividing": sorted({each.dividing for each in defences.values() if isinstance(each, Riae)}),
+        "not_finite_answers": judge.not_finite,
         "device": device.type,
         "splits": sorted({pair.unit.unit.split for pair in pairs}),
         "pixels_sha256": pairs_digest(pairs),
@@ -155,93 +160,120 @@ def evaluate(
     return Evaluation(rows=tuple(rows), examples=tuple(examples), conditions=conditions)
 
 
-def _groups(pairs: Sequence[Pair]) -> Iterator[tuple[str, str, list[Pair]]]:
-    """(target, attack, its samples) in the order of Table 1; `clean` always comes first."""
-    for target in sorted({pair.unit.unit.target for pair in pairs}):
-        own = [pair for pair in pairs if pair.unit.unit.target == target]
-        yield target, CLEAN, distinct_clean(own)
-        for attack in sorted({pair.unit.unit.attack for pair in attacked(own)}, key=_table_place):
-            yield target, attack, [pair for pair in own if pair.unit.unit.attack == attack]
+def _refuse_hidden_draws(defences: Mapping[str, nn.Module]) -> None:
+    """One draw must be one draw."""
+    for name, defence in defences.items():
+        if isinstance(defence, Riae) and defence.draws > 1:
+            raise InputError(
+                f"defence {name!r} averages {defence.draws} draws by itself, which the rows would not say; "
+                "build it with one draw, and give draws to the evaluation"
+            )
 
 
-def _table_place(attack: str) -> tuple[int, str]:
-    """Sort key of an attack's column."""
-    return TABLE_ORDER.index(attack) if attack in TABLE_ORDER else len(TABLE_ORDER), attack
+def is_random(defence: nn.Module) -> bool:
+    """Whether a defence draws anything: whether it has a `reseed` of its own, and for RIAE, a use for it."""
+    if isinstance(defence, Riae):
+        return defence.riae.config.mask != "occlusion" or defence.dividing == "random"
+    return isinstance(defence, Defence) and type(defence).reseed is not Defence.reseed
 
 
 class _Judge:
-    """Runs one group of samples through every defence and a target."""
+    """Runs groups of samples through every defence and a target."""
 
     def __init__(
-        self, defences: Mapping[str, nn.Module], batch_size: int, device: torch.device, seed: int
+        self, defences: Mapping[str, nn.Module], config: EvaluateConfig, device: torch.device
     ) -> None:
         self._defences = {name: defence.to(device).eval() for name, defence in defences.items()}
-        self._batch_size, self._device, self._seed = batch_size, device, seed
+        self._config, self._device = config, device
+        self._views: dict[str, Callable[[Tensor], Tensor]] = {"": lambda images: images}
+        if config.extra_resize:
+            self._views[RESIZED] = release_resize
         self._reader = PairReader()
+        self.not_finite = 0
 
-    def group(
-        self, target: nn.Module, name: str, attack: str, pairs: Sequence[Pair], bar: "tqdm[Any]"
-    ) -> tuple[list[Row], Example]:
+    def group(self, target: nn.Module, group: Group, bar: "tqdm[Any]") -> tuple[list[Row], Example]:
         """Rows for every defence, and the group's first sample as an example."""
-        correct = dict.fromkeys(self._defences, 0)
-        example: Example | None = None
-        for defence in self._defences.values():
-            if isinstance(defence, Defence):
-                defence.reseed(self._seed)
-        for batch in _batches(pairs, self._batch_size):
-            clean, adversarial, labels = self._load(batch, attack)
-            defended = {each: defence(adversarial) for each, defence in self._defences.items()}
-            answers = {each: target(images).argmax(1) for each, images in defended.items()}
-            for each, answer in answers.items():
-                correct[each] += int((answer == labels).sum())
-            if example is None:
-                images = {"clean": clean, "adversarial": adversarial, **defended}
-                bare = {each: target(images[each][:1]).argmax(1) for each in ("clean", "adversarial")}
-                example = _example(name, attack, batch[0], images, {**bare, **answers})
+        correct: Counter[str] = Counter()
+        shown: list[Example] = []
+        for index, batch in enumerate(batches(group.pairs, self._config.batch_size)):
+            loaded = load(self._reader, batch, group.attack, self._device)
+            images: dict[str, Tensor] = {}
+            answers: dict[str, Tensor] = {}
+            for name in self._defences:
+                images[name], found = self._defended(target, name, loaded, index)
+                answers |= found
+            for name, each in answers.items():
+                correct[name] += int((each == loaded.labels).sum())
+                self.not_finite += int((each == NO_CLASS).sum())
+            if not shown:
+                shown = [_example(target, group, batch[0], loaded, images, answers)]
             bar.update(len(batch))
-        if example is None:
-            raise InputError(f"{name}/{attack}: no sample to evaluate")
         rows = [
-            Row(target=name, attack=attack, defence=each, n=len(pairs), correct=right)
-            for each, right in correct.items()
+            self._row(group, name, suffix, correct[name + suffix])
+            for name in self._defences
+            for suffix in self._views
         ]
-        return rows, example
+        return rows, shown[0]
 
-    def _load(self, batch: Sequence[Pair], attack: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean images, the images to judge, both in [0,1] (B, 3, H, W), and labels (B,)."""
-        read = [self._reader.read(pair) for pair in batch]
-        clean = torch.stack([each for _, each in read]).to(self._device).float() / 255
-        adversarial = torch.stack([each for each, _ in read]).to(self._device).float() / 255
-        labels = torch.tensor([pair.label for pair in batch], device=self._device)
-        return clean, clean if attack == CLEAN else adversarial, labels
+    def _defended(
+        self, target: nn.Module, name: str, loaded: Loaded, index: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch behind one defence: its first copy, and the combined answers by name of the row."""
+        copies = self._copies(self._defences[name], loaded.attacked, index)
+        first = next(copies)
+        answers: dict[str, list[Tensor]] = {name + suffix: [] for suffix in self._views}
+        for copy in chain([first], copies):
+            for suffix, view in self._views.items():
+                answers[name + suffix].append(answer(target, view(copy)))
+        combine = self._config.combine
+        return first, {
+            each: combined(torch.stack(found), loaded.labels, combine) for each, found in answers.items()
+        }
 
+    def _copies(self, defence: nn.Module, images: Tensor, index: int) -> Iterator[Tensor]:
+        """The defended copies of a batch that the target judges: of each draw one, or the mean of all."""
+        draws = self._draws(defence)
+        copies = (self._draw(defence, images, index, draw) for draw in range(draws))
+        if self._config.combine == "average":
+            yield sum(copies, torch.zeros((), device=images.device)) / draws
+        else:
+            yield from copies
 
-def _batches(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:
-    """Batches of one image size, in the given order."""
-    batch: list[Pair] = []
-    for pair in pairs:
-        full = len(batch) == size
-        if batch and (full or (pair.height, pair.width) != (batch[0].height, batch[0].width)):
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
+    def _draw(self, defence: nn.Module, images: Tensor, index: int, draw: int) -> Tensor:
+        """One defended copy of a batch."""
+        if isinstance(defence, Defence):
+            defence.reseed(batch_seed(self._config.seed, index, draw))
+        defended: Tensor = defence(images)
+        return defended
+
+    def _draws(self, defence: nn.Module) -> int:
+        """How often a defence is run."""
+        return self._config.draws if is_random(defence) else 1
+
+    def _row(self, group: Group, name: str, suffix: str, correct: int) -> Row:
+        """The row of a group behind a defence."""
+        draws = self._draws(self._defences[name])
+        return Row(
+            target=group.target,
+            attack=group.attack,
+            defence=name + suffix,
+            n=len(group.pairs),
+            correct=correct,
+            combine="one" if draws == 1 else self._config.combine,
+            draws=draws,
+        )
 
 
 def _example(
-    target: str, attack: str, pair: Pair, images: Mapping[str, Tensor], answers: Mapping[str, Tensor]
+    target: nn.Module,
+    group: Group,
+    pair: Pair,
+    loaded: Loaded,
+    images: Mapping[str, Tensor],
+    answers: Mapping[str, Tensor],
 ) -> Example:
-    """The first image of a batch in all its forms."""
-    shown = {each: batch for each, batch in images.items() if each != "none"}
-    return Example(
-        target=target,
-        attack=attack,
-        key=pair.key,
-        label=pair.label,
-        images={
-            each: (batch[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-            for each, batch in shown.items()
-        },
-        predictions={each: int(answers[each][0]) for each in shown},
-    )
+    """A batch's first sample, bare and behind every defence."""
+    bare = {"clean": loaded.clean[:1], "adversarial": loaded.attacked[:1]}
+    bare_answers = {name: answer(target, each) for name, each in bare.items()}
+    defended = {name: each for name, each in images.items() if name != "none"}
+    return example(group.target, group.attack, pair, {**bare, **defended}, {**bare_answers, **answers})

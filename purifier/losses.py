@@ -1,13 +1,12 @@
 """The loss: pixels in normalised space, and perceptual features (paper, section 3.2.3)."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from impure.manifests.errors import InputError
+from impure.purifier.features import FeatureNetwork
 from impure.purifier.rcm import Combination
 
 
@@ -36,85 +35,59 @@ RECIPES: dict[str, Recipe] = {
 
 
 def l1(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:
-    """Mean absolute difference of (B, C, ...) tensors, a scalar.
+    """Mean absolute difference of features, a scalar, in float32 even where they are rounder.
 
     Args:
-        output: What the network made.
+        output: What the network made: (B, C, H, W), (B, C), or tokens (B, N, C).
         wanted: What it should have made.
-        per_position: Sum over the channels and take the mean of the rest, as Eqs. 12 and 13 are written.
+        per_position: Sum over the C channels and take the mean of the rest, as Eqs. 12 and 13 are written.
     """
-    mean = (output - wanted).abs().mean()
-    return mean * output.shape[1] if per_position else mean
+    precise = torch.promote_types(output.dtype, torch.float32)
+    mean = (output.to(precise) - wanted.to(precise)).abs().mean()
+    return mean * output.shape[2 if output.dim() == 3 else 1] if per_position else mean
 
 
 class PerceptualLoss:
     """Sum of lambda_i times the L1 distance of the features of two images (Eqs. 13, 14)."""
 
     def __init__(
-        self, network: nn.Module, lambdas: Mapping[str, float], *, per_position: bool = False
+        self,
+        network: nn.Module,
+        lambdas: Mapping[str, float],
+        *,
+        per_position: bool = False,
+        bf16: bool = False,
     ) -> None:
-        """Take over a network: it is frozen, put in eval mode, and its in-place layers write elsewhere.
+        """Take over a network: it is changed in place (see `FeatureNetwork`), so use it for nothing else.
 
         Args:
             network: Takes RGB in [0,1] (B, 3, H, W), and normalises by itself.
             lambdas: Names of its submodules (or how they end), each with its weight.
             per_position: See `l1`.
+            bf16: Compute the features in bfloat16; their distance is taken in float32.
 
         Raises:
             InputError: The network has no submodule of such a name.
         """
-        self.network = network.requires_grad_(False).eval()
+        self.features = FeatureNetwork(network, lambdas, bf16=bf16)
         self.lambdas = dict(lambdas)
         self.per_position = per_position
-        self._features: dict[str, Tensor] = {}
-        modules = dict(network.named_modules())
-        for module in modules.values():
-            if hasattr(module, "inplace"):
-                module.inplace = False  # would overwrite the features noted just before it
-        for node in lambdas:
-            _find(modules, node).register_forward_hook(self._note(node))
 
-    def __call__(self, images: Tensor, clean: Tensor) -> Tensor:
-        """Loss of `images` against `clean`, both RGB in [0,1] (B, 3, H, W); a scalar."""
+    def __call__(self, images: Tensor, clean: Tensor, image: Tensor) -> Tensor:
+        """Loss of images against their clean images; a scalar.
+
+        The features of a clean image that several images share are computed once.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W).
+            clean: Distinct clean images, RGB in [0,1] (U, 3, H, W).
+            image: (B,) int64: the row of `clean` that belongs to each image.
+        """
         with torch.no_grad():
             wanted = self.features(clean)
         made = self.features(images)
         terms = [
-            weight * l1(made[node], wanted[node], self.per_position) for node, weight in self.lambdas.items()
+            weight * l1(made[node], wanted[node].index_select(0, image), self.per_position)
+            for node, weight in self.lambdas.items()
         ]
         return torch.stack(terms).sum()
-
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        """What each node puts out for RGB images in [0,1] (B, 3, H, W)."""
-        self._features = {}
-        self.network(images)
-        found, self._features = self._features, {}
-        return found
-
-    def _note(self, node: str) -> Callable[[nn.Module, object, object], None]:
-        """A forward hook that keeps a node's output."""
-
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if not isinstance(output, Tensor):
-                raise InputError(
-                    f"feature network: node {node!r} puts out a {type(output).__name__}, no tensor"
-                )
-            self._features[node] = output
-
-        return hook
-
-
-def _find(modules: Mapping[str, nn.Module], node: str) -> nn.Module:
-    """The submodule of that name, or the one whose name ends in it: targets wrap the network of the library.
-
-    Raises:
-        InputError: There is none, or more than one; the message lists names like it.
-    """
-    names = [name for name in modules if name]
-    found = [name for name in names if f".{name}".endswith(f".{node}")]
-    exact = [name for name in found if name == node] or found
-    if not node or len(exact) != 1:
-        close = found or difflib.get_close_matches(node, names, n=5, cutoff=0.4) or names[-5:]
-        many = "several nodes" if found else "no node"
-        raise InputError(f"feature network: {many} {node!r}; close names are {', '.join(close[:5])}")
-    return modules[exact[0]]

@@ -50,22 +50,24 @@ def take(values: Tensor, division: Tensor) -> Tensor:
 
 def put_back(subsets: Tensor, division: Tensor) -> Tensor:
     """Undo `take`: subsets (B, SUBSETS, L, D) to per-patch values (B, N, D)."""
-    inverse = division.flatten(1).argsort(dim=1, stable=True)
-    return subsets.flatten(1, 2).gather(1, inverse[..., None].expand(-1, -1, subsets.shape[-1]))
+    values = subsets.flatten(1, 2)
+    index = division.flatten(1)[..., None].expand_as(values)
+    return torch.zeros_like(values).scatter(1, index, values)
 
 
 def position_table(rows: int, columns: int, dim: int, period: float = 10000.0) -> Tensor:
     """Fixed 2-D sine-cosine positions (rows, columns, dim): half of `dim` for each axis.
 
-    Each half holds sin(p / period^(4k/dim)), then the cosines, of its coordinate p ("Attention Is All You
-    Need", section 3.5, once per axis as in MoCo v3).
+    The first half is the column's, the second the row's, as in MAE and in the paper's release: their weights
+    fit as they are. Each half holds sin(p / period^(4k/dim)), then the cosines, of its coordinate p
+    ("Attention Is All You Need", section 3.5, once per axis as in MoCo v3).
     """
     rate = period ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
     angle_y = torch.arange(rows, dtype=torch.float64)[:, None] * rate
     angle_x = torch.arange(columns, dtype=torch.float64)[:, None] * rate
     half_y = torch.cat([angle_y.sin(), angle_y.cos()], dim=1)[:, None].expand(-1, columns, -1)
     half_x = torch.cat([angle_x.sin(), angle_x.cos()], dim=1)[None].expand(rows, -1, -1)
-    return torch.cat([half_y, half_x], dim=2).float()
+    return torch.cat([half_x, half_y], dim=2).float()
 
 
 def window_positions(table: Tensor, division: Tensor, corner: Tensor, columns: int) -> Tensor:

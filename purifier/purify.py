@@ -14,6 +14,7 @@ from tqdm import tqdm
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import decode_photo
 from impure.manifests.store import atomic_path
+from impure.purifier.draws import Dividing
 from impure.purifier.riae import RIAE
 
 
@@ -34,6 +35,7 @@ def purify_path(
     *,
     seed: int = 0,
     draws: int = 1,
+    dividing: Dividing = "uniform",
     progress: bool = False,
 ) -> Purified:
     """Purify one image, or every image below a folder, into 8-bit RGB PNG files.
@@ -49,6 +51,7 @@ def purify_path(
         device: Where to compute.
         seed: Of the purifier's noise.
         draws: Purifications to average.
+        dividing: How patches are divided; see `RIAE.purify`.
         progress: Show a bar on standard error.
 
     Raises:
@@ -65,7 +68,8 @@ def purify_path(
             skipped.append((path, str(error)))
             continue
         with torch.no_grad():
-            purified = riae.purify(image[None].to(device), seed=seed, draws=draws)[0]
+            images = image[None].to(device)
+            purified = riae.purify(images, seed=seed, draws=draws, dividing=dividing)[0]
         _write_image(target, purified)
     return Purified(written=len(jobs) - len(skipped), skipped=tuple(skipped), ignored=ignored)
 

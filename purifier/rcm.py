@@ -24,16 +24,23 @@ def combine(
         generator: Source of the choices, on the images' device.
 
     Raises:
-        InputError: The variant is unknown.
+        InputError: The variant is unknown, or a side is no multiple of `patch`.
     """
     if variant not in get_args(Combination):
         raise InputError(f"RCM: no variant {variant!r}; choose from {', '.join(get_args(Combination))}")
     batch, _, height, width = purified.shape
+    if height % patch or width % patch:
+        raise InputError(f"RCM: {height}x{width} pixels are no multiples of {patch}; crop or pad")
     rows, columns = height // patch, width // patch
     share = torch.rand(batch, rows * columns, generator=generator, device=generator.device)
     if variant == "code":
         segments = torch.randint(2, 5, (batch, 1), generator=generator, device=generator.device)
         rank = share.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-        share = (rank >= rows * columns // segments).to(purified.dtype)
-    u = share.view(batch, 1, rows, columns).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+        share = rank >= rows * columns // segments
+    u = (
+        share.to(purified.dtype)
+        .view(batch, 1, rows, columns)
+        .repeat_interleave(patch, 2)
+        .repeat_interleave(patch, 3)
+    )
     return purified * u + adversarial * (1 - u)

@@ -5,19 +5,20 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from impure.manifests.collection import CLEAN
 from impure.manifests.errors import InputError
-from impure.manifests.pixels import GAIN, Pixels, amplify, encode_png
+from impure.manifests.pixels import GAIN, Pixels, encode_png
 from impure.manifests.store import atomic_path
 from impure.manifests.tables import markdown_table
-from impure.purifier.evaluate import Evaluation, Example, Row
+from impure.purifier.evaluate import Evaluation
+from impure.purifier.scores import COLUMNS, Row
+from impure.purifier.strips import Example, class_name, panels
 
-COLUMNS = ("target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high")
 MEAN_LABEL = "mean of attacks"
 
 
@@ -70,22 +71,19 @@ def markdown(evaluation: Evaluation, images: str) -> str:
 
 
 def as_csv(evaluation: Evaluation) -> str:
-    """One line for each target, attack and defence; shares between 0 and 1."""
+    """One line for each target, attack, defence and combination of draws; shares between 0 and 1."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_record(row) for row in evaluation.rows)
+    writer.writerows(row.record() for row in evaluation.rows)
     return text.getvalue()
 
 
 def as_document(evaluation: Evaluation, images: str) -> dict[str, Any]:
     """The evaluation as JSON can hold it."""
-    means = [
-        {"target": mean.target, "defence": mean.defence, "attacks": mean.attacks, "accuracy": mean.accuracy}
-        for mean in evaluation.means
-    ]
+    means = [asdict(mean) for mean in evaluation.means]
     conditions = {"images": images, **evaluation.conditions}
-    return {"conditions": conditions, "rows": [_record(row) for row in evaluation.rows], "means": means}
+    return {"conditions": conditions, "rows": [row.record() for row in evaluation.rows], "means": means}
 
 
 def html(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> str:
@@ -116,8 +114,8 @@ def _targets(evaluation: Evaluation) -> list[str]:
 def _cells(evaluation: Evaluation, target: str) -> list[list[str]]:
     """A target's table as text: header, one line for each attack, the mean."""
     rows = [row for row in evaluation.rows if row.target == target]
-    defences = list(dict.fromkeys(row.defence for row in rows))
-    found = {(row.attack, row.defence): row for row in rows}
+    defences = list(dict.fromkeys(row.label for row in rows))
+    found = {(row.attack, row.label): row for row in rows}
     lines = [[target, "n", *defences]]
     for attack in dict.fromkeys(row.attack for row in rows):
         cells = [_percent(found[attack, defence]) for defence in defences]
@@ -134,13 +132,6 @@ def _percent(row: Row) -> str:
     return f"{100 * row.accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _record(row: Row) -> dict[str, Any]:
-    """A row under the names of `COLUMNS`."""
-    low, high = row.interval
-    values = (row.target, row.attack, row.defence, row.n, row.correct, row.accuracy, low, high)
-    return dict(zip(COLUMNS, values, strict=True))
-
-
 def _conditions(evaluation: Evaluation, images: str) -> dict[str, str]:
     """What has to be known to read the numbers, as text."""
     shown: Mapping[str, Any] = {"images": images, **evaluation.conditions}
@@ -150,35 +141,22 @@ def _conditions(evaluation: Evaluation, images: str) -> dict[str, str]:
     }
 
 
-def _strip(example: Example, classes: Sequence[str]) -> dict[str, Any]:
-    """The images of one example with captions; differences are shown around grey, made larger."""
-    images, label = example.images, example.label
-    shown: list[tuple[str, Pixels, int | None]] = [("clean", images["clean"], example.predictions["clean"])]
-    if example.attack != CLEAN:
-        shown.append(("adversarial", images["adversarial"], example.predictions["adversarial"]))
-        shown.append((f"perturbation ×{GAIN}", amplify(images["adversarial"], images["clean"]), None))
-    for name in images.keys() - {"clean", "adversarial"}:
-        shown.append((name, images[name], example.predictions[name]))
-        shown.append((f"{name}: residual ×{GAIN}", amplify(images[name], images["clean"]), None))
+def _strip(shown: Example, classes: Sequence[str]) -> dict[str, Any]:
+    """The pictures of one example with captions."""
     return {
-        "attack": example.attack,
-        "key": example.key,
-        "label": _class_name(label, classes),
+        "attack": shown.attack,
+        "key": shown.key,
+        "label": class_name(shown.label, classes),
         "panels": [
             {
-                "caption": caption,
-                "uri": data_uri(pixels),
-                "answer": "" if answer is None else _class_name(answer, classes),
-                "right": answer == label,
+                "caption": panel.caption,
+                "uri": data_uri(panel.pixels),
+                "answer": "" if panel.answer is None else class_name(panel.answer, classes),
+                "right": panel.answer == shown.label,
             }
-            for caption, pixels, answer in shown
+            for panel in panels(shown)
         ],
     }
-
-
-def _class_name(label: int, classes: Sequence[str]) -> str:
-    """A class's name, or its number."""
-    return classes[label] if 0 <= label < len(classes) else str(label)
 
 
 def data_uri(pixels: Pixels) -> str:

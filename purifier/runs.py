@@ -1,24 +1,24 @@
-"""A training run's config, schedule, folder and log."""
+"""A training run's config, schedule and folder."""
 
-import csv
-import json
+import fcntl
 import math
-import time
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
-from impure.manifests.config import canonical_json, differing_fields, digest
+from impure.manifests.config import differing_fields, plain
 from impure.manifests.errors import InputError
-from impure.manifests.store import atomic_path, read_json
-from impure.purifier.checkpoint import CONFIG, STATE, riae_config, save_config
-from impure.purifier.data import Pair, pairs_digest
+from impure.manifests.store import read_json
+from impure.purifier.checkpoint import CONFIG, STATE, save_config
+from impure.purifier.config import DecoderKind, Mask, RIAEConfig, preset
 from impure.purifier.losses import RECIPES, Recipe
-from impure.purifier.riae import RIAE, Mask, preset
+
+Stage = Literal["pairs", "pretrain"]
 
 FINAL_RATE = 1e-8  # where the cosine ends
 
@@ -40,27 +40,33 @@ class TrainConfig:
 
     preset: str = "base"
     mask: Mask = "both"
+    decoder: DecoderKind = "copies"
+    stage: Stage = "pairs"  # pretrain: clean photographs and the pixel loss alone
     recipe: str = "code"
     feature_network: str = ""  # "" for the recipe's
     nodes: tuple[str, ...] = ()  # of the feature network; empty for the recipe's
     lambdas: tuple[float, ...] = ()  # one for each node
     epochs: int = 100
-    batch_size: int = 64
+    batch_size: int = 64  # images of one update, over all ranks and accumulated parts
+    accumulate: int = 1  # parts of each rank's share of a batch, one after the other
+    variants: int = 2  # pairs of one clean image that stand together and share its crop and features
     learning_rate: float = 1e-4
     warmup_epochs: int = 5
     weight_decay: float = 0.05
     grad_clip: float = 0.0  # largest norm of the gradient; 0 for none
+    ema: float = 0.0  # decay of the averaged weights, such as 0.9999; 0 for none
     crop: int | None = None  # pixels; None: 192 of 224, 256 of 299, and else the whole image
     clean_pairs: bool = True  # also learn to leave clean images alone
     bf16: bool = False
+    compiled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        preset(self.preset, self.mask)
-        for name in ("epochs", "batch_size"):
+        self.riae()
+        for name in ("epochs", "batch_size", "accumulate", "variants"):
             if getattr(self, name) < 1:
                 raise InputError(f"training: {name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "weight_decay", "grad_clip", "seed", "warmup_epochs"):
+        for name in ("learning_rate", "weight_decay", "grad_clip", "ema", "seed", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(
                     f"training: {name} is {getattr(self, name)}; it must be finite, not negative"
@@ -69,6 +75,12 @@ class TrainConfig:
             raise InputError(f"training: warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
         if self.recipe not in RECIPES:
             raise InputError(f"training: no recipe {self.recipe!r}; choose from {', '.join(RECIPES)}")
+        if self.stage not in get_args(Stage) or (self.stage == "pretrain" and self.loss.lambdas):
+            raise InputError(
+                f"training: stage {self.stage!r} with recipe {self.recipe!r}; pre-training takes recipe pixel"
+            )
+        if not self.ema < 1:
+            raise InputError(f"training: ema is {self.ema}; it must be below 1")
         if len(self.nodes) != len(self.lambdas):
             raise InputError(
                 f"training: {len(self.nodes)} nodes but {len(self.lambdas)} lambdas; give one for each"
@@ -84,6 +96,10 @@ class TrainConfig:
         if "warmup_epochs" not in values and isinstance(epochs, int):
             chosen["warmup_epochs"] = min(chosen["warmup_epochs"], epochs // 2)
         return cls(**chosen)
+
+    def riae(self) -> RIAEConfig:
+        """The network to train."""
+        return preset(self.preset, self.mask, self.decoder)
 
     @property
     def loss(self) -> Recipe:
@@ -108,18 +124,39 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return FINAL_RATE + (config.learning_rate - FINAL_RATE) * (1 + math.cos(math.pi * share)) / 2
 
 
-def describe_run(config: TrainConfig, model: RIAE, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """What `config.json` holds: the network, the training, the data's identity, the software."""
-    units = {str(pair.unit.unit): pair.unit for pair in pairs}
-    data = {
-        "pairs": len(pairs),
-        "pixels": pairs_digest(pairs),
-        "units": sorted(units),
-        "collections": sorted({digest(unit.rows()[1]) for unit in units.values()}),
-    }
-    described = {"riae": riae_config(model), "train": asdict(config), "data": data}
-    plain: dict[str, Any] = json.loads(canonical_json(described))
-    return {**plain, "software": {"torch": torch.__version__}}
+def describe_run(config: TrainConfig, data: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` holds: the network, the training, the data's identity, the software.
+
+    Args:
+        config: The recipe.
+        data: What identifies the data.
+        init: What identifies the weights that the run began with; empty for random ones.
+    """
+    parts = {"riae": asdict(config.riae()), "train": asdict(config), "data": data, "init": init}
+    return {**plain(parts), "software": {"torch": torch.__version__}}
+
+
+@contextmanager
+def only_trainer(out: Path) -> Iterator[None]:
+    """Make a run's folder and hold it: a second process on it would be lost work.
+
+    Raises:
+        InputError: Another process trains there, or the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise InputError(f"{out}: another process trains there; wait, or take another --out") from error
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> bool:
@@ -137,58 +174,10 @@ def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> bool:
     if not resume:
         raise InputError(f"{out}: holds a run already; resume it or choose another folder")
     found = read_json(out / CONFIG)
-    parts = ("riae", "train", "data")
+    parts = ("riae", "train", "data", "init")
     ours, theirs = ({part: each.get(part) for part in parts} for each in (config, found))
     if differing := differing_fields(ours, theirs):
         raise InputError(
             f"{out}: holds another run; it differs in {'; '.join(differing)}. Choose another folder"
         )
     return (out / STATE).exists()
-
-
-class TrainLog:
-    """The run's `log.csv`: means over the steps since the row before."""
-
-    COLUMNS = ("epoch", "step", "loss", "pixel", "perceptual", "learning_rate", "images_per_second")
-
-    def __init__(self, out: Path) -> None:
-        self._path = out / "log.csv"
-        self._losses: list[Tensor] = []
-        self._images = 0
-        self._since = time.monotonic()
-
-    def forget_after(self, step: int) -> None:
-        """Drop the rows of steps that a resumed run takes once more."""
-        if not self._path.exists():
-            return
-        with self._path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
-        with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def add(self, losses: Tensor, images: int) -> None:
-        """Note one step: its losses (3,), on any device, and how many images it saw."""
-        self._losses.append(losses)
-        self._images += images
-
-    def write(self, epoch: int, step: int, rate: float) -> float:
-        """Append a row; the mean loss in it.
-
-        Raises:
-            InputError: The file cannot be written.
-        """
-        loss, pixel, perceptual = torch.stack(self._losses).mean(0).tolist()
-        now = time.monotonic()
-        speed = round(self._images / max(now - self._since, 1e-9), 2)
-        try:
-            with self._path.open("a", newline="") as file:
-                writer = csv.writer(file)
-                if file.tell() == 0:
-                    writer.writerow(self.COLUMNS)
-                writer.writerow((epoch, step, loss, pixel, perceptual, rate, speed))
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be written ({error})") from error
-        self._losses, self._images, self._since = [], 0, now
-        return float(loss)

@@ -1,53 +1,76 @@
-"""Training: one process, one device, exactly resumable (paper, Algorithm 1)."""
+"""Training: an exactly resumable run on one device or, under torchrun, on many (paper, Algorithm 1)."""
 
+import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
-from impure.purifier.checkpoint import load_state, load_weights, save_checkpoint
-from impure.purifier.data import CACHE_BYTES, EpochSampler, PairDataset, crop_side, paired_crops
-from impure.purifier.losses import PerceptualLoss, l1
-from impure.purifier.rcm import combine
-from impure.purifier.riae import RIAE, preset
-from impure.purifier.runs import TrainConfig, TrainLog, describe_run, learning_rate, open_run
+from impure.manifests.store import read_json
+from impure.purifier.card import write_card
+from impure.purifier.checkpoint import CONFIG, load_state, save_checkpoint, save_weights
+from impure.purifier.convert import initialise
+from impure.purifier.data import Batch, Loader
+from impure.purifier.learner import Learner
+from impure.purifier.logs import TrainLog, check_tensorboard
+from impure.purifier.material import Material, Order
+from impure.purifier.ranks import Ranks
+from impure.purifier.riae import RIAE
+from impure.purifier.runs import TrainConfig, describe_run, learning_rate, only_trainer, open_run
+from impure.purifier.validation import TABLE, Validator
 
+BEST = "best"
 LOG_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a run goes about it; nothing here changes what it learns."""
+
+    resume: bool = True  # go on with the run that is there; otherwise that is an error
+    progress: bool = False  # show a bar with rate and time left on standard error
+    workers: int = 0  # processes that decode images; 0 for this one
+    log_steps: int = LOG_STEPS  # updates between rows of the log
+    checkpoint_seconds: float = 600.0  # save at least this often; every epoch's end is saved anyway
+    validate_epochs: int = 1  # epochs between validations
+    tensorboard: bool = False
 
 
 def train(
     config: TrainConfig,
-    units: Sequence[Committed],
+    material: Material,
     features: nn.Module | None,
     out: Path,
     device: torch.device,
     *,
-    resume: bool = True,
-    progress: bool = False,
-    workers: int = 0,
-    checkpoint_seconds: float = 600.0,
+    habits: Habits | None = None,
+    ranks: Ranks | None = None,
+    init: Path | None = None,
+    validator: Validator | None = None,
 ) -> Path:
     """Train a RIAE, or go on where a killed run stopped; on the CPU both end with the same bits.
 
     Args:
         config: The whole recipe.
-        units: Shards to train on.
+        material: What to learn from.
         features: Feature network for the perceptual loss: takes RGB in [0,1], normalises inside. It gets
             frozen. None is right only for recipes without one.
-        out: The run's folder: config.json, log.csv, state.pt, model.safetensors.
+        out: The run's folder: config.json, log.csv, state.pt, model.safetensors, README.md; with a validator
+            also validation.csv, strips of images, and best/ with the best weights so far.
         device: Where to compute.
-        resume: Go on with the run in `out`; otherwise a run there is an error.
-        progress: Show a bar with rate and time left on standard error.
-        workers: Processes that decode images; with 0 decoded images are kept in memory.
-        checkpoint_seconds: Save at least this often; every epoch's end is saved anyway.
+        habits: How to go about it.
+        ranks: The processes that train together; all call this with the same arguments.
+        init: Weights to begin with (see `convert.initialise`).
+        validator: Judges the purifier at the end of epochs; the leading rank's does.
 
     Returns:
         `out`.
@@ -59,139 +82,149 @@ def train(
     if bool(config.loss.lambdas) != (features is not None):
         need = f"needs its feature network {config.loss.network!r}" if features is None else "takes none"
         raise InputError(f"recipe {config.recipe!r} {need}")
-    data = PairDataset(units, clean_pairs=config.clean_pairs, cache_bytes=0 if workers else CACHE_BYTES)
+    habits, ranks = habits or Habits(), ranks or Ranks()
+    if habits.tensorboard:
+        check_tensorboard()
+    order = material.order(config, ranks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = RIAE(preset(config.preset, config.mask)).to(device)
-    resumed = open_run(out, describe_run(config, model, data.pairs), resume=resume)
-    trainer = _Trainer(config, model, data, features, out, device)
-    if resumed:
-        trainer.load()
-    trainer.log.forget_after(trainer.done)
-    trainer.run(progress=progress, workers=workers, checkpoint_seconds=checkpoint_seconds)
+        model = RIAE(config.riae())
+    taken = {} if init is None else asdict(initialise(model, init))
+    described = describe_run(config, material.describe(), taken)
+    learner = Learner(config, model, features, device, ranks)
+    with ExitStack() as held:
+        with ranks.in_turn():
+            if ranks.leads:
+                held.enter_context(only_trainer(out))
+            resumed = open_run(out, described, resume=habits.resume)
+        run = _Run(config, learner, order, out, habits, validator)
+        if resumed:
+            run.load()
+        run.go(material.dataset)
     return out
 
 
-class _Trainer:
-    """One run: what changes is the model, the optimiser, the generator, and the position (epoch, step)."""
+def plan(config: TrainConfig, material: Material, world: int = 1) -> dict[str, Any]:
+    """What a run would be, without beginning it.
+
+    Raises:
+        InputError: As `train`, as far as that shows before the first update.
+    """
+    steps = material.order(config, Ranks(world=world)).steps
+    with torch.device("meta"):
+        parameters = sum(each.numel() for each in RIAE(config.riae()).parameters())
+    data = material.describe()
+    return {
+        "model": config.preset,
+        "parameters": parameters,
+        "images_an_epoch": data.get("pairs", data.get("photographs")),
+        "updates_an_epoch": steps,
+        "epochs": config.epochs,
+        "updates": steps * config.epochs,
+        "ranks": world,
+        "config": asdict(config),
+    }
+
+
+class _Run:
+    """One run: what changes is the learner and the position (epoch, step)."""
 
     def __init__(
         self,
         config: TrainConfig,
-        model: RIAE,
-        data: PairDataset,
-        features: nn.Module | None,
+        learner: Learner,
+        order: Order,
         out: Path,
-        device: torch.device,
+        habits: Habits,
+        validator: Validator | None,
     ) -> None:
-        self.config, self.model, self.data, self.out, self.device = config, model, data, out, device
-        self.perceptual: PerceptualLoss | None = None
-        if features is not None:
-            loss = config.loss
-            self.perceptual = PerceptualLoss(
-                features.to(device), loss.lambdas, per_position=loss.per_position
-            )
-        self.sampler = EpochSampler(data.sizes, config.batch_size, config.seed)
-        self.optimizer = torch.optim.AdamW(_groups(model, config), betas=(0.9, 0.95), fused=True)
-        self.generator = Generator(device).manual_seed(config.seed)
-        self.log = TrainLog(out)
+        self.config, self.learner, self.order, self.out, self.habits = config, learner, order, out, habits
+        self.ranks, self.validator = learner.ranks, validator
+        self.log = TrainLog(out, tensorboard=habits.tensorboard and self.ranks.leads)
         self.epoch = self.step = 0  # step: inside the epoch
+        self.saved = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Updates since the beginning."""
+        return self.epoch * self.order.steps + self.step
 
     def load(self) -> None:
         """Take everything that changes from the last checkpoint."""
         state = load_state(self.out)
-        load_weights(self.model, state["model"], str(self.out))
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        self.learner.load(state["learner"], str(self.out))
         self.epoch, self.step = state["epoch"], state["step"]
 
-    def save(self) -> None:
-        """Write a checkpoint, after making sure that it is worth keeping."""
-        finite = torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all()
-        self.check(bool(finite))
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-        }
-        save_checkpoint(self.out, self.model, state)
-
-    @property
-    def done(self) -> int:
-        """Steps since the beginning."""
-        return self.epoch * self.sampler.steps + self.step
-
-    def run(self, *, progress: bool, workers: int, checkpoint_seconds: float) -> None:
+    def go(self, dataset: Dataset[Batch]) -> None:
         """Train to the end of the last epoch."""
-        loader = DataLoader(
-            self.data, batch_sampler=self.sampler, num_workers=workers, pin_memory=self.device.type == "cuda"
-        )
-        total = self.config.epochs * self.sampler.steps
-        saved = time.monotonic()
-        with tqdm(total=total, initial=self.done, unit="step", disable=not progress) as bar:
-            for pairs in self.batches(loader):
-                self.log.add(self.train_step(pairs), len(pairs))
+        if self.ranks.leads:
+            self.log.forget_after(self.done)
+            if self.validator is not None:
+                self.validator.forget_after(self.epoch)
+        self.log.clear()
+        total = self.config.epochs * self.order.steps
+        shown = self.habits.progress and self.ranks.leads
+        with tqdm(total=total, initial=self.done, unit="step", disable=not shown) as bar:
+            for parts in self.batches(dataset):
+                rate = learning_rate(self.config, self.done, self.order.steps)
+                self.log.add(self.learner.update(parts, self.done, rate), self.images(parts))
                 self.step += 1
-                bar.update()
-                if self.step == self.sampler.steps:
+                if self.step == self.order.steps:
                     self.epoch, self.step = self.epoch + 1, 0
-                due = self.step == 0 or time.monotonic() - saved >= checkpoint_seconds
-                if due or self.done % LOG_STEPS == 0:
-                    bar.set_postfix(epoch=self.epoch, loss=f"{self.write_log():.4f}")
-                if due:
-                    self.save()
-                    saved = time.monotonic()
+                if self.step == 0 or self.done % self.habits.log_steps == 0:
+                    bar.set_postfix(epoch=self.epoch, loss=f"{self.pause(rate):.4f}")
+                bar.update()
 
-    def batches(self, loader: DataLoader[Tensor]) -> Iterator[Tensor]:
-        """The batches that are left, from the present position on."""
+    def batches(self, dataset: Dataset[Batch]) -> Iterator[list[Batch]]:
+        """The parts of each batch that is left, from the present position on."""
+        pinned = self.learner.device.type == "cuda"
+        loader = Loader(dataset, self.order, workers=self.habits.workers, pin_memory=pinned)
         while self.epoch < self.config.epochs:
-            self.sampler.epoch, self.sampler.start = self.epoch, self.step
-            yield from loader
+            self.order.epoch, self.order.start = self.epoch, self.step
+            parts = iter(loader)
+            while found := list(itertools.islice(parts, self.config.accumulate)):
+                yield found
 
-    def train_step(self, pairs: Tensor) -> Tensor:
-        """One update with a batch of pairs (B, 2, 3, H, W), uint8.
+    def images(self, parts: list[Batch]) -> int:
+        """Images of an update on all ranks."""
+        return round(sum(len(part.adversarial) for part in parts) / sum(part.share for part in parts))
 
-        Returns:
-            Loss, pixel loss and perceptual loss (3,), still on the device.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.done, self.sampler.steps)
-        losses = self.losses(self.crop(pairs))
-        self.optimizer.zero_grad(set_to_none=True)
-        losses[0].backward()
-        if self.config.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        return losses.detach()
+    def pause(self, rate: float) -> float:
+        """Write the log, and validate and save where it is time; returns the mean loss."""
+        losses = self.ranks.sum(self.log.means()).tolist()
+        if self.ranks.leads:
+            self.log.write(self.epoch, self.done, rate, losses)
+        self.check(math.isfinite(losses[0]))
+        late = time.monotonic() - self.saved >= self.habits.checkpoint_seconds
+        if self.step == 0 or self.ranks.decide(late, self.learner.device):
+            self.check(self.learner.is_finite())
+            if self.ranks.leads:
+                self.save()
+            self.ranks.wait()
+        self.log.clear()
+        return float(losses[0])
 
-    def crop(self, pairs: Tensor) -> Tensor:
-        """Random windows of a batch as floats in [0,1], on the device."""
-        multiple = self.model.config.multiple
-        height, width = (crop_side(side, self.config.crop, multiple) for side in pairs.shape[3:])
-        pairs = pairs.to(self.device, non_blocking=True)
-        return paired_crops(pairs, height, width, self.generator).float() / 255
+    def save(self) -> None:
+        """Write a checkpoint; at an epoch's end after asking the validator."""
+        last = self.epoch == self.config.epochs
+        if self.validator and self.step == 0 and (last or self.epoch % self.habits.validate_epochs == 0):
+            self.validate(self.validator)
+        weights = self.learner.best_model.state_dict()
+        state = {"learner": self.learner.state(), "epoch": self.epoch, "step": self.step}
+        save_checkpoint(self.out, weights, state)
+        if self.step == 0:
+            write_card(self.out)
+        self.saved = time.monotonic()
 
-    def losses(self, pairs: Tensor) -> Tensor:
-        """Loss, pixel loss and perceptual loss (3,) of pairs (B, 2, 3, H, W) in [0,1] (Eq. 15)."""
-        adversarial, clean = pairs[:, 0], pairs[:, 1]
-        loss, model = self.config.loss, self.model
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            output = model(adversarial, self.generator).float()
-            pixel = l1(output, model.normalise(clean), loss.per_position)
-            perceptual = torch.zeros_like(pixel)
-            if self.perceptual is not None:
-                purified = model.denormalise(output)
-                mixed = combine(purified, adversarial, model.config.patch, loss.combination, self.generator)
-                perceptual = self.perceptual(mixed, clean)
-        return torch.stack([pixel + perceptual, pixel, perceptual])
-
-    def write_log(self) -> float:
-        """Write a row of the log; the mean loss since the last one."""
-        rate = learning_rate(self.config, self.done - 1, self.sampler.steps)
-        mean = self.log.write(self.epoch, self.done, rate)
-        self.check(math.isfinite(mean))
-        return mean
+    def validate(self, validator: Validator) -> None:
+        """Judge the purifier, and keep it apart if it is the best so far."""
+        model, before = self.learner.best_model, validator.best()
+        score = validator(model, self.epoch)
+        self.log.curve("validation", self.done, {"attacked": score.attacked, "clean": score.clean})
+        if before is None or score.better_than(before[1]):
+            config = {**read_json(self.out / CONFIG), "epoch": self.epoch}
+            save_weights(self.out / BEST, model.state_dict(), config)
+            write_card(self.out / BEST, self.out / TABLE)
 
     def check(self, finite: bool) -> None:
         """Stop if something is not finite."""
@@ -200,12 +233,3 @@ class _Trainer:
                 f"{self.out}: the loss is no longer finite at step {self.done} (epoch {self.epoch}); the "
                 "last good checkpoint, if there was one, is kept. Train with a lower --lr and another --out"
             )
-
-
-def _groups(model: RIAE, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters with weight decay (matrices, kernels) and without (norms, biases, tokens, fusion logits)."""
-    weights = list(model.parameters())
-    return [
-        {"params": [each for each in weights if each.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [each for each in weights if each.dim() <= 1], "weight_decay": 0.0},
-    ]

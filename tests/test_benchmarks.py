@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -45,3 +47,19 @@ def test_the_attack_benchmark_reports_figures_with_their_conditions():
     assert {"impure", "torchattacks", "cleverhans", "plain loop, network as built"} < set(rows)
     assert section["attack"] == "fgsm" and section["grad_evals"] == [1, 1]
     assert all(isinstance(goal["met"], bool) for goal in section["goals"])
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_reports_figures_with_their_conditions() -> None:
+    options = "--device cpu --threads 1 --size 32 --batch-size 1 --rounds 1 --decoder cross --json"
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "train.py", *options.split()],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    document = json.loads(done.stdout)
+    assert document["conditions"]["decoder"] == "cross" and document["conditions"]["size"] == 32
+    products, plain, ours, update = document["rows"]
+    assert products["share"] == pytest.approx(1) and plain["speed"] == pytest.approx(1)
+    assert 0 < ours["gflop_per_image"] < plain["gflop_per_image"] and update["images_per_second"] > 0
+    assert [goal["limit"] for goal in document["goals"]] == [0.8, 1.05]

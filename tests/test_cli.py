@@ -16,6 +16,7 @@ from impure import cli
 from impure.manifests.collection import select
 from impure.manifests.store import read_json
 from impure.pipeline.attacks import ATTACKS
+from impure.pipeline.commands.options import MORE, NINE
 from impure.purifier.checkpoint import riae_config, save_checkpoint, save_config
 from impure.purifier.riae import RIAE, RIAEConfig
 
@@ -37,7 +38,7 @@ def one_line(result, said, code=1):
 
 
 def test_the_attacks_are_the_registrys():
-    assert [*cli.NINE, *cli.MORE] == list(ATTACKS)
+    assert [*NINE, *MORE] == list(ATTACKS)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,8 @@ def test_an_empty_folder_is_no_collection(run, tmp_path):
 
 
 def commands():
-    return [cli.data, *cli.data.commands.values(), cli.train, cli.evaluate, cli.purify]
+    groups = [each for group in (cli.data, cli.model) for each in (group, *group.commands.values())]
+    return [*groups, cli.train, cli.evaluate, cli.purify]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
@@ -232,7 +234,7 @@ def purifier(tmp_path):
         decoder_heads=2, fusion=(0,),
     )  # fmt: skip
     model = RIAE(small)
-    save_checkpoint(tmp_path / "run", model, {})
+    save_checkpoint(tmp_path / "run", model.state_dict(), {})
     save_config(tmp_path / "run", {"riae": riae_config(model)})
     return tmp_path / "run"
 
@@ -247,6 +249,32 @@ def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path,
     assert {path.name for path in (checkpoint / "report").iterdir()} == {
         "report.html", "report.md", "report.csv", "report.json",
     }  # fmt: skip
+
+
+def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_path, run):
+    checkpoint = purifier(tmp_path)
+    asked = ("--shards", collection_root, "--checkpoint", checkpoint / "model.safetensors", "--target", card,
+        "--defence", "none,riae", "--attacks", "pgd", "--limit", 4, "--draws", 2, "--json")  # fmt: skip
+    judged = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--dividing", "random")
+    assert judged.exit_code == 0, judged.output
+    found = json.loads(judged.stdout)
+    rows = {row["defence"]: row for row in found["rows"] if row["attack"] == "pgd"}
+    assert list(rows) == ["none", "none+resize", "riae", "riae+resize"]
+    assert (rows["riae"]["draws"], rows["riae"]["combine"], rows["none"]["draws"]) == (2, "worst", 1)
+    assert {row["n"] for row in rows.values()} == {4}
+    assert found["conditions"]["dividing"] == ["random"]
+    assert (checkpoint / "report" / "report.html").exists()
+    for option in ("--limit", "--draws"):
+        one_line(run("evaluate", "--shards", collection_root, option, 0), option, 2)
+    one_line(run("evaluate", "--shards", collection_root, "--combine", "best"), "'best' is not one of", 2)
+
+
+def test_a_checkpoint_that_is_not_there_is_one_clear_line(collection_root, imagenet, tmp_path, run):
+    asked = ("evaluate", "--shards", collection_root, "--out", tmp_path / "report")
+    one_line(run(*asked), "needs a trained purifier; give --checkpoint")
+    one_line(run(*asked, "--checkpoint", tmp_path / "run"), "run: no checkpoint there")
+    one_line(run("purify", imagenet, tmp_path / "out", "--checkpoint", tmp_path / "run"), "no checkpoint")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_target_of_the_shards_must_be_given_and_be_the_same(
@@ -282,6 +310,10 @@ def test_purify_names_and_skips_what_it_cannot_read(imagenet, tmp_path, run):
     assert result.exit_code == 3
     assert "broken.jpg" in result.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 16
+    done = next((tmp_path / "out").glob("*.png"))
+    asked = ("--checkpoint", tmp_path / "run", "--dividing", "random")
+    assert run("purify", images / done.name, tmp_path / "random.png", *asked).exit_code == 0
+    assert (tmp_path / "random.png").read_bytes() != done.read_bytes()
 
 
 def test_training_without_its_shards_or_weights_is_one_clear_line(

@@ -7,6 +7,7 @@ from impure.purifier.defences.base import Defence
 from impure.purifier.defences.jpeg import Jpeg
 from impure.purifier.defences.none import NoDefence
 from impure.purifier.defences.riae import Riae
+from impure.purifier.draws import Dividing
 from impure.purifier.riae import RIAE
 
 __all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "Riae", "build_defences"]
@@ -14,21 +15,29 @@ __all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "Riae", "build_defences"]
 DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": Riae}
 
 
-def build_defences(names: Sequence[str], riae: RIAE | None = None) -> dict[str, Defence]:
+def build_defences(
+    names: Sequence[str], riae: RIAE | None = None, *, draws: int = 1, dividing: Dividing = "uniform"
+) -> dict[str, Defence]:
     """The defences of those names, in that order.
 
     Args:
         names: Keys of `DEFENCES`.
         riae: The trained purifier that `riae` needs.
+        draws: How many purifications `riae` averages.
+        dividing: How `riae` divides an image's patches.
 
     Raises:
-        InputError: A name is unknown, or `riae` is asked for without a checkpoint.
+        InputError: A name or `dividing` is unknown, `draws` is below 1, or `riae` is asked for without a
+            checkpoint.
     """
+    if unknown := [name for name in names if name not in DEFENCES]:
+        raise InputError(f"no defence {unknown[0]!r}; choose from {', '.join(DEFENCES)}")
     built: dict[str, Defence] = {}
     for name in names:
-        if name not in DEFENCES:
-            raise InputError(f"no defence {name!r}; choose from {', '.join(DEFENCES)}")
-        if name == "riae" and riae is None:
+        if name != "riae":
+            built[name] = DEFENCES[name]()
+        elif riae is None:
             raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
-        built[name] = Riae(riae) if name == "riae" and riae is not None else DEFENCES[name]()
+        else:
+            built[name] = Riae(riae, draws=draws, dividing=dividing)
     return built

@@ -8,8 +8,14 @@ from torch import Tensor, nn
 class Defence(nn.Module, ABC):
     """[0,1] RGB (B, 3, H, W) in, the same out."""
 
-    def reseed(self, seed: int) -> None:
-        """Begin the random draws anew; nothing to do for a defence without any."""
+    def reseed(self, seed: int, *, alike: bool = False) -> None:
+        """Begin the random draws anew; nothing to do for a defence without any.
+
+        Args:
+            seed: The same seed gives the same draws.
+            alike: From now on all images of a batch get the same draws, so that what becomes of an image
+                depends on no other: it may stand in any row of any batch. Otherwise each gets its own.
+        """
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -1,19 +1,16 @@
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
 
+from impure.manifests import storage
 from impure.manifests.collection import Committed, Unit
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import Pixels
-from impure.purifier.data import (
-    EpochSampler,
-    PairDataset,
-    crop_side,
-    list_pairs,
-    paired_crops,
-    pairs_digest,
-)
+from impure.purifier import reader
+from impure.purifier.data import Batch, EpochSampler, Loader, PairDataset, Part, list_pairs
 
 from .conftest import clean_image, write_collection, write_unit
 
@@ -24,7 +21,7 @@ def test_attacked_pairs_then_each_clean_image_once(units: list[Committed]) -> No
     adversarial, clean = data[7]
     assert torch.equal(adversarial, 255 - clean) and clean.dtype == torch.uint8 and clean.shape == (3, 16, 16)
     adversarial, clean = data[12]
-    assert torch.equal(adversarial, clean)
+    assert torch.equal(adversarial, clean) and torch.equal(data[-6], data[12])
     assert torch.equal(clean, torch.from_numpy(clean_image(0, (16, 16))).permute(2, 0, 1))
     assert len(PairDataset(units, clean_pairs=False)) == 12
 
@@ -42,9 +39,97 @@ def test_cache_changes_nothing(units: list[Committed], cache: int) -> None:
         assert all(torch.equal(cached[index], plain[index]) for index in range(len(plain)))
 
 
-def test_digest_depends_on_the_pixels(tmp_path: Path, units: list[Committed]) -> None:
-    other = write_collection(tmp_path, count=5)
-    assert pairs_digest(list_pairs(units)) != pairs_digest(list_pairs(other))
+def test_a_batch_holds_each_clean_image_once(units: list[Committed], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    read = reader.read_stored
+    monkeypatch.setattr(
+        reader,
+        "read_stored",
+        lambda index: decoded.extend(index.members.keys() & {"clean", "adv"}) or read(index),
+    )
+    data = PairDataset(units, cache_bytes=0)
+    indices = [1, 7, 13, 3, 9, 12]  # two attacks on image 1 and itself, two on image 3, image 0 itself
+    batch = data.__getitems__(Part(indices, 0.25))
+    assert batch.adversarial.shape == (6, 3, 16, 16) and batch.clean.shape == (3, 3, 16, 16)
+    assert batch.image.tolist() == [0, 0, 0, 1, 1, 2] and batch.image.dtype == torch.int64
+    assert batch.share == 0.25
+    assert decoded.count("clean") == 3 and decoded.count("adv") == 4
+    for at, index in enumerate(indices):
+        assert torch.equal(torch.stack([batch.adversarial[at], batch.clean[batch.image[at]]]), data[index])
+
+
+def test_clean_images_stored_once(tmp_path: Path) -> None:
+    """Each attack's shard without clean images, the clean one's without attacked ones."""
+    units = write_collection(tmp_path, attacks=("clean", "pgd"), key="x__image{index}")
+    part = Part([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
+    whole = PairDataset(units).__getitems__(part)
+    for unit, left_out in zip(units, ("adv.png", "clean.png"), strict=True):
+        rewrite(unit.tar, left_out)
+    assert same(PairDataset(units).__getitems__(part), whole)
+    untouched = list_pairs(units)[2]
+    assert torch.equal(*reader.PairReader(0).read(untouched))
+    assert torch.equal(reader.PairReader(0).adversarial(untouched), whole.clean[-1])
+
+
+def rewrite(tar: Path, left_out: str) -> None:
+    with tarfile.open(tar) as old:
+        members = [(member, old.extractfile(member)) for member in old if not member.name.endswith(left_out)]
+        with tarfile.open(tar.with_suffix(".new"), "w", format=tarfile.USTAR_FORMAT) as new:
+            for member, content in members:
+                new.addfile(member, content)
+    tar.with_suffix(".new").rename(tar)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
+    units = write_collection(tmp_path, sizes=((16, 16), (24, 16)))
+    data = PairDataset(units)
+    sampler = EpochSampler(data.sizes, data.images, batch_size=4, variants=2, seed=3, accumulate=2)
+    loader = Loader(data, sampler, workers=workers)
+    for sampler.epoch in (0, 1):
+        plain = list(Loader(data, sampler))
+        assert len(plain) == len(loader)
+        assert all(same(one, other) for one, other in zip(plain, loader, strict=True))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return one.share == other.share and all(map(torch.equal, one[:3], other[:3]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -> None:
+    units = write_collection(tmp_path, attacks=("pgd",))
+    data = PairDataset(units)
+    units[0].tar.write_bytes(units[0].tar.read_bytes()[:9000])
+    sampler = EpochSampler(data.sizes, data.images, batch_size=4, variants=1, seed=0)
+    with pytest.raises(InputError, match=r"^[^\n]*000000\.tar: [^\n]*$"):
+        list(Loader(data, sampler, workers=workers))
+
+
+def test_workers_share_the_index_that_was_made_before(units: list[Committed]) -> None:
+    data = PairDataset(units, cache_bytes=0)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    data.__getitems__(Part(list(range(12)), 1.0))
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert held < 10_000
+
+
+def test_a_shard_far_away_is_fetched_when_it_is_first_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(unit: Committed) -> Path:
+        fetched.append(unit.unit.attack)
+        return away.rename(unit.tar)
+
+    fetched: list[str] = []
+    (unit,) = write_collection(tmp_path, attacks=("pgd",))
+    away = unit.tar.rename(tmp_path / "away")
+    monkeypatch.setattr(storage, "local_tar", fetch)
+    data = PairDataset([unit])
+    assert len(data) == 12 and not fetched
+    assert torch.equal(data[0][0], 255 - data[0][1]) and fetched == ["pgd"]
 
 
 def _unit(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> Committed:
@@ -79,42 +164,3 @@ def test_sample_must_be_what_the_manifest_says(tmp_path: Path, label: int, brigh
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sample"):
         PairDataset([_unit(tmp_path, [])])
-
-
-def test_batches_hold_one_size_and_every_pair_once() -> None:
-    sizes = [(16, 16), (8, 8), (16, 16), (8, 8), (16, 16)] * 3
-    sampler = EpochSampler(sizes, 4, seed=0)
-    batches = list(sampler)
-    assert len(batches) == len(sampler) == sampler.steps == 3 + 2
-    assert sorted(sum(batches, [])) == list(range(15))
-    assert all(len({sizes[index] for index in batch}) == 1 for batch in batches)
-
-
-def test_order_depends_on_seed_and_epoch_alone() -> None:
-    def order(seed: int, epoch: int, start: int = 0) -> list[list[int]]:
-        sampler = EpochSampler([(8, 8)] * 20, 4, seed)
-        sampler.epoch, sampler.start = epoch, start
-        return list(sampler)
-
-    assert order(0, 1) == order(0, 1) != order(0, 2)
-    assert order(0, 1) != order(1, 1)
-    assert order(0, 1, start=3) == order(0, 1)[3:]
-
-
-def test_crop_rule() -> None:
-    assert [crop_side(side, None, 32) for side in (224, 299, 64, 100)] == [192, 256, 64, 96]
-    assert crop_side(224, 100, 16) == 96 and crop_side(64, 100, 16) == 64
-    with pytest.raises(InputError, match="crop of 24 pixels"):
-        crop_side(24, None, 32)
-
-
-def test_crops_are_paired() -> None:
-    base = torch.arange(9 * 11).view(1, 1, 9, 11) + 1000 * torch.arange(20).view(20, 1, 1, 1)
-    pairs = torch.stack([base, base + 7], 1).expand(-1, -1, 3, -1, -1)
-    crops = paired_crops(pairs, 4, 5, torch.Generator().manual_seed(0))
-    assert crops.shape == (20, 2, 3, 4, 5)
-    assert torch.equal(crops[:, 1], crops[:, 0] + 7)
-    corners = crops[:, 0, 0, 0, 0] - 1000 * torch.arange(20)
-    assert len(corners.unique()) > 5
-    row, column = corners[3] // 11, corners[3] % 11
-    assert torch.equal(crops[3, 0], pairs[3, 0, :, row : row + 4, column : column + 5])

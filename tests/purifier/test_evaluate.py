@@ -1,17 +1,22 @@
 import csv
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torchvision.transforms import v2
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
-from impure.purifier.defences import Defence, build_defences
-from impure.purifier.evaluate import Evaluation, evaluate, wilson
+from impure.purifier.defences import Defence, Riae, build_defences
+from impure.purifier.evaluate import Evaluation, evaluate, is_random
+from impure.purifier.judging import NO_CLASS, answer, choose, combined, release_resize
 from impure.purifier.report import data_uri, html, table, write_report
+from impure.purifier.scores import wilson
 
 from .conftest import Brightness, small_riae, write_collection
 
@@ -23,6 +28,36 @@ class Invert(Defence):
 
     def forward(self, images: Tensor) -> Tensor:
         return 1 - images
+
+
+class Lottery(Defence):
+    """Random and nothing else: paints every image grey, dark or bright by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator, self.runs = Generator(), 0
+
+    def reseed(self, seed: int) -> None:
+        self.generator.manual_seed(seed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.runs += 1
+        return torch.rand(len(images), 1, 1, 1, generator=self.generator).expand_as(images)
+
+
+class Counted(Invert):
+    runs = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.runs += 1
+        return super().forward(images)
+
+
+class Broken(Defence):
+    """Loses every second image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.where(torch.arange(len(images)).view(-1, 1, 1, 1) % 2 == 0, images, torch.nan)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +98,7 @@ def test_table_one_block(evaluation: Evaluation) -> None:
         ("pgd", "jpeg"): (0, 6),
         ("pgd", "invert"): (6, 6),
     }
+    assert {(row.combine, row.draws) for row in evaluation.rows} == {("one", 1)}
     means = {mean.defence: (mean.accuracy, mean.attacks) for mean in evaluation.means}
     assert means == {"none": (0.0, 2), "jpeg": (0.0, 2), "invert": (1.0, 2)}
     assert evaluation.conditions["draws"] == 1 and evaluation.conditions["splits"] == ["train"]
@@ -87,7 +123,9 @@ def test_targets_must_be_there(units: list[Committed]) -> None:
     with pytest.raises(InputError, match="of target 'toy'; given are other"):
         evaluate(units, {"other": Brightness()}, build_defences(["none"]), device=CPU)
     with pytest.raises(InputError, match="nothing to evaluate"):
-        evaluate([], {}, {}, device=CPU)
+        evaluate(units, {"toy": Brightness()}, {}, device=CPU)
+    with pytest.raises(InputError, match="nothing to judge"):
+        evaluate([], {}, build_defences(["none"]), device=CPU)
 
 
 def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -98,6 +136,7 @@ def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     assert "| 100.0 [61.0, 100.0] |" in lines[2] and len({len(line) for line in lines}) == 1
     assert table(evaluation) in files[0].read_text()
     rows = list(csv.DictReader(files[1].read_text().splitlines()))
+    assert list(rows[0])[:3] == ["target", "attack", "defence"] and list(rows[0])[-2:] == ["combine", "draws"]
     assert len(rows) == 9 and float(rows[0]["wilson95_low"]) == pytest.approx(0.609666, abs=1e-6)
     document = json.loads(files[2].read_text())
     assert document["conditions"]["images"] == "toy, 2-way" and len(document["means"]) == 3
@@ -124,3 +163,118 @@ def test_page_escapes_hostile_names(tmp_path: Path) -> None:
 
 def test_images_survive_the_page(evaluation: Evaluation) -> None:
     assert data_uri(evaluation.examples[0].images["clean"]) in html(evaluation, "toy")
+
+
+@pytest.mark.parametrize(
+    ("combine", "wanted"),
+    # Draws of four images of class 1: all right, one wrong, a tie of three, most wrong.
+    [("vote", [1, 1, 2, 0]), ("worst", [1, 0, 2, 0]), ("average", [1, 0, 2, 1])],
+)
+def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
+    answers = torch.tensor([[1, 0, 2, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
+    assert combined(answers, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
+
+
+def test_several_draws(units: list[Committed]) -> None:
+    def run(**values: Any) -> Evaluation:
+        defences = {"lottery": Lottery(), "invert": Invert()}
+        return evaluate(units, {"toy": Brightness()}, defences, batch_size=4, device=CPU, **values)
+
+    def correct(found: Evaluation) -> list[int]:
+        return [row.correct for row in found.rows if row.defence == "lottery"]
+
+    one, worst = correct(run()), [correct(run(draws=n, combine="worst")) for n in (2, 4, 8)]
+    chain = [one, *worst]
+    assert all(a >= b for more, less in pairwise(chain) for a, b in zip(more, less, strict=True))
+    assert sum(worst[-1]) < sum(one)  # of the same first draw
+    vote = run(draws=5, combine="vote")
+    kinds = {(row.defence, row.combine, row.draws, row.label) for row in vote.rows}
+    assert kinds == {("lottery", "vote", 5, "lottery (vote of 5)"), ("invert", "one", 1, "invert")}
+    assert {(mean.defence, mean.combine, mean.draws) for mean in vote.means} == {
+        ("lottery", "vote", 5),
+        ("invert", "one", 1),
+    }
+    assert vote.conditions["combine"] == "vote" and vote.conditions["draws"] == 5
+    assert "lottery (vote of 5)" in table(vote) and "the vote of 5" in html(vote, "toy")
+
+
+def test_average_is_of_the_images(units: list[Committed]) -> None:
+    shown = [
+        evaluate(units, {"toy": Brightness()}, {"lottery": Lottery()}, draws=n, device=CPU).examples[0]
+        for n in (1, 400)
+    ]
+    assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
+    assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
+
+
+def test_defences_without_chance_run_once(units: list[Committed]) -> None:
+    counted, lottery = Counted(), Lottery()
+    defences = {"invert": counted, "lottery": lottery}
+    evaluate(units, {"toy": Brightness()}, defences, draws=3, combine="worst", device=CPU)
+    assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
+    assert [is_random(Riae(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
+    assert is_random(Riae(small_riae("occlusion"), dividing="random"))
+
+
+def test_hidden_draws_are_refused(units: list[Committed]) -> None:
+    with pytest.raises(InputError, match="'mine' averages 2 draws by itself"):
+        evaluate(units, {"toy": Brightness()}, {"mine": Riae(small_riae(), draws=2)}, device=CPU)
+
+
+def test_resizing_of_the_release() -> None:
+    images = torch.rand(2, 3, 224, 224)
+    wanted = v2.functional.resize(v2.functional.pad(images, [32]), [224, 224], antialias=False)
+    assert torch.equal(release_resize(images), wanted)
+    images = torch.rand(1, 3, 299, 299)
+    assert torch.equal(release_resize(images), v2.functional.resize(images, [331, 331], antialias=False))
+    assert release_resize(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
+
+
+def test_extra_resize_is_reported_beside(units: list[Committed], evaluation: Evaluation) -> None:
+    defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
+    found = evaluate(units, {"toy": Brightness()}, defences, device=CPU, extra_resize=True)
+    names = list(dict.fromkeys(row.defence for row in found.rows))
+    assert names == ["none", "none+resize", "jpeg", "jpeg+resize", "invert", "invert+resize"]
+    plain = tuple(row for row in found.rows if not row.defence.endswith("+resize"))
+    assert plain == evaluation.rows
+    black = {row.attack: row.correct for row in found.rows if row.defence == "invert+resize"}
+    assert black == {"clean": 3, "fgsm": 3, "pgd": 3}  # with a black border all look dark
+    assert found.conditions["extra_resize"] == "rows ending in +resize"
+    assert evaluation.conditions["extra_resize"] == "none"
+
+
+def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
+    units = write_collection(tmp_path, count=20)  # classes take turns: every tenth would be of one alone
+    groups = choose(units, {"toy": Brightness()}, limit=4)
+    assert [sorted(pair.label for pair in group.pairs) for group in groups] == [[0, 0, 1, 1]] * 3
+    assert len({tuple(pair.clean_sha256 for pair in group.pairs) for group in groups}) == 1
+    found = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, limit=4)
+    assert {row.n for row in found.rows} == {4} and found.conditions["images_per_attack"] == 4
+    whole = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, limit=99)
+    assert {row.n for row in whole.rows} == {20}
+
+
+def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> None:
+    found = evaluate(units, {"toy": Brightness()}, {"broken": Broken()}, device=CPU)
+    assert [(row.attack, row.correct) for row in found.rows] == [("clean", 3), ("fgsm", 0), ("pgd", 0)]
+    assert found.conditions["not_finite_answers"] == 9
+    assert write_report(found, tmp_path, images="toy")
+    logits = torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])
+    target = torch.nn.Module()
+    target.forward = lambda images: logits  # type: ignore[assignment]
+    assert answer(target, torch.zeros(3, 3, 4, 4)).tolist() == [0, NO_CLASS, NO_CLASS]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"draws": 0}, "draws is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"combine": "best"}, "'best' is unknown; choose average, vote, worst"),
+        ({"limit": 0}, "at most 0 images"),
+    ],
+)
+def test_values_are_checked(units: list[Committed], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, **values)

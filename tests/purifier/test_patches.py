@@ -39,7 +39,7 @@ def test_put_back_undoes_take() -> None:
 def test_position_table_formula() -> None:
     table = patches.position_table(5, 6, 8)
     rate = np.array([1.0, 10000.0**-0.5])
-    wanted = np.concatenate([np.sin(3 * rate), np.cos(3 * rate), np.sin(2 * rate), np.cos(2 * rate)])
+    wanted = np.concatenate([np.sin(2 * rate), np.cos(2 * rate), np.sin(3 * rate), np.cos(3 * rate)])
     np.testing.assert_allclose(table[3, 2].numpy(), wanted, atol=1e-6)
 
 

@@ -26,6 +26,16 @@ def test_paper_draws_uniform_shares() -> None:
     assert abs(u.mean() - 0.5) < 0.02 and abs(u.var() - 1 / 12) < 0.01
 
 
-def test_unknown_variant() -> None:
+@pytest.mark.parametrize("variant", ["code", "paper"])
+def test_keeps_the_images_precision(variant: str) -> None:
+    images = torch.rand(2, 3, 8, 8)
+    for dtype in (torch.bfloat16, torch.float64):
+        generator = torch.Generator().manual_seed(0)
+        assert combine(images.to(dtype), images.to(dtype), 4, variant, generator).dtype == dtype  # type: ignore[arg-type]
+
+
+def test_bad_arguments() -> None:
     with pytest.raises(InputError, match="code, paper"):
         shares("mix")
+    with pytest.raises(InputError, match="8x10 pixels are no multiples of 4"):
+        combine(*torch.rand(2, 1, 3, 8, 10), 4, "code", torch.Generator())

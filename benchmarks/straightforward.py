@@ -1,0 +1,117 @@
+"""RIAE in the plainest form: one pass per image and per copy, every token through every block.
+
+Written with timm's blocks and independent of `impure.purifier` but for the names of its weights: the rival of
+`train.py` and the reference of the tests.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+LayerNorm = partial(nn.LayerNorm, eps=1e-6)
+NAMES = {".attention.qkv.": ".attn.qkv.", ".attention.projection.": ".attn.proj.", ".mlp.0.": ".mlp.fc1.",
+         ".mlp.2.": ".mlp.fc2."}  # fmt: skip
+FUSED = (0, 2, 4, 6, 8)
+
+
+def sinusoids(side: int, dim: int) -> Tensor:
+    """Positions (side, side, dim): sines and cosines of the column, then of the row."""
+    table = torch.zeros(side, side, dim)
+    quarter = dim // 4
+    for k in range(quarter):
+        angle = torch.arange(side) / 10000.0 ** (k / quarter)
+        table[:, :, k], table[:, :, quarter + k] = angle.sin(), angle.cos()
+        table[:, :, 2 * quarter + k] = angle.sin()[:, None]
+        table[:, :, 3 * quarter + k] = angle.cos()[:, None]
+    return table
+
+
+class Straightforward(nn.Module):
+    """RIAE with masking mode `both`; takes the weights of `impure.purifier.riae.RIAE`."""
+
+    def __init__(
+        self, *, patch: int = 16, grid: int = 28, width: int = 768, depth: int = 12, heads: int = 12,
+        narrow: int = 512, decoder_depth: int = 8, decoder_heads: int = 16, fused: tuple[int, ...] = FUSED,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.patch, self.fused = patch, fused
+        self.embedding = nn.Linear(3 * patch * patch, width)
+        self.class_token = nn.Parameter(torch.zeros(width))
+        block = partial(Block, qkv_bias=True, norm_layer=LayerNorm)
+        self.encoder = nn.ModuleList(block(width, heads) for _ in range(depth))
+        self.fusion = nn.ModuleList(nn.Linear(width, width) for _ in fused)
+        self.fusion_logits = nn.Parameter(torch.zeros(len(fused) + 1))
+        self.encoder_norm = LayerNorm(width)
+        self.bridge = nn.Sequential(nn.Linear(width, narrow), LayerNorm(narrow))
+        self.class_bridge = nn.Linear(3 * width, narrow)
+        self.decoder = nn.ModuleList(block(narrow, decoder_heads) for _ in range(decoder_depth))
+        self.decoder_norm = LayerNorm(narrow)
+        self.pixels = nn.Linear(narrow, 3 * patch * patch)
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+        self.register_buffer("encoder_positions", sinusoids(grid, width), persistent=False)
+        self.register_buffer("decoder_positions", sinusoids(grid, narrow), persistent=False)
+
+    def take_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Load the weights of a RIAE, all of them."""
+        renamed = {}
+        for name, value in weights.items():
+            for theirs, ours in NAMES.items():
+                name = name.replace(theirs, ours)
+            renamed[name] = value
+        self.load_state_dict(renamed)
+
+    def noisy(self, values: Tensor, step: Tensor, noise: Tensor) -> Tensor:
+        """DDPM's noise at a step for each sample."""
+        kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0).to(values)
+        kept = kept[step].reshape(-1, 1, 1, 1)
+        return kept.sqrt() * values + (1 - kept).sqrt() * noise
+
+    def encode(self, patches: Tensor, positions: Tensor) -> Tensor:
+        """Encode one subset's patches (B, L, 3pp): tokens (B, L + 1, D), the class token first."""
+        first = self.class_token.expand(len(patches), 1, -1)
+        tokens = torch.cat([first, self.embedding(patches) + positions], 1)
+        levels = []
+        for number, block in enumerate(self.encoder):
+            tokens = block(tokens)
+            if number in self.fused:
+                levels.append(self.fusion[len(levels)](tokens))
+        weights = torch.softmax(self.fusion_logits, 0)
+        mixed = sum(weight * level for weight, level in zip(weights, [*levels, tokens], strict=True))
+        return self.encoder_norm(mixed)
+
+    def forward(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+        """Rebuild images (B, 3, H, W) in [0,1] with the choices of `impure.purifier.draws.Draws`."""
+        division, corner, image_step, feature_step, image_noise, feature_noise = draws
+        batch, subsets, length = division.shape
+        mean = torch.tensor([0.485, 0.456, 0.406], device=images.device).view(3, 1, 1)
+        std = torch.tensor([0.229, 0.224, 0.225], device=images.device).view(3, 1, 1)
+        p, (height, width) = self.patch, images.shape[2:]
+        columns = width // p
+        cut = ((images - mean) / std).unfold(2, p, p).unfold(3, p, p)  # B, 3, rows, columns, p, p
+        patches = cut.permute(0, 2, 3, 4, 5, 1).reshape(batch, -1, 3 * p * p)
+        sample = torch.arange(batch, device=images.device)[:, None, None]
+        parts = patches[sample, division]  # B, S, L, 3pp
+        row = division // columns + corner[:, 0, None, None]
+        column = division % columns + corner[:, 1, None, None]
+        where, there = self.encoder_positions[row, column], self.decoder_positions[row, column]
+        noisy = self.noisy(parts, image_step, image_noise)
+        clean = [self.encode(parts[:, s], where[:, s]) for s in range(subsets)]
+        other = [self.encode(noisy[:, s], where[:, s]) for s in range(subsets)]
+        shown = torch.stack([self.bridge(tokens[:, 1:]) for tokens in clean], 1)  # B, S, L, d
+        hidden = torch.stack([self.bridge(tokens[:, 1:]) for tokens in other], 1)
+        hidden = self.noisy(hidden, feature_step, feature_noise)
+        rebuilt = torch.empty_like(patches)
+        for mine in range(subsets):
+            rest = [s for s in range(subsets) if s != mine]
+            tokens = torch.stack([hidden[:, s] if s == mine else shown[:, s] for s in range(subsets)], 1)
+            first = self.class_bridge(torch.cat([clean[s][:, 0] for s in rest], -1))
+            tokens = torch.cat([first[:, None], (tokens + there).flatten(1, 2)], 1)
+            for block in self.decoder:
+                tokens = block(tokens)
+            values = self.pixels(self.decoder_norm(tokens[:, 1 + mine * length : 1 + (mine + 1) * length]))
+            rebuilt = rebuilt.scatter(1, division[:, mine, :, None].expand_as(values), values)
+        grid = rebuilt.view(batch, height // p, columns, p, p, 3)
+        return self.smooth(grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height, width))

@@ -1,0 +1,381 @@
+"""`impure-train`: every option, the files that a run leaves, and what is refused before any harm is done."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import Result
+
+from impure.manifests.store import read_json
+from impure.pipeline import devices
+from impure.pipeline.builtin import images
+from impure.purifier import photos
+from impure.purifier.checkpoint import load_riae, riae_config, save_weights
+from impure.purifier.learner import Learner
+from impure.purifier.riae import RIAE, RIAEConfig
+from impure.purifier.runs import only_trainer
+from tests.common import one_line
+
+Run = Callable[..., Result]
+PLAIN = ("--model", "tiny", "--epochs", 1, "--batch-size", 9, "--device", "cpu", "--threads", 1)
+MORE = ("--lr", "2e-3", "--ema", 0.5, "--variants", 1, "--no-clean-pairs", "--bf16", "--validate", "none")
+
+
+@pytest.fixture(scope="session")
+def train(run: Run, collection_root: Path) -> Run:
+    """Train the tiny network on the small collection."""
+
+    def start(out: Path, *more: object) -> Result:
+        return run("train", "--shards", collection_root, *PLAIN, "--out", out, *more)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def trained(train: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with many options; not to be changed."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    fine(train(out, *MORE))
+    return out
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def fine(result: Result) -> Result:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def planned(result: Result) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(fine(result).stdout)
+    return document
+
+
+def epochs(out: Path) -> list[int]:
+    with (out / "log.csv").open(newline="") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+# --- --config ---
+
+
+def test_a_runs_own_options_train_the_same(trained: Path, run: Run, tmp_path: Path) -> None:
+    fine(run("train", "--config", trained / "run.yaml", "--out", tmp_path / "again"))
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+    first, again = (yaml.safe_load((each / "run.yaml").read_text()) for each in (trained, tmp_path / "again"))
+    assert again.pop("out") == str(tmp_path / "again") and first.pop("out") == str(trained)
+    assert first == again and first["bf16"] is True and first["clean_pairs"] is False
+
+
+def test_a_finished_run_is_found_by_its_own_options(copy: Path, run: Run, tmp_path: Path) -> None:
+    options = yaml.safe_load((copy / "run.yaml").read_text())
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**options, "out": str(copy)}))
+    before = contents(copy)
+    fine(run("train", "--config", tmp_path / "run.yaml"))
+    assert contents(copy) == before
+
+
+def test_the_command_line_wins(trained: Path, run: Run) -> None:
+    asked = ("train", "--config", trained / "run.yaml", "--dry-run", "--json")
+    plain = planned(run(*asked))["config"]
+    assert (plain["learning_rate"], plain["variants"], plain["clean_pairs"]) == (2e-3, 1, False)
+    changed = planned(run(*asked, "--seed", 7, "--clean-pairs", "--lr", "1e-3"))["config"]
+    assert changed == {**plain, "seed": 7, "clean_pairs": True, "learning_rate": 1e-3}
+
+
+def test_both_spellings_and_lists(run: Run, collection_root: Path, tmp_path: Path) -> None:
+    text = "batch-size: 4\nweight_decay: 1e-2\ncompile: false\nseed:\nfeature-node: features.0=2\n"
+    (tmp_path / "x.yaml").write_text(text + "features: torchvision:vgg11\ntarget: [a.json, b.json]\n")
+    asked = ("train", f"--config={tmp_path / 'x.yaml'}", "--shards", collection_root, "--model", "tiny")
+    config = planned(run(*asked, "--dry-run", "--json"))["config"]
+    assert (config["batch_size"], config["weight_decay"], config["seed"]) == (4, 0.01, 0)
+    assert (config["nodes"], config["lambdas"]) == (["features.0"], [2.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lrr: 1", "no option 'lrr'"),
+        ("no-clean-pairs: true", "no option 'no-clean-pairs'"),
+        ("config: other.yaml", "no option 'config'"),
+        ("1: 2", "no option '1'"),
+        ("epochs: [1, 2", "x.yaml, line 1: not a readable YAML file"),
+        ("epochs: 1\n  batch: 2", "x.yaml, line 2: not a readable YAML file"),
+        ("- epochs", "holds no options by name"),
+        ("word", "holds no options by name"),
+        ("epochs: {most: 3}", r"epochs: is \{'most': 3\}; it must be a word"),
+        ("epochs: [3]", r"epochs: is \[3\]; it must be a word"),
+        ("target: [[a]]", r"target: is \['a'\]; it must be a word"),
+        ("epochs: many", "epochs: 'many' is not a valid"),
+        ("epochs: 1.5", "epochs: '1.5' is not a valid"),
+        ("epochs: 0", "epochs: 0 is not in the range"),
+        ("epochs: true", "epochs: is True; it must be a word"),
+        ("validate: no", r"validate: is False; it must be a word \(perhaps in quotes\)"),
+        ("bf16: 3", "bf16: is 3; it must be true or false"),
+        ("mask: noise", "mask: 'noise' is not one of"),
+        ("batch-size: 1\nbatch_size: 2", "says --batch-size twice"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(train: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    one_line(train(tmp_path / "run", "--config", tmp_path / "x.yaml"), said, 2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_line(train: Run, tmp_path: Path) -> None:
+    one_line(train(tmp_path / "run", "--config", tmp_path / "x.yaml"), r"x\.yaml: not a readable YAML", 2)
+    one_line(train(tmp_path / "run", "--config", tmp_path), "is a directory", 2)
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    one_line(train(tmp_path / "run", "--config", tmp_path / "x.yaml"), r"x\.yaml: not a readable YAML", 2)
+    one_line(train(tmp_path / "run", "--config"), "requires an argument", 2)
+
+
+# --- --dry-run ---
+
+
+def test_a_dry_run_says_what_and_writes_nothing(
+    run: Run, collection_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("train", "--shards", collection_root, *PLAIN, "--accumulate", 2, "--dry-run")
+    found = planned(run(*asked, "--json"))
+    assert (found["model"], found["images_an_epoch"], found["ranks"]) == ("tiny", 27, 1)
+    assert found["updates"] == found["updates_an_epoch"] * found["epochs"] == 3
+    assert "updates an epoch: 3" in fine(run(*asked)).stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        (("--blr", "1e-3"), {"learning_rate": 1e-3 * 9 / 256}),
+        (("--epochs", 20), {"warmup_epochs": 1}),
+        (("--mask", "occlusion", "--decoder", "cross"), {"mask": "occlusion", "decoder": "cross"}),
+        (("--warmup-epochs", 0, "--grad-clip", 1), {"warmup_epochs": 0, "grad_clip": 1}),
+        (("--crop", 24, "--weight-decay", 0), {"crop": 24, "weight_decay": 0}),
+        (("--recipe", "code", "--bf16", "--compile"), {"recipe": "code", "bf16": True, "compiled": True}),
+        (("--attacks", "pgd", "--split", "test"), {"clean_pairs": True}),
+    ],
+)  # fmt: skip
+def test_options_reach_the_config(train: Run, tmp_path: Path, more: tuple[Any, ...], found: Any) -> None:
+    config = planned(train(tmp_path / "run", *more, "--dry-run", "--json"))["config"]
+    assert {name: config[name] for name in found} == found
+
+
+@pytest.mark.parametrize(("world", "model", "threads"), [(1, "tiny", 1), (1, "small", 8), (4, "small", 2)])
+def test_threads_are_the_share_of_a_rank_or_one_for_the_tiny_network(
+    run: Run,
+    collection_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    world: int,
+    model: str,
+    threads: int,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
+    fine(run("train", "--shards", collection_root, "--model", model, "--recipe", "pixel", "--dry-run"))
+    assert asked == [threads]
+
+
+# --- --pretrain and --init ---
+
+
+def test_pretraining_then_training_from_it(
+    run: Run, train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(images.SIZES, "train", 1)  # type: ignore[arg-type]  # of each class
+    monkeypatch.setattr(photos, "LEAST_SIDE", 16)
+    monkeypatch.setattr(photos, "MOST_SIDE", 64)
+    monkeypatch.chdir(tmp_path)
+    asked = ("--model", "tiny", "--epochs", 1, "--batch-size", 5, "--device", "cpu", "--threads", 1)
+    said = fine(run("train", "--pretrain", "--images", "builtin", *asked)).stdout
+    first = Path("impure-runs/pretrained-tiny")
+    assert "Next: impure-train --shards ROOT --init impure-runs/pretrained-tiny" in said
+    config = read_json(first / "config.json")
+    assert (config["train"]["stage"], config["data"]["photographs"]) == ("pretrain", 10)
+    fine(train(tmp_path / "run", "--init", first, "--validate", "none"))
+    init = read_json(tmp_path / "run" / "config.json")["init"]
+    assert (init["kind"], init["left"]) == ("impure", [])
+    one_line(train(tmp_path / "run", "--validate", "none"), "holds another run; it differs in init")
+
+
+def other(folder: Path) -> Path:
+    riae = RIAE(RIAEConfig(patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16,
+        decoder_depth=1, decoder_heads=2, fusion=(0,)))  # fmt: skip
+    save_weights(folder, riae.state_dict(), {"riae": riae_config(riae)})
+    return folder
+
+
+def test_weights_of_another_architecture_do_no_harm(train: Run, copy: Path, tmp_path: Path) -> None:
+    init, before = ("--init", other(tmp_path / "other")), contents(copy)
+    for out in (copy, tmp_path / "new"):
+        one_line(
+            train(out, *MORE, *init),
+            r"other: a checkpoint of another architecture \(.*encoder_dim 16, here 64",
+        )
+    assert contents(copy) == before and contents(tmp_path / "new") == {}
+    one_line(train(copy, *MORE, "--init", tmp_path / "none"), "none: no checkpoint there")
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--pretrain",), "--pretrain learns from photographs: give --images"),
+        (("--images", "builtin"), "--images and --labels are for --pretrain"),
+        ((), "nothing to train on"),
+        (("--pretrain", "--images", "/nowhere"), "/nowhere: no such folder"),
+        (("--pretrain", "--images", "builtin", "--shards", "x"), "--pretrain learns from photographs"),
+        (("--pretrain", "--images", "builtin", "--validate", "test"), "--validate is for training on pairs"),
+        (("--pretrain", "--images", "builtin", "--split", "val"), "--split is for training on pairs"),
+        (("--pretrain", "--images", "builtin", "--recipe", "code"), "pre-training takes recipe pixel"),
+    ],
+)
+def test_pairs_and_photographs_do_not_mix(run: Run, tmp_path: Path, more: tuple[Any, ...], said: str) -> None:
+    one_line(run("train", *PLAIN, "--out", tmp_path / "run", *more), said)
+    assert not (tmp_path / "run").exists()
+
+
+# --- what is refused before anything is written ---
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "code"),
+    [
+        (("--attacks", "nothing"), "nothing.*has clean, fgsm, pgd|has clean, fgsm, pgd", 1),
+        (("--split", "dev"), "has test, train, validation", 1),
+        (("--lr", 1, "--blr", 1), "--lr and --blr both set the learning rate", 1),
+        (("--lr", "nan"), "learning_rate is nan", 1),
+        (("--ema", 1), "ema is 1.0; it must be below 1", 1),
+        (("--grad-clip", -1), "grad_clip is -1", 1),
+        (("--warmup-epochs", 2), "warmup_epochs 2 exceeds epochs 1", 1),
+        (("--crop", 1000), "crop", 1),
+        (("--recipe", "code"), "vgg19_bn.*--feature-weights", 1),
+        (("--features", "torchvision:vgg11"), "'pixel' brings no feature loss; give --feature-node", 1),
+        (("--feature-node", "features.0=1"), "brings no feature loss; give --features NETWORK", 1),
+        (("--recipe", "code", "--feature-node", "features.0"), "'features.0': write NODE=WEIGHT", 1),
+        (("--recipe", "code", "--feature-node", "features.0=nan"), "write NODE=WEIGHT", 1),
+        (("--feature-weights", "x.pth"), "recipe 'pixel' has no feature network", 1),
+        (("--device", "cuda:77"), "cuda:77", 1),
+        (("--mask", "noise"), "'noise' is not one of", 2),
+        (("--accumulate", 20), "batch", 1),
+    ],
+)  # fmt: skip
+def test_bad_options_are_one_clear_line(
+    train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[Any, ...], said: str, code: int
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    one_line(train(tmp_path / "run", *more), said, code)
+    assert contents(tmp_path / "run") == {}
+
+
+# --- --feature… ---
+
+
+def test_a_feature_network_of_ones_own(train: Run, card: Path, tmp_path: Path) -> None:
+    node = ("--feature-node", "stages.0=2", "--features", card, "--validate", "none")
+    fine(train(tmp_path / "run", *node))
+    found = read_json(tmp_path / "run" / "config.json")["train"]
+    assert (found["nodes"], found["lambdas"], found["feature_network"]) == (["stages.0"], [2.0], str(card))
+    with (tmp_path / "run" / "log.csv").open(newline="") as file:
+        assert all(float(row["perceptual"]) > 0 for row in csv.DictReader(file))
+    one_line(train(tmp_path / "x", *node, "--feature-node", "stages.9=1"), "no node 'stages.9'; close names")
+    assert not (tmp_path / "x").exists()
+
+
+# --- --validate, --tensorboard ---
+
+
+def test_validation_by_default_where_its_target_is_given(train: Run, card: Path, tmp_path: Path) -> None:
+    fine(
+        train(
+            tmp_path / "run", "--target", card, "--validate-images", 4, "--epochs", 3, "--validate-epochs", 2
+        )
+    )
+    with (tmp_path / "run" / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["epoch"] for row in rows} == {"0", "2", "3"} and {row["n"] for row in rows} == {"4"}
+    assert load_riae(tmp_path / "run" / "best").config == load_riae(tmp_path / "run").config
+    assert "best" in (tmp_path / "run" / "best" / "README.md").read_text()
+    bare = train(tmp_path / "bare")
+    assert "No validation: the shards were made on target 'small'" in fine(bare).stderr
+    assert not (tmp_path / "bare" / "validation.csv").exists() and not (tmp_path / "bare" / "best").exists()
+
+
+def test_validation_that_was_asked_for_must_be_had(train: Run, card: Path, tmp_path: Path) -> None:
+    one_line(
+        train(tmp_path / "run", "--validate", "validation"), "made on target 'small'; give it with --target"
+    )
+    one_line(train(tmp_path / "run", "--validate", "dev", "--target", card), "has test, train, validation")
+    assert contents(tmp_path / "run") == {}
+    fine(train(tmp_path / "run", "--validate", "test", "--target", card, "--tensorboard"))
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
+
+
+# --- going on ---
+
+
+def test_the_same_command_goes_on(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("--epochs", 3, "--validate", "none")
+    fine(train(tmp_path / "whole", *asked))
+    whole = Learner.update
+
+    def dying(self: Learner, parts: Any, step: int, rate: float) -> torch.Tensor:
+        if step == 4:  # in the second of three epochs of three updates
+            raise KeyboardInterrupt
+        return whole(self, parts, step, rate)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "update", dying)
+        assert train(tmp_path / "killed", *asked).exit_code == 1
+    assert epochs(tmp_path / "killed") == [1]
+    fine(train(tmp_path / "killed", *asked, "--workers", 0))
+    assert epochs(tmp_path / "killed") == [1, 2, 3]
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--lr", "3e-3"), r"holds another run; it differs in train\.learning_rate"),
+        (("--attacks", "pgd"), r"it differs in data"),
+        (("--mask", "occlusion"), r"it differs in riae\.mask"),
+    ],
+)
+def test_another_run_is_refused_and_nothing_changes(
+    train: Run, copy: Path, more: tuple[Any, ...], said: str
+) -> None:
+    before = contents(copy)
+    one_line(train(copy, *MORE, *more), said)
+    assert contents(copy) == before
+
+
+def test_a_second_trainer_is_refused(train: Run, copy: Path, tmp_path: Path) -> None:
+    for out, asked in ((copy, MORE), (tmp_path / "new", ())):
+        with only_trainer(out):
+            before = contents(out)
+            one_line(train(out, *asked), "another process trains there; wait, or take another --out")
+            assert contents(out) == before
+
+
+def test_json_is_one_document(train: Run, copy: Path) -> None:
+    said = json.loads(fine(train(copy, *MORE, "--json")).stdout)
+    assert said["out"] == str(copy) and said["config"]["learning_rate"] == 2e-3
