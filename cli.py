@@ -23,6 +23,7 @@ from impure.manifests.console import (
     SHORTFALL,
     Command,
     Group,
+    Sectioned,
     cache_home,
     device_options,
     json_option,
@@ -31,11 +32,11 @@ from impure.manifests.console import (
     writable,
 )
 from impure.manifests.errors import InputError
+from impure.manifests.option_files import options_noted
 from impure.pipeline.commands import COMMANDS as PIPELINE_COMMANDS
 from impure.pipeline.commands.options import BUILTIN
 from impure.purifier.commands import model
-from impure.purifier.option_files import options_noted
-from impure.purifier.training_options import check_together, train_config, train_options
+from impure.purifier.training_options import SECTIONS, check_together, train_config, train_options
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["data", "evaluate", "model", "purify", "train"]
 
-MOST_SIDE = 320  # pixels, of crops of photographs
 
 # Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -109,13 +109,15 @@ def name_of(shards: str, units: "list[Committed]") -> str:
 # --- impure-train ---
 
 
-@click.command("impure-train", cls=Command, context_settings=HELP)
+@click.command("impure-train", cls=Sectioned, sections=SECTIONS, context_settings=HELP)
+@click.version_option(package_name="impure")
 @train_options
 def train(**given: Any) -> None:
     """Train the RIAE purifier on the shards of a collection.
 
-    Writes config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors and the state to go on
-    from: killed at any moment, the same command continues, and on the CPU ends with the same weights.
+    Writes config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/ (the best
+    weights by validation) and the state to go on from: killed at any moment, the same command continues, and
+    on the CPU ends with the same weights.
 
     \b
       impure-train --shards ./impure-data/builtin --epochs 1
@@ -173,20 +175,24 @@ def torchrun() -> tuple[int, int, int]:
 
 def rank_device(given: dict[str, Any], *, tiny: bool, local: int) -> "torch.device":
     """The device of this process: under torchrun each takes its GPU, or its share of the CPU."""
-    from impure.pipeline.devices import cores, device_of
+    from impure.pipeline.devices import device_of
 
-    share = max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
-    device = open_device(given["device"], given["threads"] or (1 if tiny else share))
+    device = open_device(given["device"], given["threads"] or (1 if tiny else share_of_cores()))
     return device_of(device, local)
+
+
+def share_of_cores() -> int:
+    """CPU cores for this process, of those that torchrun's processes on this machine share."""
+    from impure.pipeline.devices import cores
+
+    return max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
 def workers_of(given: dict[str, Any], device: "torch.device") -> int:
     """Decoding processes: asked for, or this process's share of the cores beside a GPU."""
-    from impure.pipeline.devices import cores
-
     if given["workers"] is not None or device.type == "cpu":
         return int(given["workers"] or 0)
-    return min(max(cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 1), 16)
+    return min(max(share_of_cores() - 1, 1), 16)
 
 
 def open_material(
@@ -194,8 +200,8 @@ def open_material(
 ) -> "Material":
     """What is learnt from: pairs, or photographs."""
     from impure.pipeline.sources import open_source
-    from impure.purifier.data import CACHE_BYTES
     from impure.purifier.material import PairMaterial, PhotoMaterial
+    from impure.purifier.reader import CACHE_BYTES
 
     if not given["pretrain"]:
         cached = 0 if workers else CACHE_BYTES
@@ -207,6 +213,8 @@ def open_material(
 
 def _picture(source: "Source", photos: "Sequence[SourceImage]", index: int) -> "Image":
     """One photograph; a function of its own, for other processes."""
+    from impure.purifier.photos import MOST_SIDE
+
     return source.load(photos[index], MOST_SIDE).picture
 
 
@@ -252,7 +260,8 @@ def print_run(out: Path, config: "TrainConfig", units: "list[Committed]", given:
     if not units:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
     shards = given["shards"] if "://" in given["shards"] else str(units[0].root)
-    names = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(out))))
+    best = out / "best" if (out / "best").exists() else out
+    names = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(best))))
     return click.echo(f"Next: impure-eval {names}")
 
 
@@ -277,15 +286,18 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
 
 
 @click.command("impure-eval", cls=Command, context_settings=HELP)
+@click.version_option(package_name="impure")
 @click.option("--shards", required=True, help="A collection's folder or URL (https://, s3://, …), or a glob "
     "of its tars: 'ROOT/resnet101/*/train/*.tar'.",
 )  # fmt: skip
 @click.option("--checkpoint", type=click.Path(path_type=Path),
     help="For riae: run folder, model.safetensors, or owner/name[@revision] on the Hugging Face Hub.",
 )  # fmt: skip
-@click.option("--defence", "defences", default="none,jpeg,riae", show_default=True, help="What to compare.")
+@click.option("--defence", "defences", default="none,jpeg,riae", show_default=True,
+    help="What to compare, with commas: none, jpeg, riae.",
+)  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Split to evaluate on.")
-@click.option("--attacks", help="Only these attacks. [default: all there are]")
+@click.option("--attacks", help="Only these attacks, e.g. fgsm,pgd. [default: all there are]")
 @click.option("--limit", type=click.IntRange(min=1),
     help="At most this many images of each target and attack, for a quick look. [default: all]",
 )  # fmt: skip
@@ -300,9 +312,10 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
 @click.option("--extra-resize", is_flag=True,
     help="Also judge behind the resizing of the authors' test script, as NAME+resize.",
 )  # fmt: skip
-@click.option(
-    "--target", "targets", multiple=True, help="Target of the shards, where its name is no known one."
-)
+@click.option("--target", "targets", multiple=True,
+    help="card.json or timm:NAME of the target that made the shards, where its name is none of resnet101, "
+    "inception_v3, inception_resnet_v2 and builtin.",
+)  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of that target.")
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images at once."
@@ -325,6 +338,7 @@ def evaluate(**given: Any) -> None:
     from impure.pipeline.judges import class_names, describe_images, judges_of
     from impure.purifier.checkpoint import load_riae
     from impure.purifier.defences import build_defences
+    from impure.purifier.evaluate import EvaluateConfig
     from impure.purifier.evaluate import evaluate as measure
     from impure.purifier.report import as_document, table, write_report
 
@@ -337,9 +351,8 @@ def evaluate(**given: Any) -> None:
     device = open_device(given["device"], given["threads"], tiny=tiny)
     judges = judges_of(units, given["targets"], given["weights"])
     asked = ("batch_size", "seed", "draws", "combine", "extra_resize", "limit")
-    found = measure(
-        units, judges, defences, device=device, progress=True, **{name: given[name] for name in asked}
-    )
+    config = EvaluateConfig(**{name: given[name] for name in asked})
+    found = measure(units, judges, defences, config, device=device, progress=True)
     images = describe_images(units)
     paths = write_report(found, out, images=images, classes=class_names(units))
     if given["as_json"]:
@@ -356,6 +369,7 @@ def _beside(checkpoint: Path | None) -> Path:
 
 
 @click.command("impure-purify", cls=Command, context_settings=HELP)
+@click.version_option(package_name="impure")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path),

@@ -1,6 +1,6 @@
 """What a training pass of RIAE costs beside large matrix products and a straightforward RIAE, in one run.
 
-Contenders take turns on the same random images with the same weights; see README.md beside this.
+Contenders take turns on the same random images with the same random choices; see README.md beside this.
 """
 
 import json
@@ -91,7 +91,8 @@ def contenders(setting: Setting) -> list[Contender]:
     learner = Learner(train_config, RIAE(setting.config), None, device)
     plain = Straightforward().to(device)
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
-    images, clean = levels.float() / 255
+    images = levels[0].float() / 255
+    clean = learner.model.normalise(levels[1].float() / 255)
     draws = learner.model.draw_training(images, torch.Generator(device).manual_seed(0))
     whole = Batch(levels[0], levels[1], torch.arange(batch, device=device), 1.0)
 
@@ -178,7 +179,7 @@ def peak_memory(device: torch.device) -> float:
 
 def goals(rows: list[Row], device: torch.device) -> list[Goal]:
     """Mark what was to be reached, per device."""
-    limits = (0.45, 3.0) if device.type == "cuda" else (0.80, 1.05)
+    limits = (0.50, 3.0) if device.type == "cuda" else (0.85, 1.05)  # the specification's
     ours = next(row for row in rows if row.name == OURS)
     texts = (f"share of the rate of {PRODUCTS} at least", f"speed over {PLAIN} at least")
     return [

@@ -6,7 +6,7 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -39,6 +39,26 @@ class Command(click.Command):
             if not _is_foreseeable(error):
                 raise
             raise click.ClickException(first_line(error) + _remedy(error)) from error
+
+
+class Sectioned(Command):
+    """A command with so many options that they stand under headings."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, str], **kwargs: Any) -> None:
+        """Take the headings, by the name of the first option below each."""
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options below their headings."""
+        title, found = "Options", dict[str, list[tuple[str, str]]]()
+        for option in self.get_params(ctx):
+            title = self._sections.get(str(option.name), title)
+            if record := option.get_help_record(ctx):
+                found.setdefault(title, []).append(record)
+        for title, records in found.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def _os_error(error: OSError) -> str:

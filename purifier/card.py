@@ -1,7 +1,5 @@
 """The model card beside a checkpoint."""
 
-import csv
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +11,13 @@ from impure.manifests.errors import InputError
 from impure.manifests.layout import README
 from impure.manifests.store import atomic_path, read_json
 from impure.manifests.tables import markdown_table
-from impure.purifier.checkpoint import CONFIG, read_config
+from impure.purifier.checkpoint import BEST, CONFIG, read_config
 from impure.purifier.convert import FREE, LICENSES, license_of
 from impure.purifier.scores import Row
-from impure.purifier.validation_table import NONE, PURIFIER
-
-VALIDATION = "validation.csv"
-COLUMNS = ("epoch", "target", "attack", "defence", "n", "correct")  # those that are read
+from impure.purifier.validation_table import FILE, NONE, PURIFIER, Found, Score, best, read_rows
 
 LONGEST = 300  # characters in a cell of a table
 _MARKDOWN = str.maketrans({each: f"\\{each}" for each in "\\`*_[]<>|~&#$:"})
-
-Validation = dict[tuple[int, str], dict[tuple[str, str], Row]]
-"""Epoch and defence -> target and attack -> row."""
 
 _RELEASE = "https://github.com/NoWindButRain/IMPure"
 _NOTES = {
@@ -41,13 +33,12 @@ _NOTES = {
 }
 
 
-def write_card(run: Path, validation: Path | None = None) -> Path:
+def write_card(run: Path) -> Path:
     """Write `README.md` beside a checkpoint; what others wrote into the folder cannot break its Markdown.
 
     Args:
-        run: A folder with `config.json`; nothing else of it is read than that and the validation.
-        validation: A table of accuracies that lies elsewhere (for `best/`: the run's); default: the folder's
-            own `validation.csv` if there is one.
+        run: A folder with `config.json`; nothing else of it is read than that and its `validation.csv`, if it
+            has one. For a run's best weights, in its folder `best`, the run's is read.
 
     Returns:
         The file.
@@ -57,9 +48,8 @@ def write_card(run: Path, validation: Path | None = None) -> Path:
             the folder cannot be written.
     """
     read_config(run)  # raises where it is none
-    table = validation or run / VALIDATION
-    found = read_validation(table) if validation or table.exists() else {}
-    text = model_card(read_json(run / CONFIG), found)
+    table = _table(run)
+    text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {})
     try:
         with atomic_path(run / README) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -68,7 +58,13 @@ def write_card(run: Path, validation: Path | None = None) -> Path:
     return run / README
 
 
-def model_card(config: Mapping[str, Any], validation: Validation) -> str:
+def _table(run: Path) -> Path:
+    """Where a checkpoint's validation is, if anywhere."""
+    outer = run.resolve().parent / FILE
+    return outer if run.resolve().name == BEST and outer.exists() else run / FILE
+
+
+def model_card(config: Mapping[str, Any], validation: Found) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people.
 
     Args:
@@ -76,7 +72,7 @@ def model_card(config: Mapping[str, Any], validation: Validation) -> str:
         validation: The rows of all validated epochs; may be empty.
 
     Raises:
-        InputError: Its licence is unknown.
+        InputError: Its licence is unknown, or the rows cannot be compared.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
@@ -97,68 +93,34 @@ def model_card(config: Mapping[str, Any], validation: Validation) -> str:
     )
 
 
-def read_validation(path: Path) -> Validation:
-    """Read `validation.csv`.
-
-    Raises:
-        InputError: It cannot be read, lacks a column, or a row makes no sense.
-    """
-    found: Validation = {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if missing := set(COLUMNS) - set(reader.fieldnames or ()):
-                raise InputError(f"{path}: has no column {', '.join(sorted(missing))}")
-            for line in reader:
-                epoch, row = _row(line, f"{path}, line {reader.line_num}")
-                found.setdefault((epoch, row.defence), {})[row.target, row.attack] = row
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable table ({error})") from error
-    return found
-
-
-def _row(line: Mapping[str, str | None], where: str) -> tuple[int, Row]:
-    """A line as epoch and row; the counts tell the accuracy once more."""
-    try:
-        epoch, n, correct = (int(line[name] or "") for name in ("epoch", "n", "correct"))
-        target, attack, defence = (line[name] or "" for name in ("target", "attack", "defence"))
-        return epoch, Row(target=target, attack=attack, defence=defence, n=n, correct=correct)
-    except (ValueError, InputError) as error:
-        raise InputError(f"{where}: {error}") from error
-
-
-def accuracy_table(validation: Validation) -> str:
+def accuracy_table(validation: Found) -> str:
     """The bare target, the last and the best epoch side by side, in Markdown; "" without any of a purifier.
 
-    The best has the highest mean over targets and attacks, clean among them, each counted alike; of equals
-    the first (as `validation_table.Score` has it).
+    Raises:
+        InputError: The rows cannot be compared (see `validation_table.best`).
     """
-    epochs = sorted(epoch for epoch, defence in validation if defence == PURIFIER)
-    if not epochs:
+    found = best(validation)
+    if found is None:
         return ""
-    last, best = epochs[-1], max(epochs, key=lambda epoch: (_mean(validation[epoch, PURIFIER]), -epoch))
+    first, last = found[0], max(epoch for epoch, defence in validation if defence == PURIFIER)
     bare = [rows for (_, defence), rows in validation.items() if defence == NONE]
     columns = {"unprotected": bare[0]} if bare else {}
-    labels = {f"best: epoch {best}": best, f"last: epoch {last}": last}
-    if best == last:
+    labels = {f"best: epoch {first}": first, f"last: epoch {last}": last}
+    if first == last:
         labels = {f"best and last: epoch {last}": last}
     columns |= {label: validation[epoch, PURIFIER] for label, epoch in labels.items()}
+    measured = [{(row.target, row.attack): row for row in rows} for rows in columns.values()]
     cells = [
-        [*map(_cell, pair), row.n, *(_percent(rows.get(pair)) for rows in columns.values())]
-        for pair, row in validation[last, PURIFIER].items()
+        [*map(_cell, pair), row.n, *(_percent(rows.get(pair)) for rows in measured)]
+        for pair, row in measured[-1].items()
     ]
-    means = [f"{100 * _mean(rows):.2f} %" for rows in columns.values()]
+    means = [f"{100 * Score(rows=rows).overall:.2f} %" for rows in columns.values()]
     return markdown_table(["target", "attack", "n", *columns], [*cells, ["mean", "", "", *means]])
 
 
 def _percent(row: Row | None) -> str:
     """An accuracy in percent; nothing where it was not measured."""
     return f"{100 * row.accuracy:.2f} %" if row else ""
-
-
-def _mean(rows: Mapping[Any, Row]) -> float:
-    """Mean accuracy."""
-    return math.fsum(row.accuracy for row in rows.values()) / len(rows)
 
 
 def _settings(values: Mapping[str, Any]) -> str:

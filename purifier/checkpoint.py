@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from impure.purifier.riae import RIAE
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 STATE = "state.pt"
+BEST = "best"  # folder of the best weights so far, inside a run's
 
 #: The largest network that is loaded: a stranger's config must not fill the memory.
 MOST = {
@@ -49,9 +49,10 @@ def save_config(run: Path, config: Mapping[str, Any]) -> None:
 
 
 def save_checkpoint(run: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write `state.pt` (all that training needs to go on), then `model.safetensors` for everybody else.
+    """Write `model.safetensors` for everybody, then `state.pt`: all that training needs to go on.
 
-    Each file appears whole or not at all, and resuming reads `state.pt` alone: a kill does no harm.
+    Each file appears whole or not at all, and resuming reads `state.pt` alone: after a kill between the two
+    the steps since the last state are taken again, and end with the same weights.
 
     Args:
         run: The run's folder.
@@ -63,9 +64,9 @@ def save_checkpoint(run: Path, weights: Mapping[str, Tensor], state: Mapping[str
         InputError: The folder cannot be written, or the disk is full.
     """
     with _writing(run):
+        _write_weights(run, weights)
         with atomic_path(run / STATE) as temporary, temporary.open("wb") as file:
             torch.save(dict(state), file)
-        _write_weights(run, weights)
 
 
 def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -266,9 +267,3 @@ def _check_header(file: Path, config: RIAEConfig) -> None:
     check_shapes(planned_shapes(config), shapes, str(file))
     if others := [f"{name} {kind}" for name, kind in kinds.items() if kind not in _FLOATS]:
         raise InputError(f"{file}: weights must be {', '.join(_FLOATS)}; {others[0]} is none of these")
-
-
-def riae_config(model: RIAE) -> dict[str, Any]:
-    """The network's config as JSON can hold it."""
-    config = asdict(model.config)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

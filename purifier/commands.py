@@ -129,9 +129,10 @@ def push_command(run: Path, repo_id: str, private: bool, revision: str | None, a
       impure-model push ./impure-runs/imagenet-base/best lab/purifier --private
       impure-purify photo.jpg clean.png --checkpoint lab/purifier
     """
+    from impure.purifier.card import write_card
     from impure.purifier.hub import push_to_hub
 
-    _write_card(run)
+    write_card(run)
     url = push_to_hub(run, repo_id, private=private, revision=revision)
     return print_json({"url": url}) if as_json else click.echo(url)
 
@@ -141,14 +142,7 @@ def push_command(run: Path, repo_id: str, private: bool, revision: str | None, a
 @json_option
 def card_command(run: Path, as_json: bool) -> None:
     """Write README.md beside a checkpoint: what it is, what it learnt from, its accuracies, its licence."""
-    path = _write_card(run)
+    from impure.purifier.card import write_card
+
+    path = write_card(run)
     return print_json({"file": str(path)}) if as_json else click.echo(str(path))
-
-
-def _write_card(run: Path) -> Path:
-    """A card; that of a run's best weights tells of the run's validation."""
-    from impure.purifier.card import VALIDATION, write_card
-    from impure.purifier.train import BEST
-
-    outer = run.resolve().parent / VALIDATION
-    return write_card(run, outer if run.resolve().name == BEST and outer.exists() else None)

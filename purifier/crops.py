@@ -4,7 +4,7 @@ import torch
 from torch import Generator, Tensor
 
 from impure.manifests.errors import InputError
-from impure.purifier.batches import Batch
+from impure.purifier.data import Batch
 
 CROPS = {224: 192, 299: 256}  # paper's streams: stored side -> side of the training crop
 
@@ -47,7 +47,7 @@ def paired_crops(batch: Batch, height: int, width: int, generator: Generator) ->
     clean, device = batch.clean, batch.clean.device
     room = (clean.shape[2] - height, clean.shape[3] - width)
     top, left = (torch.randint(free + 1, (len(clean),), generator=generator, device=device) for free in room)
-    adversarial = _windows(batch.adversarial, top[batch.image], left[batch.image], height, width)
+    adversarial = _windows(batch.adversarial, top[batch.clean_row], left[batch.clean_row], height, width)
     return adversarial, _windows(clean, top, left, height, width)
 
 

@@ -1,42 +1,36 @@
-"""Pairs of committed shards to batches for training."""
+"""Batches of stored pairs, and the worker processes that make them."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
-from impure.purifier.batches import Batch, Loader, as_is
-from impure.purifier.crops import crop_side, paired_crops
-from impure.purifier.listing import attacked, distinct_clean, list_pairs, pairs_digest
-from impure.purifier.pairs import Pair, Pairs
+from impure.purifier.pairs import Pairs, list_pairs
 from impure.purifier.reader import CACHE_BYTES, PairReader
-from impure.purifier.sampler import EpochSampler, Part
+from impure.purifier.sampler import Part
 from impure.purifier.shards import Shards
 
-__all__ = [
-    "CACHE_BYTES",
-    "Batch",
-    "EpochSampler",
-    "Loader",
-    "Pair",
-    "PairDataset",
-    "PairReader",
-    "Pairs",
-    "Part",
-    "as_is",
-    "attacked",
-    "crop_side",
-    "distinct_clean",
-    "list_pairs",
-    "paired_crops",
-    "pairs_digest",
-]
+
+class Batch(NamedTuple):
+    """Images of one size, uint8 RGB.
+
+    Attributes:
+        adversarial: (B, 3, H, W).
+        clean: Each distinct clean image once (U, 3, H, W).
+        clean_row: Row of `clean` that belongs to each adversarial image (B,), int64.
+        share: This part's share of the whole update's images.
+    """
+
+    adversarial: Tensor
+    clean: Tensor
+    clean_row: Tensor
+    share: float
 
 
 class PairDataset(Dataset[Any]):
@@ -44,7 +38,7 @@ class PairDataset(Dataset[Any]):
 
     Attributes:
         pairs: What the elements are made of, in order.
-        images: Number of each pair's clean image (N,), int64: equal where pixels and size are.
+        clean_ids: Number of each pair's clean image (N,), int64: equal where pixels and size are.
     """
 
     def __init__(
@@ -57,13 +51,13 @@ class PairDataset(Dataset[Any]):
         """
         shards = Shards()
         found = list_pairs(units, shards)
-        self.pairs: Pairs = attacked(found)
+        self.pairs: Pairs = found.attacked()
         self._attacked = len(self.pairs)
         if clean_pairs:
-            self.pairs += distinct_clean(found)
+            self.pairs += found.distinct_clean()
         if not self.pairs:
             raise InputError("the chosen shards hold no sample to train on")
-        self.images = self.pairs.images
+        self.clean_ids = self.pairs.clean_ids
         self._reader = PairReader(cache_bytes, shards)
 
     def __len__(self) -> int:
@@ -89,15 +83,15 @@ class PairDataset(Dataset[Any]):
         Raises:
             InputError: See `PairReader.read`.
         """
-        numbers = self.images[part.indices].tolist()
+        numbers = self.clean_ids[part.indices].tolist()
         clean: dict[int, Tensor] = {}
         adversarial = []
         for index, number in zip(part.indices, numbers, strict=True):
             attack, clean[number] = self._pair(index, clean.get(number))
             adversarial.append(attack)
         row = {number: at for at, number in enumerate(clean)}
-        image = torch.tensor([row[number] for number in numbers])
-        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), image, part.share)
+        clean_row = torch.tensor([row[number] for number in numbers])
+        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), clean_row, part.share)
 
     def _pair(self, index: int, clean: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image; the clean one is decoded unless it is given."""
@@ -106,3 +100,53 @@ class PairDataset(Dataset[Any]):
             return self._reader.read(pair)
         clean = self._reader.clean(pair) if clean is None else clean
         return clean if untouched else self._reader.adversarial(pair), clean
+
+
+class Loader:
+    """A dataset's batches in a sampler's order, for as many passes as one likes.
+
+    A plain `DataLoader` would do, but for its errors: what a worker raises it wraps in a page of traceback.
+    """
+
+    def __init__(
+        self, data: Dataset[Any], sampler: Sampler[Any], *, workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            data: A dataset whose `__getitems__` makes the batch of a part.
+            sampler: Yields the parts; what is set on it before a pass counts for that pass.
+            workers: Processes that make batches ahead of time; 0 for this one.
+            pin_memory: Have batches ready for fast copies to a GPU.
+        """
+        self._batches: DataLoader[Batch | InputError] = DataLoader(
+            _Guarded(data),
+            batch_size=None,  # the dataset makes whole batches
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for found in self._batches:
+            if isinstance(found, InputError):
+                raise InputError(str(found)) from found  # itself, it would keep this frame, and the workers
+            yield found
+
+
+class _Guarded(Dataset["Batch | InputError"]):
+    """Hands out a dataset's batches, and its errors instead of raising them."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __getitem__(self, part: Any) -> Batch | InputError:
+        try:
+            batch: Batch = self._data.__getitems__(part)
+        except InputError as error:
+            return error
+        return batch

@@ -9,7 +9,7 @@ from impure.manifests.errors import InputError
 from impure.purifier.defences import Defence, Riae
 from impure.purifier.riae import RIAE
 
-Combine = Literal["average", "vote"]
+DefendedCombine = Literal["average", "vote"]
 
 
 class DefendedModel(nn.Module):
@@ -26,7 +26,7 @@ class DefendedModel(nn.Module):
         target: nn.Module,
         *,
         draws: int = 1,
-        combine: Combine = "average",
+        combine: DefendedCombine = "average",
         seed: int | None = None,
     ) -> None:
         """Put both in eval mode.
@@ -49,8 +49,8 @@ class DefendedModel(nn.Module):
         super().__init__()
         if draws < 1:
             raise InputError(f"defended model: draws is {draws}; it must be at least 1")
-        if combine not in get_args(Combine):
-            names = ", ".join(get_args(Combine))
+        if combine not in get_args(DefendedCombine):
+            names = ", ".join(get_args(DefendedCombine))
             raise InputError(f"defended model: no way to combine {combine!r}; choose from {names}")
         self.purifier = Riae(purifier) if isinstance(purifier, RIAE) else purifier
         if seed is not None and not isinstance(self.purifier, Defence):

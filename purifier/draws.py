@@ -14,8 +14,10 @@ from impure.purifier.patches import SUBSETS, random_division, uniform_division
 
 Dividing = Literal["uniform", "random"]
 
-IMAGE_STEPS = (200, 600)  # range of the diffusion step t in training (paper, section 5.1)
-IMAGE_STEP = 400  # t at test time
+# Diffusion steps t as in the authors' release; of the noise the paper's section 5.1 says only that its
+# intensity is random.
+IMAGE_STEPS = (200, 600)  # in training, the second excluded
+IMAGE_STEP = 400  # at test time
 FEATURE_STEPS = (200, 1000)
 FEATURE_STEP = 600
 

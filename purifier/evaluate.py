@@ -13,7 +13,6 @@ from tqdm import tqdm
 from impure.manifests.collection import Committed
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
-from impure.purifier.data import Pair, PairReader, pairs_digest
 from impure.purifier.defences import Defence, Riae
 from impure.purifier.judging import (
     NO_CLASS,
@@ -28,6 +27,8 @@ from impure.purifier.judging import (
     load,
     release_resize,
 )
+from impure.purifier.pairs import Pair, pairs_digest
+from impure.purifier.reader import PairReader
 from impure.purifier.scores import Mean, Row, means
 from impure.purifier.strips import Example, example
 
@@ -38,16 +39,26 @@ RESIZED = "+resize"  # behind a defence's name: its images went through `release
 class EvaluateConfig:
     """How every group is judged.
 
+    Attributes:
+        batch_size: Images at a time; on which the noise of random defences depends.
+        seed: Of the random defences; their first draw is the same however many follow.
+        draws: How often random defences are run on each image; others are run once.
+        combine: What becomes of several draws: `average` judges the mean of the images; `vote` takes the
+            class seen most often; with `worst` an image counts as right only if every draw is.
+        extra_resize: Judge every defence, `none` too, once more behind the resizing of the authors' test
+            script (see `release_resize`), as NAME+resize.
+        limit: At most this many images of each target and attack, evenly from the classes; None for all.
+
     Raises:
         InputError: A value is impossible; the message names it.
     """
 
-    batch_size: int = 32  # images at a time; on which the noise of random defences depends
-    seed: int = 0  # of random defences
-    draws: int = 1  # of random defences; others are run once
-    combine: Combine = "average"  # what becomes of several draws; see `judging.combined`
-    extra_resize: bool = False  # judge every defence a second time behind `release_resize`
-    limit: int | None = None  # at most this many images of a target and attack
+    batch_size: int = 32
+    seed: int = 0
+    draws: int = 1
+    combine: Combine = "average"
+    extra_resize: bool = False
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("seed", 0), ("draws", 1)):
@@ -90,14 +101,9 @@ def evaluate(
     units: Sequence[Committed],
     targets: Mapping[str, nn.Module],
     defences: Mapping[str, nn.Module],
+    config: EvaluateConfig,
     *,
-    batch_size: int = 32,
     device: torch.device,
-    seed: int = 0,
-    draws: int = 1,
-    combine: Combine = "average",
-    extra_resize: bool = False,
-    limit: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Measure every defence on every attack of every target, each on shards made for that target.
@@ -109,33 +115,16 @@ def evaluate(
         units: The shards, of any splits.
         targets: Classifier by the name that it has in the shards: RGB in [0,1] in, logits out.
         defences: Modules from RGB in [0,1] to the same, by name.
-        batch_size: Images at a time; on which the noise of random defences depends.
+        config: How to judge.
         device: Where to compute, in float32.
-        seed: Of the random defences; their first draw is the same however many follow.
-        draws: How often random defences are run on each image.
-        combine: What becomes of several draws: `average` judges the mean of the images; `vote` takes the
-            class seen most often; with `worst` an image counts as right only if every draw is.
-        extra_resize: Judge every defence, `none` too, once more behind the resizing of the authors' test
-            script (see `release_resize`), as NAME+resize.
-        limit: At most this many images of each target and attack, evenly from the classes; None for all.
         progress: Show a bar on standard error.
 
     Raises:
-        InputError: A target of the shards is not among `targets`, a shard is inconsistent, a value is
-            impossible, a defence averages draws by itself, or all is empty.
+        InputError: A target of the shards is not among `targets`, a shard is inconsistent, or all is empty.
     """
-    config = EvaluateConfig(
-        batch_size=batch_size,
-        seed=seed,
-        draws=draws,
-        combine=combine,
-        extra_resize=extra_resize,
-        limit=limit,
-    )
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
-    _refuse_hidden_draws(defences)
-    groups = choose(units, targets, limit)
+    groups = choose(units, targets, config.limit)
     judge = _Judge(defences, config, device)
     rows: list[Row] = []
     examples: list[Example] = []
@@ -158,16 +147,6 @@ def evaluate(
         "threat_model": "black-box: the stored images were made against the bare target",
     }
     return Evaluation(rows=tuple(rows), examples=tuple(examples), conditions=conditions)
-
-
-def _refuse_hidden_draws(defences: Mapping[str, nn.Module]) -> None:
-    """One draw must be one draw."""
-    for name, defence in defences.items():
-        if isinstance(defence, Riae) and defence.draws > 1:
-            raise InputError(
-                f"defence {name!r} averages {defence.draws} draws by itself, which the rows would not say; "
-                "build it with one draw, and give draws to the evaluation"
-            )
 
 
 def is_random(defence: nn.Module) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from impure.manifests.collection import CLEAN, Committed
 from impure.manifests.errors import InputError
-from impure.purifier.data import Pair, PairReader, attacked, distinct_clean, list_pairs
+from impure.purifier.pairs import Pair, list_pairs
+from impure.purifier.reader import PairReader
 
 #: Order of the attacks in the paper's Table 1; others follow by name.
 TABLE_ORDER = (CLEAN, "fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
@@ -46,9 +47,9 @@ def choose(
     if not pairs:
         raise InputError("nothing to judge: the chosen shards hold no sample")
     found: dict[tuple[str, str], list[Pair]] = {}
-    for pair in distinct_clean(pairs):
+    for pair in pairs.distinct_clean():
         found.setdefault((pair.unit.unit.target, CLEAN), []).append(pair)
-    for pair in attacked(pairs):
+    for pair in pairs.attacked():
         found.setdefault((pair.unit.unit.target, pair.unit.unit.attack), []).append(pair)
     if missing := sorted({target for target, _ in found} - targets.keys()):
         raise InputError(f"the shards are of target {missing[0]!r}; given are {', '.join(targets) or 'none'}")

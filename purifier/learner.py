@@ -12,7 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from impure.manifests.errors import InputError, first_line
 from impure.purifier.checkpoint import load_weights
-from impure.purifier.data import Batch, crop_side, paired_crops
+from impure.purifier.crops import crop_side, paired_crops
+from impure.purifier.data import Batch
 from impure.purifier.losses import PerceptualLoss, l1
 from impure.purifier.ranks import Ranks
 from impure.purifier.rcm import combine
@@ -21,7 +22,7 @@ from impure.purifier.runs import TrainConfig
 
 
 class Learner:
-    """The model, its optimiser and its average; every draw depends on the seed and the step alone."""
+    """The model, its optimiser and its average; draws depend on seed, step and part alone."""
 
     def __init__(
         self,
@@ -60,10 +61,10 @@ class Learner:
         self.network: nn.Module = self.parallel
         self.generator = Generator(device)
         if config.compiled:
-            self.compile()
+            self._compile()
 
     @property
-    def best_model(self) -> RIAE:
+    def published(self) -> RIAE:
         """What users get: the averaged weights, where there are any."""
         return self.model if self.average is None else cast(RIAE, self.average.module)
 
@@ -96,37 +97,37 @@ class Learner:
         return total
 
     def crop(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Random windows on the device in [0,1]: attacked, distinct clean ones, and which belong together."""
-        adversarial, clean, image = (each.to(self.device, non_blocking=True) for each in batch[:3])
-        batch = Batch(adversarial, clean, image, batch.share)
+        """Random windows in [0,1]: (B, 3, h, w), distinct clean ones (U, 3, h, w), and rows (B,) of these."""
+        adversarial, clean, clean_row = (each.to(self.device, non_blocking=True) for each in batch[:3])
+        batch = Batch(adversarial, clean, clean_row, batch.share)
         height, width = batch.clean.shape[2:]
         if self.config.stage == "pairs":
             multiple = self.model.config.multiple
             height, width = (crop_side(side, self.config.crop, multiple) for side in (height, width))
         adversarial, clean = paired_crops(batch, height, width, self.generator)
-        return adversarial.float() / 255, clean.float() / 255, batch.image
+        return adversarial.float() / 255, clean.float() / 255, batch.clean_row
 
-    def losses(self, adversarial: Tensor, clean: Tensor, image: Tensor) -> Tensor:
+    def losses(self, adversarial: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
         """Loss, pixel loss and perceptual loss (3,) (Eq. 15).
 
         Args:
             adversarial: RGB in [0,1] (B, 3, H, W).
             clean: Distinct clean images, likewise (U, 3, H, W).
-            image: Row of `clean` that belongs to each attacked image (B,).
+            clean_row: Row of `clean` that belongs to each attacked image (B,).
         """
         loss, model = self.config.loss, self.model
         draws = model.draw_training(adversarial, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             output = self.network(adversarial, draws).float()
-            pixel = l1(output, model.normalise(clean)[image], loss.per_position)
+            pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
             perceptual = torch.zeros_like(pixel)
             if self.perceptual is not None:
                 purified = model.denormalise(output)
                 mixed = combine(purified, adversarial, model.config.patch, loss.combination, self.generator)
-                perceptual = self.perceptual(mixed, clean, image)
+                perceptual = self.perceptual(mixed, clean, clean_row)
         return torch.stack([pixel + perceptual, pixel, perceptual])
 
-    def compile(self) -> None:
+    def _compile(self) -> None:
         """Compile the network, and try it: without a compiler the error should come now.
 
         Raises:
@@ -167,8 +168,12 @@ class Learner:
         return bool(torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all())
 
     def _reseed(self, step: int, part: int) -> None:
-        """Begin the draws of a part; there is no generator whose state a resumed run would have to know."""
-        words = np.random.SeedSequence([self.config.seed, step, self.ranks.rank, part]).generate_state(2)
+        """Begin the draws of a part; there is no generator whose state a resumed run would have to know.
+
+        Parts count through all ranks: two ranks draw what one rank with two parts draws.
+        """
+        part += self.ranks.rank * self.config.accumulate
+        words = np.random.SeedSequence([self.config.seed, step, part]).generate_state(2)
         self.generator.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
     def _together(self, last: bool) -> AbstractContextManager[None]:

@@ -73,7 +73,7 @@ class PerceptualLoss:
         self.lambdas = dict(lambdas)
         self.per_position = per_position
 
-    def __call__(self, images: Tensor, clean: Tensor, image: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
         """Loss of images against their clean images; a scalar.
 
         The features of a clean image that several images share are computed once.
@@ -81,13 +81,13 @@ class PerceptualLoss:
         Args:
             images: RGB in [0,1] (B, 3, H, W).
             clean: Distinct clean images, RGB in [0,1] (U, 3, H, W).
-            image: (B,) int64: the row of `clean` that belongs to each image.
+            clean_row: (B,) int64: the row of `clean` that belongs to each image.
         """
         with torch.no_grad():
             wanted = self.features(clean)
         made = self.features(images)
         terms = [
-            weight * l1(made[node], wanted[node].index_select(0, image), self.per_position)
+            weight * l1(made[node], wanted[node].index_select(0, clean_row), self.per_position)
             for node, weight in self.lambdas.items()
         ]
         return torch.stack(terms).sum()

@@ -3,17 +3,22 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
 from impure.manifests.collection import Committed
 from impure.manifests.config import digest
-from impure.purifier.data import CACHE_BYTES, EpochSampler, PairDataset, crop_side, pairs_digest
+from impure.purifier.crops import crop_side
+from impure.purifier.data import PairDataset
+from impure.purifier.pairs import pairs_digest
 from impure.purifier.photos import PhotoDataset, PhotoSampler, photo_sides
 from impure.purifier.ranks import Ranks
+from impure.purifier.reader import CACHE_BYTES
 from impure.purifier.runs import TrainConfig
+from impure.purifier.sampler import BatchSplit, EpochSampler
 
-Order = EpochSampler | PhotoSampler
+BatchOrder = EpochSampler | PhotoSampler
 """Which images make which update; see `EpochSampler`."""
 
 
@@ -24,7 +29,7 @@ class Material(Protocol):
     def dataset(self) -> Dataset[Any]:
         """Makes the batches that an order asks for."""
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> Order:
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """This rank's parts of every batch."""
 
     def describe(self) -> dict[str, Any]:
@@ -54,24 +59,17 @@ class PairMaterial:
         """The pairs."""
         return self._data
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> Order:
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """See `EpochSampler`.
 
         Raises:
             InputError: Some images are smaller than the crop, or a batch cannot be divided.
         """
         multiple = config.riae().multiple
-        for side in sorted({side for size in self.streams for side in size}):
+        for side in np.unique(self._data.sizes).tolist():
             crop_side(side, config.crop, multiple)
-        return EpochSampler(
-            self._data.sizes, self._data.images, batch_size=config.batch_size, variants=config.variants,
-            seed=config.seed, rank=ranks.rank, ranks=ranks.world, accumulate=config.accumulate,
-        )  # fmt: skip
-
-    @property
-    def streams(self) -> list[tuple[int, int]]:
-        """Sizes of the images, height and width."""
-        return sorted(set(map(tuple, self._data.sizes.tolist())))
+        data, split = self._data, _split(config, ranks)
+        return EpochSampler(data.sizes, data.clean_ids, split, variants=config.variants, seed=config.seed)
 
     def describe(self) -> dict[str, Any]:
         """Digests of pixels and collections, and the names of the units."""
@@ -102,13 +100,18 @@ class PhotoMaterial:
         """Random crops."""
         return PhotoDataset(self._load, len(self._names))
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> Order:
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """See `PhotoSampler`."""
-        return PhotoSampler(
-            len(self._names), batch_size=config.batch_size, sides=photo_sides(config.riae().multiple),
-            seed=config.seed, rank=ranks.rank, ranks=ranks.world, accumulate=config.accumulate,
-        )  # fmt: skip
+        sides = photo_sides(config.riae().multiple)
+        return PhotoSampler(len(self._names), _split(config, ranks), sides=sides, seed=config.seed)
 
     def describe(self) -> dict[str, Any]:
         """Number and digest of the names."""
         return {"photographs": len(self._names), "names": digest(list(self._names))}
+
+
+def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:
+    """How a run divides its batches."""
+    return BatchSplit(
+        batch_size=config.batch_size, rank=ranks.rank, world=ranks.world, accumulate=config.accumulate
+    )

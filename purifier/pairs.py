@@ -1,6 +1,7 @@
 """The pairs that units hold: columns of a hundred-odd bytes a pair, which look like a sequence of `Pair`."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -8,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from impure.manifests.collection import Committed, Unit
+from impure.manifests.collection import CLEAN, Committed
+from impure.manifests.config import canonical_json
+from impure.manifests.errors import InputError
+from impure.purifier.shards import Shards, stored_rows
 
 SHA256 = pa.binary(32)
 SCHEMA = pa.schema(
@@ -24,6 +28,9 @@ SCHEMA = pa.schema(
     ]
 )
 _CHUNK = 1 << 14  # pairs that become Python objects at a time
+
+_HEX = np.full(256, 255, np.uint8)  # value of each lower-case hexadecimal digit
+_HEX[list(b"0123456789abcdef")] = range(16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,25 +51,9 @@ class Pairs(Sequence[Pair]):
     """Pairs as Arrow columns; a `Pair` is made when one is asked for."""
 
     def __init__(self, units: Sequence[Committed], table: pa.Table) -> None:
-        """Hold pairs whose column `unit` counts through `units` (see `listing.list_pairs` and `of`)."""
+        """Hold pairs whose column `unit` counts through `units` (see `list_pairs`)."""
         self._units = tuple(units)
         self._table = table.combine_chunks()
-
-    @classmethod
-    def of(cls, pairs: Sequence[Pair]) -> "Pairs":
-        """Any sequence of pairs as columns."""
-        if isinstance(pairs, Pairs):
-            return pairs
-        units = {pair.unit.stem: pair.unit for pair in pairs}
-        number = {stem: at for at, stem in enumerate(units)}
-        columns = [
-            [number[pair.unit.stem] for pair in pairs],
-            *([getattr(pair, name) for pair in pairs] for name in SCHEMA.names[1:6]),
-            [bytes.fromhex(pair.clean_sha256) for pair in pairs],
-            [bytes.fromhex(pair.adversarial_sha256) for pair in pairs],
-        ]
-        arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
-        return cls(list(units.values()), pa.table(arrays, schema=SCHEMA))
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -103,11 +94,6 @@ class Pairs(Sequence[Pair]):
         return Pairs((*self._units, *other._units), pa.concat_tables([self._table, theirs]))
 
     @property
-    def nbytes(self) -> int:
-        """Memory that the columns take, bytes."""
-        return int(self._table.nbytes)
-
-    @property
     def units(self) -> list[Committed]:
         """The units that the pairs lie in, each once."""
         used = (self._units[number] for number in np.unique(self._column("unit")))
@@ -119,11 +105,11 @@ class Pairs(Sequence[Pair]):
         return np.stack([self._column("height"), self._column("width")], axis=1)
 
     @property
-    def images(self) -> NDArray[np.int64]:
+    def clean_ids(self) -> NDArray[np.int64]:
         """Number of every pair's clean image (N,): equal where pixels and size are."""
         hashes = self._table["clean"].combine_chunks().dictionary_encode().indices
         size = self.sizes.astype(np.int64) @ (1 << 16, 1)
-        return numbered(np.asarray(hashes, np.int64), size)
+        return _numbered(np.asarray(hashes, np.int64), size)
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -135,10 +121,15 @@ class Pairs(Sequence[Pair]):
         """The pairs at some places, in that order."""
         return Pairs(self._units, self._table.take(pa.array(indices)))
 
-    def where(self, holds: Callable[[Unit], bool]) -> "Pairs":
-        """The pairs of those units for which something holds."""
-        chosen = np.array([holds(unit.unit) for unit in self._units], bool)
+    def attacked(self) -> "Pairs":
+        """The pairs that an attack made."""
+        chosen = np.array([unit.unit.attack != CLEAN for unit in self._units], bool)
         return self.take(np.flatnonzero(chosen[self._column("unit")]))
+
+    def distinct_clean(self) -> "Pairs":
+        """One pair for each distinct clean image of each target, in the order of first appearance."""
+        first = np.unique(_numbered(self.targets, self.clean_ids), return_index=True)[1]
+        return self.take(np.sort(first))
 
     def _column(self, name: str) -> NDArray[np.int32]:
         """A column of integers."""
@@ -146,7 +137,59 @@ class Pairs(Sequence[Pair]):
         return column
 
 
-def numbered(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+def list_pairs(units: Sequence[Committed], shards: Shards | None = None) -> Pairs:
+    """List every stored sample of some units: the manifest rows with status ok.
+
+    Shards that are still far away (see `remote.open_shards`) are listed from their manifests alone.
+
+    Args:
+        units: The units.
+        shards: Keeps the indices that are made on the way.
+
+    Raises:
+        InputError: A unit's shard and manifest do not hold the same keys, or its images are not there.
+    """
+    shards = Shards() if shards is None else shards
+    tables = [_unit_pairs(number, unit, shards) for number, unit in enumerate(units)]
+    return Pairs(units, pa.concat_tables([SCHEMA.empty_table(), *tables]))
+
+
+def pairs_digest(pairs: Sequence[Pair]) -> str:
+    """SHA-256 (hex) of what the pairs hold: units, keys, labels and pixels, as canonical JSON."""
+    found = hashlib.sha256(b"[")
+    for number, pair in enumerate(pairs):
+        row = [str(pair.unit.unit), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
+        found.update(b"," * (number > 0) + canonical_json(row).encode())
+    found.update(b"]")
+    return found.hexdigest()
+
+
+def _unit_pairs(number: int, unit: Committed, shards: Shards) -> pa.Table:
+    """The samples of one unit, checked against its shard's headers."""
+    rows = stored_rows(unit)
+    if unit.tar.is_file():
+        shards.index(unit, rows)
+    columns = [
+        np.full(len(rows), number, np.int32),
+        np.arange(len(rows), dtype=np.int32),
+        *(rows[name] for name in ("key", "label", "width", "height")),
+        *(_hashes(unit, rows, name) for name in ("clean_px_sha256", "adv_px_sha256")),
+    ]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _hashes(unit: Committed, rows: pa.Table, name: str) -> pa.Array:
+    """A column of hexadecimal SHA-256 as 32 bytes each."""
+    texts = [text.encode() for text in rows[name].to_pylist()]
+    digits = _HEX[np.frombuffer(b"".join(texts), np.uint8)]
+    if any(len(text) != 64 for text in texts) or digits.max(initial=0) > 15:
+        raise InputError(f"{unit.manifest}: {name} holds something that is no SHA-256; generate it again")
+    return pa.FixedSizeBinaryArray.from_buffers(
+        SHA256, len(texts), [None, pa.py_buffer((digits[::2] << 4 | digits[1::2]).tobytes())]
+    )
+
+
+def _numbered(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers from 0 that are equal where both columns are."""
     inner = np.unique(second, return_inverse=True)[1]
     return np.unique(first * (inner.max(initial=0) + 1) + inner, return_inverse=True)[1].astype(np.int64)

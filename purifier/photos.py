@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from impure.manifests.errors import InputError, first_line
-from impure.purifier.batches import Batch
-from impure.purifier.sampler import Division
+from impure.purifier.data import Batch
+from impure.purifier.sampler import BatchSplit
 
 LEAST_SIDE, MOST_SIDE = 160, 320  # pixels, of crops
 SCALE = (0.2, 1.0)  # crop's share of the photograph's area: MAE (He et al. 2022, appendix A.1)
@@ -61,42 +61,28 @@ class PhotoSampler(Sampler[PhotoPart]):
         start: Updates to pass over.
     """
 
-    def __init__(
-        self,
-        count: int,
-        *,
-        batch_size: int,
-        sides: Sequence[int],
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        accumulate: int = 1,
-    ) -> None:
+    def __init__(self, count: int, split: BatchSplit, *, sides: Sequence[int], seed: int) -> None:
         """Cut the epoch into batches.
 
         Args:
             count: Of the photographs.
-            batch_size: See `Division`, as the last three.
+            split: How batches are divided.
             sides: Of crops, pixels; each batch draws one (see `photo_sides`).
             seed: Of order, sides and crops.
-            rank: This process.
-            ranks: How many there are.
-            accumulate: Parts of an update on each rank.
 
         Raises:
             InputError: There is no photograph, or too few for ranks and parts.
         """
         if count < 1:
             raise InputError("there is no photograph to pre-train on")
-        self._division = Division(batch_size=batch_size, rank=rank, ranks=ranks, accumulate=accumulate)
-        self._cuts = self._division.batches(count, "photographs")
-        self._sides, self._seed = list(sides), seed
+        self._cuts = split.batches(count, "photographs")
+        self._split, self._sides, self._seed = split, list(sides), seed
         self.steps = len(self._cuts) - 1
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return (self.steps - self.start) * self._division.accumulate
+        return (self.steps - self.start) * self._split.accumulate
 
     def __iter__(self) -> Iterator[PhotoPart]:
         seed = (self._seed, self.epoch)
@@ -106,7 +92,7 @@ class PhotoSampler(Sampler[PhotoPart]):
         return (
             PhotoPart(*part, side=side, seed=seed)
             for batch, side in list(zip(batches, sides, strict=True))[self.start :]
-            for part in self._division.parts(batch)
+            for part in self._split.parts(batch)
         )
 
 
@@ -145,7 +131,7 @@ class PhotoDataset(Dataset[Batch]):
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
 
 
-def random_crop(picture: Image.Image, side: int, draws: np.random.Generator) -> Image.Image:
+def random_crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Image.Image:
     """A random window of an RGB picture, resized (bicubic) to a square and mirrored every other time.
 
     The window has a share of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform in
@@ -155,18 +141,18 @@ def random_crop(picture: Image.Image, side: int, draws: np.random.Generator) -> 
     Args:
         picture: The photograph, RGB.
         side: Of the result, pixels.
-        draws: Source of the window.
+        generator: Source of the window.
     """
     size = np.array(picture.size)
     least, most = np.log(RATIO)
-    ratio = np.exp(draws.uniform(least, most, TRIES))
-    area = draws.uniform(*SCALE, TRIES) * size.prod()
+    ratio = np.exp(generator.uniform(least, most, TRIES))
+    area = generator.uniform(*SCALE, TRIES) * size.prod()
     windows = np.sqrt([area * ratio, area / ratio]).round().T.clip(1)  # TRIES, (width, height)
     fits = (windows <= size).all(1)
-    window, place = windows[fits.argmax()], draws.uniform(size=2)
+    window, place = windows[fits.argmax()], generator.uniform(size=2)
     if not fits.any():
         window, place = np.minimum(size, (size[::-1] * (RATIO[1], 1 / RATIO[0])).round()), np.full(2, 0.5)
     corner = np.floor(place * (size - window + 1))
     box = (*corner.tolist(), *(corner + window).tolist())
     crop = picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draws.random() < 0.5 else crop
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else crop

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from impure.manifests.errors import InputError, first_line
+
+PATIENCE = timedelta(hours=1)  # while the leading rank validates; torchrun ends all where one fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +47,6 @@ class Ranks:
         dist.broadcast(chosen, 0)
         return bool(chosen)
 
-    @contextmanager
-    def in_turn(self) -> Iterator[None]:
-        """Let the leading rank do something before all others."""
-        if not self.leads:
-            self.wait()
-        yield
-        if self.leads:
-            self.wait()
-
     def wait(self) -> None:
         """Until every rank is here."""
         if self.world > 1:
@@ -78,7 +72,8 @@ def joined(rank: int, world: int, device: torch.device) -> Iterator[Ranks]:
     if cuda:
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=world)
+        backend = "nccl" if cuda else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"rank {rank} of {world} cannot find the others ({first_line(error)}); start it with torchrun"

@@ -27,7 +27,7 @@ class PairReader:
 
         Args:
             cache_bytes: The most; 0 for none.
-            shards: Indices of the shards, as far as they have been made (see `listing.list_pairs`).
+            shards: Indices of the shards, as far as they have been made (see `pairs.list_pairs`).
         """
         self._room = cache_bytes
         self._kept: dict[_Kept, Tensor] = {}

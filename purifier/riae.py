@@ -10,11 +10,7 @@ from impure.purifier.blocks import EPSILON, Block
 from impure.purifier.config import (
     FEATURE_NOISE,
     IMAGE_NOISE,
-    PRESETS,
-    DecoderKind,
-    Mask,
     RIAEConfig,
-    preset,
 )
 from impure.purifier.decoders import DECODERS
 from impure.purifier.draws import Dividing, Draws, draw_for_test, draw_for_training, grid_of
@@ -28,8 +24,6 @@ from impure.purifier.patches import (
     unpatchify,
     window_positions,
 )
-
-__all__ = ["PRESETS", "RIAE", "DecoderKind", "Dividing", "Draws", "Mask", "RIAEConfig", "preset"]
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
 STD = (0.229, 0.224, 0.225)
@@ -154,15 +148,26 @@ class RIAE(nn.Module):
         return total / draws
 
     def purify_once(self, images: Tensor, draws: Draws) -> Tensor:
-        """Purify with choices made beforehand: `forward`, then [0,1], clamped (B, 3, H, W)."""
+        """Purify with choices made beforehand.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W); both sides multiples of `config.multiple`.
+            draws: The random choices, made for images of this size.
+
+        Returns:
+            RGB clamped to [0,1] (B, 3, H, W).
+
+        Raises:
+            InputError: A side is no multiple of `config.multiple`.
+        """
         return self.denormalise(self(images, draws)).clamp(0, 1)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """From [0,1] to the space in which the network works and the pixel loss is taken."""
+        """From RGB in [0,1] (B, 3, H, W) to the network's space, likewise: ImageNet's mean 0, deviation 1."""
         return (images - self.mean) / self.std
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
+        """The inverse of `normalise` (B, 3, H, W), not clamped."""
         return images * self.std + self.mean
 
     def rebuild(self, images: Tensor, draws: Draws) -> Tensor:

@@ -154,25 +154,25 @@ def only_trainer(out: Path) -> Iterator[None]:
         os.close(folder)
         raise InputError(f"{out}: another process trains there; wait, or take another --out") from error
     try:
+        for left in out.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            left.unlink()
         yield
     finally:
         os.close(folder)
 
 
-def open_run(out: Path, config: Mapping[str, Any], *, resume: bool) -> bool:
+def open_run(out: Path, config: Mapping[str, Any]) -> bool:
     """Make a run's folder, or recognise the run that is there.
 
     Returns:
         Whether there is a state to go on from.
 
     Raises:
-        InputError: `out` holds another run, or any run without `resume`, or cannot be written.
+        InputError: `out` holds another run, or cannot be written.
     """
     if not (out / CONFIG).exists():
         save_config(out, config)
         return False
-    if not resume:
-        raise InputError(f"{out}: holds a run already; resume it or choose another folder")
     found = read_json(out / CONFIG)
     parts = ("riae", "train", "data", "init")
     ours, theirs = ({part: each.get(part) for part in parts} for each in (config, found))

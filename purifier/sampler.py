@@ -26,13 +26,13 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Division:
+class BatchSplit:
     """How the batch of an update is divided among ranks, and on each rank among passes.
 
     Attributes:
         batch_size: Images in an update, over all ranks and passes; batches may be smaller.
         rank: Of this process, from 0.
-        ranks: How many there are.
+        world: How many ranks there are.
         accumulate: Passes whose gradients one update adds up.
 
     Raises:
@@ -41,15 +41,15 @@ class Division:
 
     batch_size: int
     rank: int = 0
-    ranks: int = 1
+    world: int = 1
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "ranks", "accumulate"):
+        for name in ("batch_size", "world", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not 0 <= self.rank < self.ranks:
-            raise InputError(f"rank is {self.rank}; of {self.ranks} ranks it must be 0 to {self.ranks - 1}")
+        if not 0 <= self.rank < self.world:
+            raise InputError(f"rank is {self.rank}; of {self.world} ranks it must be 0 to {self.world - 1}")
         self._check(self.batch_size, f"batch size {self.batch_size}")
 
     def batches(self, count: int, what: str) -> NDArray[np.int64]:
@@ -70,15 +70,15 @@ class Division:
     def parts(self, batch: NDArray[np.int64]) -> Iterator[Part]:
         """This rank's parts of a batch, in order."""
         first = self.rank * self.accumulate
-        cuts = _cuts(len(batch), self.ranks * self.accumulate)[first : first + self.accumulate + 1]
+        cuts = _cuts(len(batch), self.world * self.accumulate)[first : first + self.accumulate + 1]
         for start, stop in pairwise(cuts.tolist()):
             yield Part(batch[start:stop].tolist(), (stop - start) / len(batch))
 
     def _check(self, images: int, what: str) -> None:
         """Refuse a batch that leaves a rank or a pass without an image."""
-        if images < self.ranks * self.accumulate:
+        if images < self.world * self.accumulate:
             raise InputError(
-                f"{what} cannot be divided: more ranks than images, {self.ranks} ranks x {self.accumulate} "
+                f"{what} cannot be divided: more ranks than images, {self.world} ranks x {self.accumulate} "
                 "accumulated passes; use fewer ranks or passes, or another batch size"
             )
 
@@ -95,40 +95,28 @@ class EpochSampler(Sampler[Part]):
     """
 
     def __init__(
-        self,
-        sizes: ArrayLike,
-        images: ArrayLike,
-        *,
-        batch_size: int,
-        variants: int,
-        seed: int,
-        rank: int = 0,
-        ranks: int = 1,
-        accumulate: int = 1,
+        self, sizes: ArrayLike, clean_ids: ArrayLike, split: BatchSplit, *, variants: int, seed: int
     ) -> None:
         """Sort the pairs by size.
 
         Args:
             sizes: Height and width of each pair, pixels (N, 2).
-            images: Number of each pair's clean image (N,).
-            batch_size: See `Division`, as the last three.
+            clean_ids: Number of each pair's clean image (N,).
+            split: How batches are divided.
             variants: Most pairs of one clean image that stand together; 1 mixes pairs one by one.
             seed: Of the order.
-            rank: This process.
-            ranks: How many there are.
-            accumulate: Parts of an update on each rank.
 
         Raises:
-            InputError: Some batch has no image for some rank or part; or a number is below 1.
+            InputError: Some batch has no image for some rank or part; or `variants` is below 1.
         """
-        self._division = Division(batch_size=batch_size, rank=rank, ranks=ranks, accumulate=accumulate)
         if variants < 1:
             raise InputError(f"variants is {variants}; it must be at least 1")
-        self._images, self._variants, self._seed = np.asarray(images), variants, seed
+        self._clean_ids = np.asarray(clean_ids)
+        self._split, self._variants, self._seed = split, variants, seed
         streams, stream = np.unique(np.asarray(sizes) @ (1 << 16, 1), return_inverse=True)
         self._streams = [np.flatnonzero(stream == number) for number in range(len(streams))]
         self._cuts = [
-            self._division.batches(len(pairs), f"pairs of {size >> 16}x{size & 0xFFFF} pixels")
+            split.batches(len(pairs), f"pairs of {size >> 16}x{size & 0xFFFF} pixels")
             for size, pairs in zip(streams.tolist(), self._streams, strict=True)
         ]
         self.steps = sum(len(cuts) - 1 for cuts in self._cuts)
@@ -136,7 +124,7 @@ class EpochSampler(Sampler[Part]):
         self.start = 0
 
     def __len__(self) -> int:
-        return (self.steps - self.start) * self._division.accumulate
+        return (self.steps - self.start) * self._split.accumulate
 
     def __iter__(self) -> Iterator[Part]:
         order = np.random.default_rng([self._seed, self.epoch])
@@ -146,14 +134,14 @@ class EpochSampler(Sampler[Part]):
             for batch in np.split(self._shuffled(pairs, order), cuts[1:-1])
         ]
         turns = order.permutation(len(batches))[self.start :]
-        return (part for turn in turns for part in self._division.parts(batches[turn]))
+        return (part for turn in turns for part in self._split.parts(batches[turn]))
 
     def _shuffled(self, pairs: NDArray[np.int64], order: np.random.Generator) -> NDArray[np.int64]:
         """Pairs in random groups of up to `variants` of one clean image, the groups in random order."""
         pairs = order.permutation(pairs)
-        pairs = pairs[np.argsort(self._images[pairs], kind="stable")]
-        images = self._images[pairs]
-        first = np.flatnonzero(np.diff(images, prepend=images[0] - 1))  # of each image
+        pairs = pairs[np.argsort(self._clean_ids[pairs], kind="stable")]
+        numbers = self._clean_ids[pairs]
+        first = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))  # of each image
         within = np.arange(len(pairs)) - np.repeat(first, np.diff(first, append=len(pairs)))
         group = np.cumsum(within % self._variants == 0) - 1
         place = order.permutation(group[-1] + 1)

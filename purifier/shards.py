@@ -44,11 +44,6 @@ class ShardIndex:
             [[_place(sample.members[part]) for part in self._tars] for sample in samples], _PLACE
         )
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that the places take, bytes."""
-        return self._places.nbytes
-
     def sample(self, row: int, key: str, images: Collection[str]) -> SampleIndex:
         """Where one sample lies.
 

@@ -11,8 +11,8 @@ from impure.manifests.collection import CLEAN
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import GAIN, Pixels, amplify
 from impure.manifests.sheets import BAD, GOOD, Picture, Strip, draw_sheet
-from impure.purifier.data import Pair
 from impure.purifier.judging import NO_CLASS
+from impure.purifier.pairs import Pair
 
 LONGEST = 24  # characters of a caption: more would run into the next
 _UNDEFENDED = ("clean", "adversarial")

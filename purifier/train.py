@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,25 @@ from tqdm import tqdm
 from impure.manifests.errors import InputError
 from impure.manifests.store import read_json
 from impure.purifier.card import write_card
-from impure.purifier.checkpoint import CONFIG, load_state, save_checkpoint, save_weights
+from impure.purifier.checkpoint import BEST, CONFIG, load_state, save_checkpoint, save_weights
 from impure.purifier.convert import initialise
 from impure.purifier.data import Batch, Loader
 from impure.purifier.learner import Learner
 from impure.purifier.logs import TrainLog, check_tensorboard
-from impure.purifier.material import Material, Order
+from impure.purifier.material import BatchOrder, Material
 from impure.purifier.ranks import Ranks
 from impure.purifier.riae import RIAE
 from impure.purifier.runs import TrainConfig, describe_run, learning_rate, only_trainer, open_run
-from impure.purifier.validation import TABLE, Validator
-
-BEST = "best"
-LOG_STEPS = 20
+from impure.purifier.validation import Validator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
     """How a run goes about it; nothing here changes what it learns."""
 
-    resume: bool = True  # go on with the run that is there; otherwise that is an error
     progress: bool = False  # show a bar with rate and time left on standard error
     workers: int = 0  # processes that decode images; 0 for this one
-    log_steps: int = LOG_STEPS  # updates between rows of the log
+    log_steps: int = 20  # updates between rows of the log
     checkpoint_seconds: float = 600.0  # save at least this often; every epoch's end is saved anyway
     validate_epochs: int = 1  # epochs between validations
     tensorboard: bool = False
@@ -92,13 +88,10 @@ def train(
     taken = {} if init is None else asdict(initialise(model, init))
     described = describe_run(config, material.describe(), taken)
     learner = Learner(config, model, features, device, ranks)
-    with ExitStack() as held:
-        with ranks.in_turn():
-            if ranks.leads:
-                held.enter_context(only_trainer(out))
-            resumed = open_run(out, described, resume=habits.resume)
+    with only_trainer(out) if ranks.leads else nullcontext():
+        begun = ranks.leads and open_run(out, described)
         run = _Run(config, learner, order, out, habits, validator)
-        if resumed:
+        if ranks.decide(begun, device):  # the others need not see the folder before
             run.load()
         run.go(material.dataset)
     return out
@@ -133,7 +126,7 @@ class _Run:
         self,
         config: TrainConfig,
         learner: Learner,
-        order: Order,
+        order: BatchOrder,
         out: Path,
         habits: Habits,
         validator: Validator | None,
@@ -209,22 +202,22 @@ class _Run:
         last = self.epoch == self.config.epochs
         if self.validator and self.step == 0 and (last or self.epoch % self.habits.validate_epochs == 0):
             self.validate(self.validator)
-        weights = self.learner.best_model.state_dict()
+        weights = self.learner.published.state_dict()
         state = {"learner": self.learner.state(), "epoch": self.epoch, "step": self.step}
-        save_checkpoint(self.out, weights, state)
         if self.step == 0:
             write_card(self.out)
+        save_checkpoint(self.out, weights, state)
         self.saved = time.monotonic()
 
     def validate(self, validator: Validator) -> None:
         """Judge the purifier, and keep it apart if it is the best so far."""
-        model, before = self.learner.best_model, validator.best()
+        model, before = self.learner.published, validator.best()
         score = validator(model, self.epoch)
         self.log.curve("validation", self.done, {"attacked": score.attacked, "clean": score.clean})
         if before is None or score.better_than(before[1]):
             config = {**read_json(self.out / CONFIG), "epoch": self.epoch}
             save_weights(self.out / BEST, model.state_dict(), config)
-            write_card(self.out / BEST, self.out / TABLE)
+            write_card(self.out / BEST)
 
     def check(self, finite: bool) -> None:
         """Stop if something is not finite."""

@@ -3,13 +3,14 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from impure.manifests.console import device_options, json_option, options
 from impure.manifests.errors import InputError
-from impure.purifier.option_files import read_options
+from impure.manifests.option_files import read_options
+from impure.purifier.config import PRESETS, DecoderKind, Mask
 
 if TYPE_CHECKING:
     from impure.purifier.runs import TrainConfig
@@ -34,37 +35,41 @@ data_options = options(
         "authors' .pth, or an MAE ViT-B (its weights are for non-commercial use)."),
 )  # fmt: skip
 model_options = options(
-    click.option("--model", help="base (the paper's, 115.8 M parameters), small, tiny. "
-        "[default: tiny on built-in images, else base]"),
-    click.option("--mask", type=click.Choice(["occlusion", "image-noise", "feature-noise", "both"]),
+    click.option("--model", type=click.Choice(list(PRESETS)), help="base is the paper's, 115.8 M "
+        "parameters. [default: tiny on built-in images, else base]"),
+    click.option("--mask", type=click.Choice(get_args(Mask)),
         default="both", show_default=True, help="How a subset is masked (paper 5.1)."),
-    click.option("--decoder", type=click.Choice(["copies", "cross"]), default="copies", show_default=True,
+    click.option("--decoder", type=click.Choice(get_args(DecoderKind)), default="copies", show_default=True,
         help="copies is the paper's; cross decodes the masked tokens alone, at a quarter of its cost."),
 )  # fmt: skip
 loss_options = options(
     click.option("--recipe", type=click.Choice(["code", "paper", "pixel"]), help="Loss: the authors' code, "
         "the paper's text, or pixels alone. [default: code; tiny: pixel]"),
     click.option("--features",
-        help="Feature network of the loss, as a --target. [default: the recipe's VGG19]"),
+        help="Feature network of the loss: torchvision:NAME, timm:NAME or card.json. "
+        "[default: the recipe's VGG19]"),
     click.option("--feature-node", "feature_nodes", multiple=True, metavar="NODE=WEIGHT",
         help="Layer of it and its weight in the loss, e.g. layer4=10; again for more. "
         "[default: the recipe's]"),
     click.option("--feature-weights", type=click.Path(path_type=Path), help="Its weights file."),
 )  # fmt: skip
 update_options = options(
-    click.option("--epochs", type=click.IntRange(min=1), help="[default: base 100]"),
+    click.option("--epochs", type=click.IntRange(min=1),
+        help="Passes over the data. [default: 100; tiny: 3]"),
     click.option("--batch-size", type=click.IntRange(min=1),
-        help="Images of an update, over all GPUs and accumulated parts. [default: base 64]"),
+        help="Images of an update, over all GPUs and accumulated parts. [default: 64; tiny: 8]"),
     click.option("--accumulate", type=click.IntRange(min=1),
         help="Parts of a GPU's share, one after the other, for less memory. [default: 1]"),
     click.option("--variants", type=click.IntRange(min=1), help="Pairs of one clean image that stand "
         "together and share its crop and features; 1 mixes pairs one by one. [default: 2]"),
     click.option("--crop", type=click.IntRange(min=1),
-        help="Pixels. [default: 192 of 224, 256 of 299, else the whole image]"),
-    click.option("--lr", type=float, help="Peak learning rate. [default: base 1e-4]"),
+        help="Side of the training crops in pixels, a multiple of 32 (tiny: 8). "
+        "[default: 192 of 224, 256 of 299, else the whole image]"),
+    click.option("--lr", type=float, help="Peak learning rate. [default: 1e-4; small: 5e-4; tiny: 5e-3]"),
     click.option("--blr", type=float, help="The same for 256 images; scaled by --batch-size."),
-    click.option("--warmup-epochs", type=click.IntRange(min=0), help="[default: 5, at most half]"),
-    click.option("--weight-decay", type=float, help="[default: 0.05]"),
+    click.option("--warmup-epochs", type=click.IntRange(min=0),
+        help="Epochs of rising learning rate. [default: 5; tiny: 1; at most half of --epochs]"),
+    click.option("--weight-decay", type=float, help="AdamW's, on matrices and kernels. [default: 0.05]"),
     click.option("--grad-clip", type=float,
         help="Largest norm of the gradient; 0 for none. [default: 0]"),
     click.option("--ema", type=float,
@@ -82,7 +87,8 @@ validation_options = options(
     click.option("--validate-epochs", type=click.IntRange(min=1), default=1, show_default=True,
         help="Epochs between validations."),
     click.option("--target", "targets", multiple=True,
-        help="For validation: target of the shards, where its name is no known one."),
+        help="For validation: card.json or timm:NAME of the target that made the shards, where its name is "
+        "none of resnet101, inception_v3, inception_resnet_v2 and builtin."),
     click.option("--weights", type=click.Path(path_type=Path),
         help="For validation: weights of that target."),
 )  # fmt: skip
@@ -99,6 +105,12 @@ run_options = options(
 train_options = options(
     data_options, model_options, loss_options, update_options, validation_options, run_options
 )
+
+SECTIONS = {
+    "config": "Data", "model": "Network", "recipe": "Loss", "epochs": "Updates", "validate": "Validation",
+    "tensorboard": "Run",
+}  # fmt: skip
+"""Headings in --help, by the first option below each."""
 
 #: Options by the field of TrainConfig that they set.
 _FIELDS = (

@@ -10,16 +10,13 @@ from torch import Tensor, nn
 from impure.manifests.collection import CLEAN, Committed
 from impure.manifests.errors import InputError
 from impure.manifests.store import atomic_path
-from impure.purifier.data import PairReader
 from impure.purifier.judging import Group, answer, batch_seed, batches, choose, load
+from impure.purifier.reader import PairReader
 from impure.purifier.riae import RIAE
 from impure.purifier.scores import Row
 from impure.purifier.strips import draw_strips, example
-from impure.purifier.validation_table import NONE, PURIFIER, Score, ValidationTable
+from impure.purifier.validation_table import FILE, NONE, PURIFIER, Score, ValidationTable
 
-__all__ = ["Score", "Validator"]
-
-TABLE = "validation.csv"
 STRIPS = "validation"  # folder of the image strips
 CACHE_BYTES = 1 << 30  # of decoded images
 
@@ -77,7 +74,7 @@ class Validator:
         self._bare: list[Shown] = []  # each group's first sample without a defence
         self._strips = out / STRIPS
         cells = [(group.target, group.attack, len(group.pairs)) for group in self._groups]
-        self._table = ValidationTable(out / TABLE, cells)
+        self._table = ValidationTable(out / FILE, cells)
 
     def __call__(self, riae: RIAE, epoch: int) -> Score:
         """Measure the purifier; training goes on as if nothing had happened.

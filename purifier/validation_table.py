@@ -2,9 +2,8 @@
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from impure.manifests.collection import CLEAN
@@ -13,10 +12,13 @@ from impure.manifests.store import atomic_path
 from impure.purifier.scores import COLUMNS as ROW_COLUMNS
 from impure.purifier.scores import Row
 
+FILE = "validation.csv"
 COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one draw
+READ = COLUMNS[:6]  # the counts tell the accuracy once more
 NONE, PURIFIER = "none", "riae"  # in the column `defence`
 
 Cell = tuple[str, str, int]  # target, attack, number of images
+Found = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class ValidationTable:
             InputError: The file is damaged, or its rows are of other cells.
         """
         self._path = path
-        self._found: dict[tuple[int, str], tuple[Row, ...]] = dict(_read(path)) if path.exists() else {}
+        self._found: dict[tuple[int, str], tuple[Row, ...]] = dict(read_rows(path)) if path.exists() else {}
         wanted = sorted(cells)
         if any(_cells(rows) != wanted for rows in self._found.values()):
             raise InputError(
@@ -119,12 +121,7 @@ class ValidationTable:
 
     def best(self) -> tuple[int, Score] | None:
         """The epoch with the best purifier, the earliest of equals; None where there is none."""
-        found: tuple[int, Score] | None = None
-        for (epoch, defence), rows in sorted(self._found.items()):
-            score = Score(rows=rows)
-            if defence == PURIFIER and score.better_than(found and found[1]):
-                found = epoch, score
-        return found
+        return best(self._found)
 
     def _write(self) -> None:
         """Write all rows."""
@@ -138,24 +135,46 @@ class ValidationTable:
             raise InputError(f"{self._path}: cannot be written ({error})") from error
 
 
-def _read(path: Path) -> Iterator[tuple[tuple[int, str], tuple[Row, ...]]]:
-    """The rows of a file by epoch and defence, in its order."""
+def best(found: Found) -> tuple[int, Score] | None:
+    """The epoch with the best purifier, the earliest of equals; None where there is none.
+
+    Raises:
+        InputError: Epochs were measured on different targets, attacks or numbers of images, or one without
+            clean or without attacked images.
+    """
+    chosen: tuple[int, Score] | None = None
+    for epoch in sorted(epoch for epoch, defence in found if defence == PURIFIER):
+        score = Score(rows=found[epoch, PURIFIER])
+        if score.better_than(chosen and chosen[1]):
+            chosen = epoch, score
+    return chosen
+
+
+def read_rows(path: Path) -> Found:
+    """Read `validation.csv`, in its order.
+
+    Raises:
+        InputError: It cannot be read, lacks a column, or a row makes no sense.
+    """
+    found: dict[tuple[int, str], tuple[Row, ...]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            found = [_row(line) for line in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error, InputError) as error:
-        raise InputError(f"{path}: not a readable validation table ({error!r}); remove it") from error
-    for key, rows in groupby(found, key=lambda each: (each[0], each[1].defence)):
-        yield key, tuple(row for _, row in rows)
+            reader = csv.DictReader(file, strict=True)
+            if missing := set(READ) - set(reader.fieldnames or ()):
+                raise InputError(f"it has no column {', '.join(sorted(missing))}")
+            for line in reader:
+                epoch, row = _row(line, reader.line_num)
+                found[epoch, row.defence] = (*found.get((epoch, row.defence), ()), row)
+    except (OSError, ValueError, csv.Error, InputError) as error:
+        raise InputError(f"{path}: not a readable validation table ({error}); remove it") from error
+    return found
 
 
-def _row(line: dict[str, str]) -> tuple[int, Row]:
+def _row(line: Mapping[str, str | None], number: int) -> tuple[int, Row]:
     """A line of the file as epoch and row."""
-    row = Row(
-        target=line["target"],
-        attack=line["attack"],
-        defence=line["defence"],
-        n=int(line["n"]),
-        correct=int(line["correct"]),
-    )
-    return int(line["epoch"]), row
+    try:
+        epoch, n, correct = (int(line[name] or "") for name in ("epoch", "n", "correct"))
+        target, attack, defence = (line[name] or "" for name in ("target", "attack", "defence"))
+        return epoch, Row(target=target, attack=attack, defence=defence, n=n, correct=correct)
+    except (ValueError, InputError) as error:
+        raise InputError(f"line {number}: {error}") from error

@@ -1,12 +1,34 @@
-"""What tests of the command line ask about results and collections."""
+"""What tests of several rooms ask about results and collections, and a small run to begin with."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import torch
 from click.testing import Result
 
 from impure.manifests.collection import Collection, Unit
 from impure.manifests.schema import STATUS_OK
+from impure.purifier.checkpoint import save_checkpoint, save_config
+from impure.purifier.config import RIAEConfig
+from impure.purifier.riae import RIAE
+
+SMALL = RIAEConfig(
+    patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,
+    decoder_heads=2, fusion=(0,),
+)  # fmt: skip
+
+
+def small_run(folder: Path, riae: RIAE | None = None, **config: Any) -> Path:
+    """A run's folder, as training leaves it, of a given purifier or a tiny one."""
+    if riae is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            riae = RIAE(SMALL)
+    save_config(folder, {"riae": asdict(riae.config), **config})
+    save_checkpoint(folder, riae.state_dict(), {})
+    return folder
 
 
 def one_line(result: Result, said: str, code: int = 1) -> None:

@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +16,7 @@ from impure.manifests.collection import select
 from impure.manifests.store import read_json
 from impure.pipeline.attacks import ATTACKS
 from impure.pipeline.commands.options import MORE, NINE
-from impure.purifier.checkpoint import riae_config, save_checkpoint, save_config
-from impure.purifier.riae import RIAE, RIAEConfig
+from tests.common import one_line, small_run
 
 
 def generate(images, card, out, *more):
@@ -26,15 +24,6 @@ def generate(images, card, out, *more):
         "data", "generate", "--images", images, "--target", card, "--attack", "fgsm", "--split", "train",
         "--per-class", 2, "--threads", 1, "--out", out, *more,
     )  # fmt: skip
-
-
-def one_line(result, said, code=1):
-    """Bad input: one clear line on standard error, no traceback, a non-zero exit."""
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
-    assert len(errors) == 1
-    assert re.search(said, errors[0]), errors[0]
 
 
 def test_the_attacks_are_the_registrys():
@@ -227,20 +216,8 @@ def test_help_keeps_its_examples_on_lines_of_their_own(command):
     assert "\\b" not in command.help
 
 
-def purifier(tmp_path):
-    torch.manual_seed(0)
-    small = RIAEConfig(
-        patch=4, grid=14, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,
-        decoder_heads=2, fusion=(0,),
-    )  # fmt: skip
-    model = RIAE(small)
-    save_checkpoint(tmp_path / "run", model.state_dict(), {})
-    save_config(tmp_path / "run", {"riae": riae_config(model)})
-    return tmp_path / "run"
-
-
 def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path, run):
-    checkpoint = purifier(tmp_path)
+    checkpoint = small_run(tmp_path / "run")
     result = run("evaluate", "--shards", collection_root, "--checkpoint", checkpoint, "--target", card)
     assert result.exit_code == 0, result.output
     assert "3-way" not in result.stdout
@@ -252,7 +229,7 @@ def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path,
 
 
 def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_path, run):
-    checkpoint = purifier(tmp_path)
+    checkpoint = small_run(tmp_path / "run")
     asked = ("--shards", collection_root, "--checkpoint", checkpoint / "model.safetensors", "--target", card,
         "--defence", "none,riae", "--attacks", "pgd", "--limit", 4, "--draws", 2, "--json")  # fmt: skip
     judged = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--dividing", "random")
@@ -306,7 +283,7 @@ def test_the_target_of_the_shards_must_be_given_and_be_the_same(
 def test_purify_names_and_skips_what_it_cannot_read(imagenet, tmp_path, run):
     images = shutil.copytree(imagenet / "val" / "n01440764", tmp_path / "in")
     (images / "broken.jpg").write_bytes(b"no image")
-    result = run("purify", images, tmp_path / "out", "--checkpoint", purifier(tmp_path))
+    result = run("purify", images, tmp_path / "out", "--checkpoint", small_run(tmp_path / "run"))
     assert result.exit_code == 3
     assert "broken.jpg" in result.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 16
@@ -321,7 +298,8 @@ def test_training_without_its_shards_or_weights_is_one_clear_line(
 ):
     one_line(run("train", "--shards", tmp_path / "nowhere"), "nowhere")
     one_line(run("train", "--shards", collection_root, "--attacks", "cw"), "cw")
-    one_line(run("train", "--shards", collection_root, "--model", "huge", "--out", tmp_path), "huge.*base")
+    wrong = run("train", "--shards", collection_root, "--model", "huge", "--out", tmp_path)
+    assert wrong.exit_code == 2 and "'huge' is not one of 'base', 'small', 'tiny'" in wrong.output
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     one_line(
         run("train", "--shards", collection_root, "--model", "small", "--out", tmp_path), "--feature-weights"

@@ -6,35 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import Result
 
 from impure.manifests.store import read_json
-from impure.purifier.checkpoint import load_riae, riae_config, save_checkpoint, save_config
+from impure.purifier.checkpoint import load_riae
 from impure.purifier.export import read_description
-from impure.purifier.riae import RIAE, RIAEConfig
-from tests.common import one_line
+from tests.common import one_line, small_run
 from tests.purifier.test_convert import release
 from tests.purifier.test_hub import Hub, hub  # noqa: F401 - a fixture
 
 Run = Callable[..., Result]
-SMALL = RIAEConfig(
-    patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,
-    decoder_heads=2, fusion=(0,),
-)  # fmt: skip
-TABLE = "epoch,target,attack,defence,n,correct,accuracy\n2,small,pgd,riae,10,7,0.7\n"
+TABLE = (
+    "epoch,target,attack,defence,n,correct,accuracy\n2,small,clean,riae,10,9,0.9\n2,small,pgd,riae,10,7,0.7\n"
+)
 
 
 @pytest.fixture
 def purifier(tmp_path: Path) -> Path:
     """A run's folder, as training leaves it, with its best weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        riae = RIAE(SMALL)
     for folder in (tmp_path / "run", tmp_path / "run" / "best"):
-        config = {"riae": riae_config(riae), "data": {"collections": ["ab" * 32]}}
-        save_config(folder, config)
-        save_checkpoint(folder, riae.state_dict(), {})
+        small_run(folder, data={"collections": ["ab" * 32]})
     (tmp_path / "run" / "validation.csv").write_text(TABLE)
     return tmp_path / "run"
 
@@ -77,7 +68,7 @@ def test_exports_that_cannot_be_are_one_clear_line(purifier: Path, tmp_path: Pat
 
 def test_a_strangers_config_does_no_harm(purifier: Path, tmp_path: Path, run: Run) -> None:
     for data in (7, {"collections": 7}, {"collections": [7, {}]}):
-        save_config(purifier, {"riae": riae_config(RIAE(SMALL)), "data": data})
+        small_run(purifier, data=data)
         one_line(run("model", "export", purifier, tmp_path / "x.pth"), r"x\.pth: ")
 
 

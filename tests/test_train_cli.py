@@ -16,11 +16,10 @@ from impure.manifests.store import read_json
 from impure.pipeline import devices
 from impure.pipeline.builtin import images
 from impure.purifier import photos
-from impure.purifier.checkpoint import load_riae, riae_config, save_weights
+from impure.purifier.checkpoint import load_riae
 from impure.purifier.learner import Learner
-from impure.purifier.riae import RIAE, RIAEConfig
 from impure.purifier.runs import only_trainer
-from tests.common import one_line
+from tests.common import one_line, small_run
 
 Run = Callable[..., Result]
 PLAIN = ("--model", "tiny", "--epochs", 1, "--batch-size", 9, "--device", "cpu", "--threads", 1)
@@ -215,15 +214,8 @@ def test_pretraining_then_training_from_it(
     one_line(train(tmp_path / "run", "--validate", "none"), "holds another run; it differs in init")
 
 
-def other(folder: Path) -> Path:
-    riae = RIAE(RIAEConfig(patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16,
-        decoder_depth=1, decoder_heads=2, fusion=(0,)))  # fmt: skip
-    save_weights(folder, riae.state_dict(), {"riae": riae_config(riae)})
-    return folder
-
-
 def test_weights_of_another_architecture_do_no_harm(train: Run, copy: Path, tmp_path: Path) -> None:
-    init, before = ("--init", other(tmp_path / "other")), contents(copy)
+    init, before = ("--init", small_run(tmp_path / "other")), contents(copy)
     for out in (copy, tmp_path / "new"):
         one_line(
             train(out, *MORE, *init),

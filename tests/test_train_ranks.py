@@ -61,6 +61,16 @@ def test_killed_and_resumed(collection_root: Path, tmp_path: Path, ranks: int, w
 
 
 @pytest.mark.slow
+def test_two_ranks_learn_what_one_learns_in_two_parts(collection_root: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(start([*command(1, 0, collection_root, one), "--accumulate", "2"]))
+    finish(start(command(2, 0, collection_root, two)))
+    assert [row[:2] for row in rows(one)] == [row[:2] for row in rows(two)]
+    for mine, theirs in zip(rows(one), rows(two), strict=True):
+        assert [float(each) for each in mine] == pytest.approx([float(each) for each in theirs], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_more_ranks_than_a_batch_has_pairs(collection_root: Path, tmp_path: Path) -> None:
     words = command(2, 0, collection_root, tmp_path / "run")
     words[words.index("--batch-size") + 1] = "1"

@@ -16,18 +16,17 @@ DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": R
 
 
 def build_defences(
-    names: Sequence[str], riae: RIAE | None = None, *, draws: int = 1, dividing: Dividing = "uniform"
+    names: Sequence[str], riae: RIAE | None = None, *, dividing: Dividing = "uniform"
 ) -> dict[str, Defence]:
     """The defences of those names, in that order.
 
     Args:
         names: Keys of `DEFENCES`.
         riae: The trained purifier that `riae` needs.
-        draws: How many purifications `riae` averages.
         dividing: How `riae` divides an image's patches.
 
     Raises:
-        InputError: A name or `dividing` is unknown, `draws` is below 1, or `riae` is asked for without a
+        InputError: A name or `dividing` is unknown, or `riae` is asked for without a
             checkpoint.
     """
     if unknown := [name for name in names if name not in DEFENCES]:
@@ -39,5 +38,5 @@ def build_defences(
         elif riae is None:
             raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
         else:
-            built[name] = Riae(riae, draws=draws, dividing=dividing)
+            built[name] = Riae(riae, dividing=dividing)
     return built

@@ -15,26 +15,23 @@ from impure.purifier.riae import RIAE
 class Riae(Defence):
     """`RIAE.purify`; the noise goes on from image to image and from call to call."""
 
-    def __init__(self, riae: RIAE, *, seed: int = 0, draws: int = 1, dividing: Dividing = "uniform") -> None:
+    def __init__(self, riae: RIAE, *, seed: int = 0, dividing: Dividing = "uniform") -> None:
         """Put the purifier in eval mode.
 
         Args:
             riae: The trained purifier.
             seed: Of the noise.
-            draws: How many purifications of an image to average.
             dividing: `uniform` (the paper's choice for tests) or `random` (its section 5.3).
 
         Raises:
-            InputError: `draws` is below 1, or `dividing` is unknown.
+            InputError: `dividing` is unknown.
         """
         super().__init__()
-        if draws < 1:
-            raise InputError(f"defence 'riae': draws is {draws}; it must be at least 1")
         if dividing not in get_args(Dividing):
             names = ", ".join(get_args(Dividing))
             raise InputError(f"defence 'riae': dividing {dividing!r} is unknown; choose from {names}")
         self.riae = riae.eval()
-        self.draws, self.dividing = draws, dividing
+        self.dividing = dividing
         self.reseed(seed)
 
     def reseed(self, seed: int, *, alike: bool = False) -> None:
@@ -48,16 +45,14 @@ class Riae(Defence):
             self._generator = torch.Generator(images.device).manual_seed(self._seed)
         if self._alike:
             return self._purify_alike(images, self._generator)
-        return self.riae.purify(images, seed=self._generator, draws=self.draws, dividing=self.dividing)
+        return self.riae.purify(images, seed=self._generator, dividing=self.dividing)
 
     def _purify_alike(self, images: Tensor, generator: Generator) -> Tensor:
         """`RIAE.purify` with the first image's draws for all."""
         padded = reflect_pad(images, self.riae.config.multiple)
-        total = torch.zeros_like(padded)
-        for _ in range(self.draws):
-            drawn = self.riae.draw_test(padded[:1], generator, self.dividing)
-            total = total + self.riae.purify_once(padded, _repeat(drawn, len(padded)))
-        return total[..., : images.shape[2], : images.shape[3]] / self.draws
+        drawn = self.riae.draw_test(padded[:1], generator, self.dividing)
+        purified = self.riae.purify_once(padded, _repeat(drawn, len(padded)))
+        return purified[..., : images.shape[2], : images.shape[3]]
 
 
 def _repeat(draws: Draws, count: int) -> Draws:

@@ -17,7 +17,8 @@ from impure.manifests.status import status
 from impure.manifests.storage import PROFILES, Storage, index_stored, unit_samples
 from impure.manifests.store import CONFIG_KEY, read_table
 from impure.manifests.verify import verify
-from impure.purifier.data import PairDataset, list_pairs
+from impure.purifier.data import PairDataset
+from impure.purifier.pairs import list_pairs
 
 from .hostile import SHARDS, UNIT
 from .stored import vouch, write_collection

@@ -17,7 +17,8 @@ from impure.manifests.preview import contact_sheet
 from impure.manifests.samples import Sample, index_shard, read_fingerprints, read_shard
 from impure.manifests.storage import PROFILES, Storage, storage_of, unit_samples
 from impure.manifests.verify import verify
-from impure.purifier.data import PairDataset, list_pairs
+from impure.purifier.data import PairDataset
+from impure.purifier.pairs import list_pairs
 
 from .stored import pairs, write_collection, write_tar, write_unit
 

@@ -16,7 +16,8 @@ from impure.manifests.collection import Collection, Committed, Unit
 from impure.manifests.pixels import Pixels, encode_png, px_sha256
 from impure.manifests.schema import MANIFEST
 from impure.manifests.store import write_json, write_table
-from impure.purifier.riae import RIAE, RIAEConfig
+from impure.purifier.config import RIAEConfig
+from impure.purifier.riae import RIAE
 
 SMALL = {
     "patch": 4,

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,18 @@ from impure.purifier import checkpoint
 from impure.purifier.checkpoint import (
     load_riae,
     load_state,
-    riae_config,
     save_checkpoint,
-    save_config,
     save_weights,
 )
 from impure.purifier.riae import RIAE
+from tests.common import small_run
 
 Make = Callable[[str], RIAE]
 
 
 @pytest.fixture
 def run(tmp_path: Path, riae: Make) -> Path:
-    model = riae("both")
-    save_config(tmp_path, {"riae": riae_config(model)})
-    save_checkpoint(tmp_path, model.state_dict(), {})
-    return tmp_path
+    return small_run(tmp_path, riae("both"))
 
 
 def change(run: Path, **riae: Any) -> None:
@@ -60,7 +57,7 @@ def test_users_get_other_weights_than_the_training(run: Path, riae: Make) -> Non
 
 def test_weights_alone_in_a_folder_of_their_own(run: Path, riae: Make) -> None:
     model = riae("occlusion")
-    save_weights(run / "best", model.state_dict(), {"riae": riae_config(model), "epoch": 4})
+    save_weights(run / "best", model.state_dict(), {"riae": asdict(model.config), "epoch": 4})
     assert {each.name for each in (run / "best").iterdir()} == {"config.json", "model.safetensors"}
     assert torch.equal(load_riae(run / "best").mask_token, model.mask_token)
     assert load_riae(run).config.mask == "both"
@@ -74,7 +71,7 @@ def test_a_full_disk_leaves_what_was_there(run: Path, riae: Make, monkeypatch: p
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(InputError, match="cannot be written .*make room"):
-        save_weights(run, riae("both").state_dict(), {"riae": riae_config(riae("both"))})
+        save_weights(run, riae("both").state_dict(), {"riae": asdict(riae("both").config)})
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 

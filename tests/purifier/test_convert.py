@@ -17,12 +17,12 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from impure.manifests.errors import InputError
-from impure.purifier.checkpoint import riae_config, save_weights
 from impure.purifier.config import RIAEConfig
 from impure.purifier.convert import from_authors, initialise, license_of
 from impure.purifier.draws import Draws
 from impure.purifier.foreign import read_tensors
 from impure.purifier.riae import RIAE
+from tests.common import small_run
 
 Make = Callable[[str], RIAE]
 MASKS = ("occlusion", "image-noise", "feature-noise", "both")
@@ -422,7 +422,7 @@ def test_begin_from_the_release(tmp_path: Path) -> None:
 def test_begin_from_our_own_with_another_masking_mode(tmp_path: Path, place: str) -> None:
     source, riae = fresh("both"), fresh("occlusion", grid=10)
     init = asdict(initialise(source, mae(tmp_path)))
-    save_weights(tmp_path / "run", source.state_dict(), {"riae": riae_config(source), "init": init})
+    small_run(tmp_path / "run", source, init=init)
     done = initialise(riae, tmp_path / "run" / place)
     assert done.kind == "impure" and done.left == ("mask_token",) and done.file == "model.safetensors"
     assert done.license == "cc-by-nc-4.0"  # what it began from still binds
@@ -437,8 +437,7 @@ def test_other_architectures_are_refused_and_left_alone(tmp_path: Path, riae: Ma
     ):
         initialise(other, mae(tmp_path))
     assert torch.equal(other.embedding.weight, before)
-    small = riae("both")
-    save_weights(tmp_path / "run", small.state_dict(), {"riae": riae_config(small)})
+    small_run(tmp_path / "run", riae("both"))
     with pytest.raises(InputError, match=r"another architecture \(encoder_dim 16, here 128"):
         initialise(fresh(), tmp_path / "run")
 

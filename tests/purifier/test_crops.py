@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from impure.manifests.errors import InputError
-from impure.purifier.data import Batch, crop_side, paired_crops
+from impure.purifier.crops import crop_side, paired_crops
+from impure.purifier.data import Batch
 
 
 def test_crop_rule() -> None:

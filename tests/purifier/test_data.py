@@ -10,7 +10,9 @@ from impure.manifests.collection import Committed, Unit
 from impure.manifests.errors import InputError
 from impure.manifests.pixels import Pixels
 from impure.purifier import reader
-from impure.purifier.data import Batch, EpochSampler, Loader, PairDataset, Part, list_pairs
+from impure.purifier.data import Batch, Loader, PairDataset
+from impure.purifier.pairs import list_pairs
+from impure.purifier.sampler import BatchSplit, EpochSampler, Part
 
 from .conftest import clean_image, write_collection, write_unit
 
@@ -51,11 +53,13 @@ def test_a_batch_holds_each_clean_image_once(units: list[Committed], monkeypatch
     indices = [1, 7, 13, 3, 9, 12]  # two attacks on image 1 and itself, two on image 3, image 0 itself
     batch = data.__getitems__(Part(indices, 0.25))
     assert batch.adversarial.shape == (6, 3, 16, 16) and batch.clean.shape == (3, 3, 16, 16)
-    assert batch.image.tolist() == [0, 0, 0, 1, 1, 2] and batch.image.dtype == torch.int64
+    assert batch.clean_row.tolist() == [0, 0, 0, 1, 1, 2] and batch.clean_row.dtype == torch.int64
     assert batch.share == 0.25
     assert decoded.count("clean") == 3 and decoded.count("adv") == 4
     for at, index in enumerate(indices):
-        assert torch.equal(torch.stack([batch.adversarial[at], batch.clean[batch.image[at]]]), data[index])
+        assert torch.equal(
+            torch.stack([batch.adversarial[at], batch.clean[batch.clean_row[at]]]), data[index]
+        )
 
 
 def test_clean_images_stored_once(tmp_path: Path) -> None:
@@ -84,7 +88,9 @@ def rewrite(tar: Path, left_out: str) -> None:
 def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
     units = write_collection(tmp_path, sizes=((16, 16), (24, 16)))
     data = PairDataset(units)
-    sampler = EpochSampler(data.sizes, data.images, batch_size=4, variants=2, seed=3, accumulate=2)
+    sampler = EpochSampler(
+        data.sizes, data.clean_ids, BatchSplit(batch_size=4, accumulate=2), variants=2, seed=3
+    )
     loader = Loader(data, sampler, workers=workers)
     for sampler.epoch in (0, 1):
         plain = list(Loader(data, sampler))
@@ -101,7 +107,7 @@ def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -
     units = write_collection(tmp_path, attacks=("pgd",))
     data = PairDataset(units)
     units[0].tar.write_bytes(units[0].tar.read_bytes()[:9000])
-    sampler = EpochSampler(data.sizes, data.images, batch_size=4, variants=1, seed=0)
+    sampler = EpochSampler(data.sizes, data.clean_ids, BatchSplit(batch_size=4), variants=1, seed=0)
     with pytest.raises(InputError, match=r"^[^\n]*000000\.tar: [^\n]*$"):
         list(Loader(data, sampler, workers=workers))
 
@@ -141,10 +147,10 @@ def test_manifest_and_shard_must_hold_the_same_keys(tmp_path: Path) -> None:
     unit = _unit(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
     shard = unit.tar.read_bytes()
     _unit(tmp_path, [("one", image, image, 0)])
+    short = unit.tar.rename(tmp_path / "short.tar")
+    _unit(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
+    short.rename(unit.tar)
     with pytest.raises(InputError, match=r"holds 1 samples, its manifest 2.*'two'"):
-        unit.tar.rename(tmp_path / "short.tar")
-        _unit(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
-        (tmp_path / "short.tar").rename(unit.tar)
         list_pairs([unit])
     unit.tar.write_bytes(shard[:700])
     with pytest.raises(InputError, match=r"000000\.tar"):

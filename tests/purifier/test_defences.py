@@ -48,7 +48,7 @@ def test_riae_goes_on_drawing_until_reseeded(riae: Make) -> None:
 def test_alike_draws_make_an_image_independent_of_its_row(riae: Make) -> None:
     for mask, dividing in (("both", "uniform"), ("occlusion", "random")):
         model = riae(mask).double()
-        defence, images = Riae(model, draws=2, dividing=dividing), torch.rand(3, 3, 18, 21).double()  # type: ignore[arg-type]
+        defence, images = Riae(model, dividing=dividing), torch.rand(3, 3, 18, 21).double()  # type: ignore[arg-type]
         with torch.no_grad():
             defence.reseed(4, alike=True)
             together = defence(images)
@@ -56,16 +56,16 @@ def test_alike_draws_make_an_image_independent_of_its_row(riae: Make) -> None:
             defence.reseed(4, alike=True)
             assert torch.allclose(together[[2, 0]], defence(images[[2, 0]]), atol=1e-12)
             defence.reseed(4)
-            first = model.purify(images[:1], seed=4, draws=2, dividing=dividing)  # type: ignore[arg-type]
+            first = model.purify(images[:1], seed=4, dividing=dividing)  # type: ignore[arg-type]
         assert torch.allclose(together[:1], first, atol=1e-12)
 
 
 def test_options_reach_the_purifier(riae: Make) -> None:
     model, images = riae("both"), torch.rand(2, 3, 16, 16)
-    built = build_defences(["none", "riae"], model, draws=3, dividing="random")
+    built = build_defences(["none", "riae"], model, dividing="random")
     assert list(built) == ["none", "riae"]
     with torch.no_grad():
-        wanted = model.purify(images, seed=0, draws=3, dividing="random")
+        wanted = model.purify(images, seed=0, dividing="random")
         assert torch.equal(built["riae"](images), wanted)
 
 
@@ -80,7 +80,5 @@ def test_wrong_options(riae: Make) -> None:
         build_defences(["magic"])
     with pytest.raises(InputError, match="needs a trained purifier"):
         build_defences(["riae"])
-    with pytest.raises(InputError, match="draws is 0"):
-        Riae(riae("both"), draws=0)
     with pytest.raises(InputError, match="'mixed' is unknown; choose from uniform, random"):
         build_defences(["riae"], riae("both"), dividing="mixed")  # type: ignore[arg-type]

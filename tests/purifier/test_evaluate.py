@@ -1,19 +1,20 @@
 import csv
 import json
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torchvision.transforms import v2
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
 from impure.purifier.defences import Defence, Riae, build_defences
-from impure.purifier.evaluate import Evaluation, evaluate, is_random
+from impure.purifier.evaluate import EvaluateConfig, Evaluation, evaluate, is_random
 from impure.purifier.judging import NO_CLASS, answer, choose, combined, release_resize
 from impure.purifier.report import data_uri, html, table, write_report
 from impure.purifier.scores import wilson
@@ -21,6 +22,10 @@ from impure.purifier.scores import wilson
 from .conftest import Brightness, small_riae, write_collection
 
 CPU = torch.device("cpu")
+
+
+def measured(units: list[Committed], defences: Mapping[str, nn.Module], **values: Any) -> Evaluation:
+    return evaluate(units, {"toy": Brightness()}, defences, EvaluateConfig(**values), device=CPU)
 
 
 class Invert(Defence):
@@ -63,7 +68,7 @@ class Broken(Defence):
 @pytest.fixture(scope="module")
 def evaluation(units: list[Committed]) -> Evaluation:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
-    return evaluate(units, {"toy": Brightness()}, defences, batch_size=4, device=CPU)
+    return measured(units, defences, batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_table_one_block(evaluation: Evaluation) -> None:
 def test_random_defence_is_seeded(tmp_path: Path) -> None:
     units = write_collection(tmp_path, attacks=("pgd",), sizes=((16, 16), (8, 12)))
     defences = build_defences(["riae"], small_riae())
-    runs = [evaluate(units, {"toy": Brightness()}, defences, device=CPU, seed=seed) for seed in (1, 1, 2)]
+    runs = [measured(units, defences, seed=seed) for seed in (1, 1, 2)]
     shown = [run.examples[1].images["riae"] for run in runs]
     assert (shown[0] == shown[1]).all() and (shown[0] != shown[2]).any()
     assert runs[0].rows == runs[1].rows
@@ -115,17 +120,17 @@ def test_random_defence_is_seeded(tmp_path: Path) -> None:
 
 def test_attacks_stand_in_the_papers_order(tmp_path: Path) -> None:
     units = write_collection(tmp_path, attacks=("zoo", "apgd-ce", "clean", "fgsm", "cw"), count=1)
-    found = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU)
+    found = measured(units, build_defences(["none"]))
     assert [row.attack for row in found.rows] == ["clean", "fgsm", "cw", "apgd-ce", "zoo"]
 
 
 def test_targets_must_be_there(units: list[Committed]) -> None:
     with pytest.raises(InputError, match="of target 'toy'; given are other"):
-        evaluate(units, {"other": Brightness()}, build_defences(["none"]), device=CPU)
+        evaluate(units, {"other": Brightness()}, build_defences(["none"]), EvaluateConfig(), device=CPU)
     with pytest.raises(InputError, match="nothing to evaluate"):
-        evaluate(units, {"toy": Brightness()}, {}, device=CPU)
+        measured(units, {})
     with pytest.raises(InputError, match="nothing to judge"):
-        evaluate([], {}, build_defences(["none"]), device=CPU)
+        evaluate([], {}, build_defences(["none"]), EvaluateConfig(), device=CPU)
 
 
 def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -155,7 +160,7 @@ def test_page_needs_nothing_else(evaluation: Evaluation) -> None:
 
 def test_page_escapes_hostile_names(tmp_path: Path) -> None:
     units = write_collection(tmp_path, key="<script>alert(1)<|script>{index}", count=2)
-    evaluation = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU)
+    evaluation = measured(units, build_defences(["none"]))
     page = html(evaluation, "<img src=http://evil>", classes=('<b onload="x">', "<i>"))
     assert "<script>" not in page and "<b onload" not in page and "<img src=http" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -178,7 +183,7 @@ def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
 def test_several_draws(units: list[Committed]) -> None:
     def run(**values: Any) -> Evaluation:
         defences = {"lottery": Lottery(), "invert": Invert()}
-        return evaluate(units, {"toy": Brightness()}, defences, batch_size=4, device=CPU, **values)
+        return measured(units, defences, batch_size=4, **values)
 
     def correct(found: Evaluation) -> list[int]:
         return [row.correct for row in found.rows if row.defence == "lottery"]
@@ -199,10 +204,7 @@ def test_several_draws(units: list[Committed]) -> None:
 
 
 def test_average_is_of_the_images(units: list[Committed]) -> None:
-    shown = [
-        evaluate(units, {"toy": Brightness()}, {"lottery": Lottery()}, draws=n, device=CPU).examples[0]
-        for n in (1, 400)
-    ]
+    shown = [measured(units, {"lottery": Lottery()}, draws=n).examples[0] for n in (1, 400)]
     assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
     assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
 
@@ -210,15 +212,10 @@ def test_average_is_of_the_images(units: list[Committed]) -> None:
 def test_defences_without_chance_run_once(units: list[Committed]) -> None:
     counted, lottery = Counted(), Lottery()
     defences = {"invert": counted, "lottery": lottery}
-    evaluate(units, {"toy": Brightness()}, defences, draws=3, combine="worst", device=CPU)
+    measured(units, defences, draws=3, combine="worst")
     assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
     assert [is_random(Riae(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
     assert is_random(Riae(small_riae("occlusion"), dividing="random"))
-
-
-def test_hidden_draws_are_refused(units: list[Committed]) -> None:
-    with pytest.raises(InputError, match="'mine' averages 2 draws by itself"):
-        evaluate(units, {"toy": Brightness()}, {"mine": Riae(small_riae(), draws=2)}, device=CPU)
 
 
 def test_resizing_of_the_release() -> None:
@@ -232,7 +229,7 @@ def test_resizing_of_the_release() -> None:
 
 def test_extra_resize_is_reported_beside(units: list[Committed], evaluation: Evaluation) -> None:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
-    found = evaluate(units, {"toy": Brightness()}, defences, device=CPU, extra_resize=True)
+    found = measured(units, defences, extra_resize=True)
     names = list(dict.fromkeys(row.defence for row in found.rows))
     assert names == ["none", "none+resize", "jpeg", "jpeg+resize", "invert", "invert+resize"]
     plain = tuple(row for row in found.rows if not row.defence.endswith("+resize"))
@@ -248,19 +245,19 @@ def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
     groups = choose(units, {"toy": Brightness()}, limit=4)
     assert [sorted(pair.label for pair in group.pairs) for group in groups] == [[0, 0, 1, 1]] * 3
     assert len({tuple(pair.clean_sha256 for pair in group.pairs) for group in groups}) == 1
-    found = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, limit=4)
+    found = measured(units, build_defences(["none"]), limit=4)
     assert {row.n for row in found.rows} == {4} and found.conditions["images_per_attack"] == 4
-    whole = evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, limit=99)
+    whole = measured(units, build_defences(["none"]), limit=99)
     assert {row.n for row in whole.rows} == {20}
 
 
 def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> None:
-    found = evaluate(units, {"toy": Brightness()}, {"broken": Broken()}, device=CPU)
+    found = measured(units, {"broken": Broken()})
     assert [(row.attack, row.correct) for row in found.rows] == [("clean", 3), ("fgsm", 0), ("pgd", 0)]
     assert found.conditions["not_finite_answers"] == 9
     assert write_report(found, tmp_path, images="toy")
     logits = torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])
-    target = torch.nn.Module()
+    target = nn.Module()
     target.forward = lambda images: logits  # type: ignore[assignment]
     assert answer(target, torch.zeros(3, 3, 4, 4)).tolist() == [0, NO_CLASS, NO_CLASS]
 
@@ -277,4 +274,4 @@ def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> 
 )
 def test_values_are_checked(units: list[Committed], values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate(units, {"toy": Brightness()}, build_defences(["none"]), device=CPU, **values)
+        measured(units, build_defences(["none"]), **values)

@@ -17,9 +17,10 @@ import torch
 
 from impure.manifests.errors import InputError
 from impure.purifier.card import write_card
-from impure.purifier.checkpoint import load_riae, riae_config, save_checkpoint, save_config
+from impure.purifier.checkpoint import load_riae, save_checkpoint
 from impure.purifier.hub import is_hub_name, push_to_hub
 from impure.purifier.riae import RIAE
+from tests.common import small_run
 
 Make = Callable[[str], RIAE]
 TOKEN = "hf_test"
@@ -129,7 +130,7 @@ def entry(name: str, data: bytes) -> dict[str, Any]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
@@ -146,10 +147,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path: Path, riae: Make) -> Path:
-    model = riae("both")
-    save_config(tmp_path / "run", {"riae": riae_config(model)})
-    save_checkpoint(tmp_path / "run", model.state_dict(), {"secret": 1})
-    write_card(tmp_path / "run")
+    write_card(small_run(tmp_path / "run", riae("both")))
     (tmp_path / "run" / "log.csv").write_text("not for everybody")
     return tmp_path / "run"
 

@@ -1,5 +1,4 @@
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,8 +50,8 @@ def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(RIAE, "draw_training", alike)
     whole, parts = learner(), learner(accumulate=2)
     six = batch()
-    first = Batch(six.adversarial[:4], six.clean[:2], six.image[:4], 4 / 6)
-    second = Batch(six.adversarial[4:], six.clean[2:], six.image[4:] - 2, 2 / 6)
+    first = Batch(six.adversarial[:4], six.clean[:2], six.clean_row[:4], 4 / 6)
+    second = Batch(six.adversarial[4:], six.clean[2:], six.clean_row[4:] - 2, 2 / 6)
     losses = whole.update([six], 0, 1e-2), parts.update([first, second], 0, 1e-2)
     assert torch.allclose(*losses, atol=1e-6)
     gradients = [
@@ -72,15 +71,15 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
 def test_crops_of_variants_are_the_same_window() -> None:
     one = learner(crop=8)
     six = batch()
-    same = Batch(six.clean[six.image], six.clean, six.image, 1.0)
-    adversarial, clean, image = one.crop(same)
+    same = Batch(six.clean[six.clean_row], six.clean, six.clean_row, 1.0)
+    adversarial, clean, clean_row = one.crop(same)
     assert adversarial.shape == (6, 3, 8, 8) and clean.shape == (3, 3, 8, 8)
-    assert torch.equal(adversarial, clean[image]) and adversarial.max() <= 1
+    assert torch.equal(adversarial, clean[clean_row]) and adversarial.max() <= 1
 
 
 def test_average_is_the_exponential_one() -> None:
     one = learner(ema=0.75)
-    assert one.average is not None and one.best_model is one.average.module
+    assert one.average is not None and one.published is one.average.module
     seen = []
     for step in range(3):
         one.update([batch(seed=step)], step, 1e-2)
@@ -88,7 +87,7 @@ def test_average_is_the_exponential_one() -> None:
     wanted = seen[0]  # PyTorch's average begins with the first
     for each in seen[1:]:
         wanted = 0.75 * wanted + 0.25 * each
-    assert torch.allclose(weights(one.best_model), wanted, atol=1e-6)
+    assert torch.allclose(weights(one.published), wanted, atol=1e-6)
     assert not torch.allclose(wanted, seen[-1], atol=1e-4)
 
 
@@ -106,7 +105,7 @@ def test_state_brings_everything_back() -> None:
     for each in (one, other):
         each.update([batch(seed=1)], 1, 1e-2)
     assert torch.equal(weights(one.model), weights(other.model))
-    assert torch.equal(weights(one.best_model), weights(other.best_model))
+    assert torch.equal(weights(one.published), weights(other.published))
 
 
 def test_bf16_learns_the_same_within_its_precision() -> None:
@@ -136,8 +135,3 @@ def test_what_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.raises(InputError, match=r"RIAE cannot be compiled here \(no C\+\+ compiler\); leave out"):
         learner(compiled=True)
-
-
-def test_only_what_the_mode_uses_is_there() -> None:
-    config = replace(presets.PRESETS["tiny"], mask="both")
-    assert "mask_token" not in dict(RIAE(config).named_parameters())

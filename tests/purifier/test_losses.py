@@ -16,29 +16,29 @@ def pairs(count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_perceptual_loss_equals_the_direct_computation() -> None:
-    net, (images, clean, image) = network(), pairs()
+    net, (images, clean, clean_row) = network(), pairs()
     conv = (net[0](images) - net[0](clean)).abs()
     last = (net(images) - net(clean)).abs()
     loss = PerceptualLoss(net, {"0": 2.0, "3": 0.5})  # node 0 would be overwritten by the in-place ReLU
-    assert torch.allclose(loss(images, clean, image), 2 * conv.mean() + 0.5 * last.mean())
+    assert torch.allclose(loss(images, clean, clean_row), 2 * conv.mean() + 0.5 * last.mean())
     paper = PerceptualLoss(net, {"0": 2.0}, per_position=True)
-    assert torch.allclose(paper(images, clean, image), 2 * conv.sum(1).mean())
+    assert torch.allclose(paper(images, clean, clean_row), 2 * conv.sum(1).mean())
 
 
 def test_shared_clean_images_are_computed_once_with_the_same_result() -> None:
-    net, image = network().double(), torch.tensor([1, 0, 1, 1, 2])
+    net, clean_row = network().double(), torch.tensor([1, 0, 1, 1, 2])
     images, clean = torch.rand(5, 3, 8, 8).double().requires_grad_(), torch.rand(3, 3, 8, 8).double()
     loss, sizes = PerceptualLoss(net, {"1": 2.0, "3": 0.5}), []
     net[0].register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    shared = loss(images, clean, image)
-    pairwise = loss(images, clean[image], torch.arange(5))
+    shared = loss(images, clean, clean_row)
+    pairwise = loss(images, clean[clean_row], torch.arange(5))
     assert torch.equal(shared, pairwise) and sizes == [3, 5, 5, 5]
     assert torch.equal(*(torch.autograd.grad(each, images)[0] for each in (shared, pairwise)))
 
 
 def test_the_network_is_frozen_and_the_image_is_not() -> None:
-    net, (images, clean, image) = network().train(), pairs()
-    PerceptualLoss(net, {"1": 1.0})(images.requires_grad_(), clean, image).backward()
+    net, (images, clean, clean_row) = network().train(), pairs()
+    PerceptualLoss(net, {"1": 1.0})(images.requires_grad_(), clean, clean_row).backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
     assert not net.training and all(each.grad is None for each in net.parameters())
 

@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from impure.manifests.errors import InputError
-from impure.purifier.card import read_validation, write_card
-from impure.purifier.checkpoint import riae_config, save_weights
-from impure.purifier.validation_table import ValidationTable
+from impure.purifier.card import write_card
+from impure.purifier.validation_table import ValidationTable, read_rows
+from tests.common import small_run
 
 HEADER = "epoch,target,attack,defence,n,correct,accuracy\n"
 
@@ -17,8 +17,7 @@ HEADER = "epoch,target,attack,defence,n,correct,accuracy\n"
 @pytest.fixture
 def make(tmp_path: Path, riae: Any) -> Any:
     def write(validation: str = "", **config: Any) -> Path:
-        model = riae("both")
-        save_weights(tmp_path / "run", model.state_dict(), {"riae": riae_config(model), **config})
+        small_run(tmp_path / "run", riae("both"), **config)
         if validation:
             (tmp_path / "run" / "validation.csv").write_text(HEADER + validation)
         return tmp_path / "run"
@@ -88,7 +87,13 @@ def test_the_bare_target_the_best_and_the_last_epoch(make: Any) -> None:
 
 
 def test_one_column_where_the_last_is_the_best(make: Any) -> None:
-    text = write_card(make("1,toy,clean,riae,10,9,0\n2,toy,clean,riae,10,10,0\n")).read_text()
+    text = write_card(
+        make(
+            "".join(
+                f"{epoch},toy,{attack},riae,10,{epoch},0\n" for epoch in (1, 2) for attack in ("clean", "a")
+            )
+        )
+    ).read_text()
     assert "best and last: epoch 2" in text and "best: epoch 1" not in text and "unprotected" not in text
     (columns,) = re.findall(r"\| target .*", text)
     assert columns.count("|") == 5
@@ -102,11 +107,10 @@ def test_the_best_is_the_trainers_best(make: Any) -> None:
     assert found is not None and f"best: epoch {found[0]} " in write_card(run).read_text()
 
 
-def test_a_table_that_lies_elsewhere(make: Any, tmp_path: Path) -> None:
-    (tmp_path / "other.csv").write_text(HEADER + "4,toy,clean,riae,10,9,0.9\n")
-    assert "epoch 4" in write_card(make(), tmp_path / "other.csv").read_text()
-    with pytest.raises(InputError, match="not a readable table"):
-        write_card(make(), tmp_path / "missing.csv")
+def test_epochs_that_cannot_be_compared_are_refused(make: Any) -> None:
+    rows = ["1,t,clean,riae,9,5,0", "1,t,a,riae,9,5,0", "2,t,clean,riae,9,5,0", "2,t,b,riae,9,5,0"]
+    with pytest.raises(InputError, match="different targets, attacks"):
+        write_card(make("\n".join(rows) + "\n"))
 
 
 HOSTILE = "| <script>x</script>\n# Big ![a](https://e) `code` [b](c) ---"
@@ -114,31 +118,32 @@ HOSTILE = "| <script>x</script>\n# Big ![a](https://e) `code` [b](c) ---"
 
 def test_hostile_values_stay_in_their_cells(make: Any) -> None:
     run = make(train={HOSTILE: HOSTILE, "deep": {"list": [HOSTILE]}, "long": "x" * 10**5})
-    (run / "validation.csv").write_text(f'{HEADER}1,"{HOSTILE}",clean,riae,10,9,0.9\n')
+    rows = (f'1,"{HOSTILE}",{attack},riae,10,9,0.9\n' for attack in ("clean", "a"))
+    (run / "validation.csv").write_text(HEADER + "".join(rows))
     text = write_card(run).read_text()
     assert len(text) < 10_000
     assert "<script" not in text.replace("\\<script", "") and "\n# Big" not in text
     assert text.count("\\| \\<script\\>x\\</script\\> \\# Big !\\[a\\](https\\://e) \\`code\\`") >= 3
-    rows = [line for line in text.splitlines() if "Big" in line]
-    assert all(len(re.findall(r"(?<!\\)\|", row)) in (3, 5) for row in rows)
+    lines = [line for line in text.splitlines() if "Big" in line]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) in (3, 5) for line in lines)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "has no column attack, correct, defence, epoch, n, target"),
+        ("", r"validation\.csv: not a readable .* has no column attack, correct, defence, epoch, n, target"),
         ("epoch,n,target,attack,defence\n", "has no column correct"),
         (HEADER + "1,toy,clean,riae,10,x,0\n", "line 2: invalid literal"),
         (HEADER + "1,toy\n", "line 2: invalid literal"),
         (HEADER + "1,toy,clean,riae,10,11,0\n", "line 2: .*11"),
         (HEADER + "1,toy,clean,riae,0,0,0\n", "line 2: "),
-        (HEADER + '1,"toy', "not a readable table"),
+        (HEADER + '1,"toy', "not a readable validation table"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "validation.csv").write_text(content)
     with pytest.raises(InputError, match=message):
-        read_validation(tmp_path / "validation.csv")
+        read_rows(tmp_path / "validation.csv")
 
 
 def test_no_run(tmp_path: Path) -> None:

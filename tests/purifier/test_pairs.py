@@ -10,8 +10,9 @@ from impure.manifests.collection import Committed, Unit
 from impure.manifests.config import digest
 from impure.manifests.errors import InputError
 from impure.manifests.storage import index_unit
-from impure.purifier.data import Pair, PairReader, Pairs, attacked, distinct_clean, list_pairs, pairs_digest
-from impure.purifier.shards import ShardIndex, Shards
+from impure.purifier.pairs import Pair, list_pairs, pairs_digest
+from impure.purifier.reader import PairReader
+from impure.purifier.shards import ShardIndex
 
 from .conftest import clean_image, write_collection, write_unit
 
@@ -19,25 +20,25 @@ from .conftest import clean_image, write_collection, write_unit
 def test_columns_are_a_sequence_of_pairs(units: list[Committed]) -> None:
     pairs = list_pairs(units)
     alone = [pairs[index] for index in range(len(pairs))]
-    assert alone == list(pairs) == list(Pairs.of(alone)) == list(Pairs.of(pairs))
+    assert alone == list(pairs)
     assert [pair.key for pair in pairs[3:8:2]] == [alone[index].key for index in (3, 5, 7)]
     assert pairs[-1] == alone[-1] and alone[7].key == "pgd-image1" and alone[7].row == 1
     assert list(pairs + pairs[:2]) == [*alone, *alone[:2]] and (pairs + pairs).units == units
-    assert pairs[:6].units == units[:1] == pairs.where(lambda unit: unit.attack == "fgsm").units
+    assert pairs[:6].units == units[:1]
     with pytest.raises(IndexError):
         pairs[len(pairs)]
 
 
 def test_attacked_and_distinct_clean_as_written_plainly(tmp_path: Path) -> None:
     pairs = list_pairs(write_collection(tmp_path, attacks=("clean", "fgsm", "pgd"), sizes=((8, 8), (8, 12))))
-    assert list(attacked(pairs)) == [pair for pair in pairs if pair.unit.unit.attack != "clean"]
+    assert list(pairs.attacked()) == [pair for pair in pairs if pair.unit.unit.attack != "clean"]
     first: dict[tuple[str, str], Pair] = {}
     for pair in reversed(list(pairs)):
         first[pair.unit.unit.target, pair.clean_sha256] = pair
-    assert sorted(pair.key for pair in distinct_clean(pairs)) == sorted(pair.key for pair in first.values())
-    assert list(distinct_clean(list(pairs))) == list(distinct_clean(pairs))
-    assert len(list_pairs([])) == len(attacked(list_pairs([]))) == len(distinct_clean(list_pairs([]))) == 0
-    assert len(np.unique(pairs.images)) == 6 and pairs.sizes[:2].tolist() == [[8, 8], [8, 12]]
+    assert sorted(pair.key for pair in pairs.distinct_clean()) == sorted(pair.key for pair in first.values())
+    nothing = list_pairs([])
+    assert len(nothing) == len(nothing.attacked()) == len(nothing.distinct_clean()) == 0
+    assert len(np.unique(pairs.clean_ids)) == 6 and pairs.sizes[:2].tolist() == [[8, 8], [8, 12]]
 
 
 def test_digest_is_that_of_the_canonical_json(tmp_path: Path, units: list[Committed]) -> None:
@@ -57,7 +58,7 @@ def test_the_same_bytes_in_another_size_are_another_image(tmp_path: Path) -> Non
     for key, size in (("wide", (8, 16)), ("high", (16, 8))):
         samples.append((key, np.zeros((*size, 3), np.uint8), np.ones((*size, 3), np.uint8), 0))
     pairs = list_pairs([write_unit(tmp_path, Unit("toy", "pgd", "train", 0), samples)])
-    assert pairs[0].clean_sha256 == pairs[1].clean_sha256 and len(set(pairs.images.tolist())) == 2
+    assert pairs[0].clean_sha256 == pairs[1].clean_sha256 and len(set(pairs.clean_ids.tolist())) == 2
     reader = PairReader()
     assert [reader.clean(pair).shape for pair in pairs] == [(3, 8, 16), (3, 16, 8)]
 
@@ -88,12 +89,12 @@ def test_a_pair_takes_little_memory(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
     samples = [(f"resnet101__apgd-ce-e16__n01440764_{index:08}", image, image, 0) for index in range(500)]
     unit = write_unit(tmp_path, Unit("toy", "pgd", "train", 0), samples)
-    pairs, whole, shards = list_pairs([unit]), index_unit(unit), Shards()
-    shards.index(unit)
+    before = pa.total_allocated_bytes()
+    pairs, whole = list_pairs([unit]), index_unit(unit)
+    assert (pa.total_allocated_bytes() - before) / len(pairs) < 200
     tracemalloc.start()
     index = ShardIndex(whole)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert pairs.nbytes / len(pairs) < 200
-    assert index.nbytes == 500 * 4 * 13 and held < 100 * 500
+    assert held < 70 * 500  # four members of 13 bytes each, and what is there once
     assert all(index.sample(row, sample.key, ("clean", "adv")) == sample for row, sample in enumerate(whole))

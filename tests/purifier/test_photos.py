@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from impure.manifests.errors import InputError
-from impure.purifier.batches import Loader
+from impure.purifier.data import Loader
 from impure.purifier.photos import (
     PhotoDataset,
     PhotoPart,
@@ -15,6 +15,7 @@ from impure.purifier.photos import (
     photo_sides,
     random_crop,
 )
+from impure.purifier.sampler import BatchSplit
 
 COUNT = 11
 
@@ -28,7 +29,8 @@ def picture(index: int) -> Image.Image:
 
 
 def sampler(epoch: int = 0, start: int = 0, **values: int) -> PhotoSampler:
-    found = PhotoSampler(COUNT, **{"batch_size": 4, "sides": photo_sides(32), "seed": 5, **values})  # type: ignore[arg-type]
+    split = BatchSplit(**{"batch_size": 4, **values})
+    found = PhotoSampler(COUNT, split, sides=photo_sides(32), seed=5)
     found.epoch, found.start = epoch, start
     return found
 
@@ -37,7 +39,7 @@ def test_every_photograph_once_and_one_side_in_a_batch() -> None:
     whole = list(sampler())
     assert sorted(index for part in whole for index in part.indices) == list(range(COUNT))
     assert [len(part.indices) for part in whole] == [3, 4, 4] and len(sampler()) == sampler().steps == 3
-    divided = [list(sampler(rank=rank, ranks=2, accumulate=1)) for rank in range(2)]
+    divided = [list(sampler(rank=rank, world=2, accumulate=1)) for rank in range(2)]
     for step, batch in enumerate(whole):
         pieces = [rank[step] for rank in divided]
         assert sum((part.indices for part in pieces), []) == batch.indices
@@ -56,7 +58,7 @@ def test_resuming_gives_the_tail_and_epochs_differ() -> None:
 def test_batches_pair_a_crop_with_itself() -> None:
     batch = PhotoDataset(picture, COUNT).__getitems__(PhotoPart([3, 9], 0.5, 160, (0, 1)))
     assert batch.adversarial is batch.clean and batch.clean.shape == (2, 3, 160, 160)
-    assert batch.clean.dtype == torch.uint8 and batch.image.tolist() == [0, 1] and batch.share == 0.5
+    assert batch.clean.dtype == torch.uint8 and batch.clean_row.tolist() == [0, 1] and batch.share == 0.5
     assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [60, 180]
 
 
@@ -128,6 +130,6 @@ def test_impossible_wishes() -> None:
     with pytest.raises(InputError, match="no multiple of the network's 336 pixels"):
         photo_sides(336)
     with pytest.raises(InputError, match="no photograph"):
-        PhotoSampler(0, batch_size=4, sides=[160], seed=0)
+        PhotoSampler(0, BatchSplit(batch_size=4), sides=[160], seed=0)
     with pytest.raises(InputError, match=r"a batch of 3 out of 11 photographs .*4 ranks x 1"):
-        sampler(ranks=4)
+        sampler(world=4)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
+from impure.purifier import checkpoint, runs
 from impure.purifier import config as presets
 from impure.purifier import learner as learning
-from impure.purifier import runs
 from impure.purifier import train as module
 from impure.purifier.checkpoint import load_riae
 from impure.purifier.config import RIAEConfig
@@ -123,8 +123,7 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
         kill_at(patched, step)
         run(tmp_path / "killed")
     resumed = run(tmp_path / "killed")
-    wanted, found = (load_file(each / "model.safetensors") for each in (whole, resumed))
-    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    assert same(whole, resumed)
     rows = [[row["step"] for row in log_rows(each)] for each in (whole, resumed)]
     assert rows[0] == rows[1]
 
@@ -142,8 +141,6 @@ def test_another_config_is_refused_by_name(tmp_path: Path, units: list[Committed
         train(config(epochs=1, batch_size=6), units, None, out)
     with pytest.raises(InputError, match=r"data\.pairs"):
         train(config(epochs=1), units[:1], None, out)
-    with pytest.raises(InputError, match="holds a run already"):
-        train(config(epochs=1), units, None, out, resume=False)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(
@@ -164,7 +161,7 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(
     assert all(each.isfinite().all() for each in load_file(tmp_path / "model.safetensors").values())
 
 
-def test_damaged_or_foreign_state(tmp_path: Path, units: list[Committed]) -> None:
+def test_a_damaged_state(tmp_path: Path, units: list[Committed]) -> None:
     out = train(config(epochs=1), units, None, tmp_path)
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"state\.pt: not a readable training state"):
@@ -184,7 +181,7 @@ def test_full_disk(tmp_path: Path, units: list[Committed], monkeypatch: pytest.M
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match="No space left"):
         train(config(), units, None, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "log.csv"]
+    assert not list(tmp_path.glob("*state*")) and not list(tmp_path.rglob("*.tmp"))
 
 
 def test_feature_network_must_fit_the_recipe(tmp_path: Path, units: list[Committed]) -> None:
@@ -201,13 +198,13 @@ def test_mixed_sizes_and_workers(tmp_path: Path) -> None:
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
-def test_schedule_and_decay(units: list[Committed]) -> None:
-    plan = TrainConfig(epochs=10, warmup_epochs=2, learning_rate=1.0)
-    rates = [learning_rate(plan, step, 5) for step in range(50)]
+def test_schedule_and_decay() -> None:
+    chosen = TrainConfig(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    rates = [learning_rate(chosen, step, 5) for step in range(50)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == pytest.approx(rates[10])
     assert rates[30] == pytest.approx(0.5, abs=1e-6) and rates[49] < 0.01
     model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
-    decayed, plain = parameter_groups(model, plan)
+    decayed, plain = parameter_groups(model, chosen)
     names = {id(each): name for name, each in model.named_parameters()}
     assert {"class_token", "mask_token", "fusion_logits", "encoder_norm.weight"} <= {
         names[id(each)] for each in plain["params"]
@@ -280,6 +277,34 @@ def test_validation_every_other_epoch(tmp_path: Path, units: list[Committed]) ->
         "epoch-0002.jpg",
         "epoch-0003.jpg",
     ]
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[Committed]) -> None:
+    (tmp_path / "best").mkdir()
+    for name in (".state.pt.0123.tmp", "best/.model.safetensors.4567.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    train(config(epochs=1), units, None, tmp_path)
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["_write_weights", "torch.save"])
+def test_killed_while_the_last_checkpoint_is_written(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written = getattr(checkpoint, name) if name.startswith("_") else torch.save
+    calls: list[int] = []
+
+    def dying(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        written(*arguments)
+
+    whole = train(config(), units, None, tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(f"impure.purifier.checkpoint.{name}", dying)
+        train(config(), units, None, tmp_path / "killed")
+    assert same(whole, train(config(), units, None, tmp_path / "killed"))
 
 
 def test_only_one_trainer_in_a_folder(tmp_path: Path, units: list[Committed]) -> None:

@@ -11,7 +11,8 @@ from impure.manifests.collection import Committed
 from impure.manifests.errors import InputError
 from impure.purifier.riae import RIAE
 from impure.purifier.scores import Row
-from impure.purifier.validation import Score, Validator
+from impure.purifier.validation import Validator
+from impure.purifier.validation_table import Score
 
 from .conftest import Brightness, small_riae, write_collection
 
