@@ -8,7 +8,6 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from impure.manifests.console import (
     writable,
 )
 from impure.manifests.errors import InputError
-from impure.manifests.option_files import options_noted
+from impure.manifests.option_files import options_as_yaml
 from impure.pipeline.commands import COMMANDS as PIPELINE_COMMANDS
 from impure.pipeline.commands.options import BUILTIN
 from impure.purifier.commands import model
@@ -123,7 +122,6 @@ def train(**given: Any) -> None:
       impure-train --shards ./impure-data/builtin --epochs 1
       torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
     """
-    from impure.purifier.checkpoint import CONFIG
     from impure.purifier.ranks import joined
     from impure.purifier.train import Habits, plan
     from impure.purifier.train import train as train_riae
@@ -145,13 +143,12 @@ def train(**given: Any) -> None:
         progress=True, workers=workers, validate_epochs=given["validate_epochs"],
         tensorboard=given["tensorboard"],
     )  # fmt: skip
+    validator = open_validator(out, device, given) if units and not rank else None
     with joined(rank, world, device) as ranks:
-        validator = open_validator(out, device, given) if units and ranks.leads else None
-        with options_noted(out / "run.yaml", out / CONFIG) if ranks.leads else nullcontext():
-            train_riae(
-                config, material, features, out, device,
-                habits=habits, ranks=ranks, init=given["init"], validator=validator,
-            )  # fmt: skip
+        train_riae(
+            config, material, features, out, device,
+            habits=habits, ranks=ranks, init=given["init"], validator=validator, options=options_as_yaml(),
+        )  # fmt: skip
     return None if rank else print_run(out, config, units, given)
 
 
@@ -168,9 +165,13 @@ def model_for(units: "list[Committed]", given: dict[str, Any]) -> str:
 
 def torchrun() -> tuple[int, int, int]:
     """This process's number, how many there are, and its number on this machine."""
-    found = [int(os.environ.get(name, value)) for name, value in
-             (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))]  # fmt: skip
-    return found[0], found[1], found[2]
+    rank, world, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    try:
+        return int(rank or 0), int(world or 1), int(local or 0)
+    except ValueError as error:
+        raise InputError(
+            f"RANK={rank} WORLD_SIZE={world} LOCAL_RANK={local}: no numbers; unset them"
+        ) from error
 
 
 def rank_device(given: dict[str, Any], *, tiny: bool, local: int) -> "torch.device":
@@ -222,6 +223,7 @@ def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> 
     """The validator that was asked for, or where none was, the one that can be had."""
     from impure.pipeline.judges import class_names, judges_of
     from impure.purifier.validation import Validator
+    from impure.purifier.validation_table import FILE
 
     split = given["validate"] or "validation"
     if split == "none":
@@ -230,7 +232,7 @@ def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> 
         units = open_shards(given["shards"], {"splits": [split]})
         judges = judges_of(units, given["targets"], given["weights"])
     except InputError as error:
-        if given["validate"]:
+        if given["validate"] or given["targets"] or given["weights"] or (out / FILE).exists():
             raise
         say(f"No validation: {error}")
         return None

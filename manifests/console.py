@@ -75,16 +75,13 @@ def _is_foreseeable(error: BaseException) -> bool:
         "OutOfMemoryError",
         "ReadBackError",
         "AcceleratorError",
-    ) or ("CUDA error" in str(error))
+    ) or any(word in str(error) for word in ("CUDA error", "can't allocate memory"))
 
 
 def _remedy(error: BaseException) -> str:
     """What helps against running out of memory."""
-    return (
-        "; out of memory, even with less at once: use another --device, or close what else uses it"
-        if "Memory" in type(error).__name__
-        else ""
-    )
+    short = "Memory" in type(error).__name__ or "allocate memory" in str(error)
+    return "; out of memory: a smaller --batch-size needs less, or close what else uses it" if short else ""
 
 
 class Group(click.Group):

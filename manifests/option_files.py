@@ -1,13 +1,11 @@
 """Options in a YAML file: read in place of a command line, and written for the next one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from impure.manifests.errors import InputError, first_line
+from impure.manifests.errors import first_line
 
 UNSAVED = ("as_json", "dry_run")  # said of one call, not of a run
 
@@ -78,33 +76,9 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-@contextmanager
-def options_noted(path: Path, begun: Path) -> Iterator[None]:
-    """Keep what was asked for, on the command line or in a file, as a file for `--config`.
-
-    It belongs to the run that begins in the block: whoever goes on with one leaves it as it is, and a run
-    that is refused leaves none.
-
-    Args:
-        path: The file.
-        begun: What is there once a run has begun.
-    """
-    if begun.exists():
-        yield
-        return
-    _save_options(path)
-    try:
-        yield
-    except InputError:
-        if not begun.exists():
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _save_options(path: Path) -> None:
+def options_as_yaml() -> str:
+    """What was asked for, on the command line or in a file, as a text for `--config`."""
     import yaml
-
-    from impure.manifests.store import atomic_path
 
     context = click.get_current_context()
     asked = {
@@ -112,8 +86,8 @@ def _save_options(path: Path) -> None:
         for name, value in context.params.items()
         if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT and name not in UNSAVED
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    text: str = yaml.safe_dump(asked)
+    return text
 
 
 def _as_yaml(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from impure.manifests.config import from_mapping
@@ -94,8 +94,8 @@ def _writing(run: Path) -> Iterator[None]:
 def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:
     """Write `model.safetensors`, atomically."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    with atomic_path(folder / WEIGHTS) as temporary:  # save_file would keep it from all other users
+        temporary.write_bytes(save(plain, metadata={"format": "pt"}))
 
 
 def load_state(run: Path) -> dict[str, Any]:

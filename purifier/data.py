@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from impure.manifests.collection import Committed
-from impure.manifests.errors import InputError
+from impure.manifests.errors import InputError, first_line
 from impure.purifier.pairs import Pairs, list_pairs
 from impure.purifier.reader import CACHE_BYTES, PairReader
 from impure.purifier.sampler import Part
@@ -132,10 +132,22 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for found in self._batches:
+        for found in self._found():
             if isinstance(found, InputError):
                 raise InputError(str(found)) from found  # itself, it would keep this frame, and the workers
             yield found
+
+    def _found(self) -> Iterator[Batch | InputError]:
+        """Batches, or what went wrong; a worker that was killed is most often one too many for the memory."""
+        try:
+            yield from self._batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a decoding process was killed ({first_line(error)}); is there memory for --workers "
+                f"{self._batches.num_workers}? Run again with fewer to go on"
+            ) from error
 
 
 class _Guarded(Dataset["Batch | InputError"]):
@@ -149,4 +161,6 @@ class _Guarded(Dataset["Batch | InputError"]):
             batch: Batch = self._data.__getitems__(part)
         except InputError as error:
             return error
+        except OSError as error:
+            return InputError(f"{error.filename or 'a shard'}: cannot be read ({error.strerror or error})")
         return batch

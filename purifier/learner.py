@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from impure.manifests.errors import InputError, first_line
 from impure.purifier.checkpoint import load_weights
 from impure.purifier.crops import crop_side, paired_crops
 from impure.purifier.data import Batch
+from impure.purifier.draws import Draws
 from impure.purifier.losses import PerceptualLoss, l1
 from impure.purifier.ranks import Ranks
 from impure.purifier.rcm import combine
@@ -42,8 +43,6 @@ class Learner:
             device: Where to compute.
             ranks: The processes that learn together.
 
-        Raises:
-            InputError: The model cannot be compiled.
         """
         self.config, self.model, self.device = config, model.to(device), device
         self.ranks = ranks or Ranks()
@@ -54,19 +53,16 @@ class Learner:
                 features.to(device), loss.lambdas, per_position=loss.per_position, bf16=config.bf16
             )
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.95), fused=True)
-        self.average: AveragedModel | None = None
-        if config.ema:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
-        self.parallel = self.ranks.wrap(model)
-        self.network: nn.Module = self.parallel
+        self.average = deepcopy(model).requires_grad_(False) if config.ema else None
         self.generator = Generator(device)
-        if config.compiled:
-            self._compile()
+        self.parallel = self.ranks.wrap(model)
+        self._settle()
+        self.network = compiled(self.parallel) if config.compiled else self.parallel
 
     @property
     def published(self) -> RIAE:
         """What users get: the averaged weights, where there are any."""
-        return self.model if self.average is None else cast(RIAE, self.average.module)
+        return self.model if self.average is None else self.average
 
     def update(self, parts: Sequence[Batch], step: int, rate: float) -> Tensor:
         """One update of the weights.
@@ -93,7 +89,7 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self._add_to(self.average, 1 - self.config.ema if step else 1.0)
         return total
 
     def crop(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,7 +114,7 @@ class Learner:
         loss, model = self.config.loss, self.model
         draws = model.draw_training(adversarial, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            output = self.network(adversarial, draws).float()
+            output = self._rebuild(adversarial, draws).float()
             pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
             perceptual = torch.zeros_like(pixel)
             if self.perceptual is not None:
@@ -127,21 +123,30 @@ class Learner:
                 perceptual = self.perceptual(mixed, clean, clean_row)
         return torch.stack([pixel + perceptual, pixel, perceptual])
 
-    def _compile(self) -> None:
-        """Compile the network, and try it: without a compiler the error should come now.
+    def _rebuild(self, images: Tensor, draws: Draws) -> Tensor:
+        """What the network makes of the images; a compiled one is compiled when it first sees their size.
 
         Raises:
-            InputError: It cannot be compiled.
+            InputError: It cannot be compiled, for instance where there is no C++ compiler.
         """
-        self.network = torch.compile(self.parallel)  # type: ignore[assignment]  # a module like it
-        side = 2 * self.model.config.multiple
-        images = torch.zeros(2, 3, side, side, device=self.device)
         try:
-            self.network(images, self.model.draw_training(images, self.generator)).sum().backward()
-        except Exception as error:  # noqa: BLE001 - whatever the compiler's many parts raise
+            output: Tensor = self.network(images, draws)
+        except torch._dynamo.exc.TorchDynamoException as error:
             raise InputError(
                 f"RIAE cannot be compiled here ({first_line(error)}); leave out --compile"
             ) from error
+        return output
+
+    def _settle(self) -> None:
+        """Let DDP arrange its buckets, which it does after the first backward pass of a process.
+
+        Else a resumed run would add up the gradients of three and more ranks in another order.
+        """
+        if self.ranks.world > 1:
+            side = self.model.config.multiple
+            images = torch.zeros(1, 3, side, side, device=self.device)
+            self.parallel(images, self.model.draw_training(images, self.generator)).sum().backward()
+            self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Any]:
         """All that changes, for `load`."""
@@ -163,6 +168,11 @@ class Learner:
         if self.average is not None:
             load_weights(self.average, state["average"], where)
 
+    @torch.no_grad()
+    def _add_to(self, average: RIAE, share: float) -> None:
+        """Move the averaged weights towards the present ones; PyTorch's own way waits for the GPU."""
+        torch._foreach_lerp_(list(average.parameters()), list(self.model.parameters()), share)
+
     def is_finite(self) -> bool:
         """Whether the weights are worth keeping."""
         return bool(torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all())
@@ -181,6 +191,15 @@ class Learner:
         if last or not isinstance(self.parallel, DistributedDataParallel):
             return nullcontext()
         return self.parallel.no_sync()
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """The network compiled for each size of images and length of batches that comes along.
+
+    Sizes are few, and inductor (PyTorch 2.11) fails on RIAE where it makes them variable.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    return torch.compile(network, dynamic=False)  # type: ignore[return-value]  # a module like it
 
 
 def parameter_groups(model: RIAE, config: TrainConfig) -> list[dict[str, Any]]:

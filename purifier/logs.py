@@ -29,17 +29,23 @@ class TrainLog:
             tensorboard: Also write event files into `out/tensorboard` (see `check_tensorboard`).
         """
         self._path = out / "log.csv"
-        self._events = _open_events(out / "tensorboard") if tensorboard else None
+        self._folder = out / "tensorboard" if tensorboard else None
+        self._events: SummaryWriter | None = None
         self._losses: list[Tensor] = []
         self._images = 0
         self._since = time.monotonic()
 
-    def forget_after(self, step: int) -> None:
-        """Drop the rows of steps that a resumed run takes once more."""
+    def begin_after(self, step: int) -> None:
+        """Drop the rows of steps that a resumed run takes once more, and any that a crash has torn."""
+        if self._folder is not None:
+            self._events = _open_events(self._folder, step + 1)
         if not self._path.exists():
             return
-        with self._path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        with self._path.open(newline="", errors="replace") as file:
+            lines = csv.reader(line.replace("\0", "") for line in file)
+            found = [dict(zip(self.COLUMNS, line, strict=False)) for line in lines]
+        rows = [row for row in found if row.get("step", "").isdigit() and len(row) == len(self.COLUMNS)]
+        rows = [row for row in rows if int(row["step"]) <= step]
         with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.COLUMNS)
             writer.writeheader()
@@ -94,8 +100,8 @@ def check_tensorboard() -> None:
         raise InputError("--tensorboard needs `pip install 'impure[tensorboard]'`")
 
 
-def _open_events(folder: Path) -> "SummaryWriter":
-    """A writer of TensorBoard's event files."""
+def _open_events(folder: Path, step: int) -> "SummaryWriter":
+    """A writer of TensorBoard's event files; what is there from a step on no longer counts."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=step)

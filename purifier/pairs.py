@@ -167,7 +167,7 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
 def _unit_pairs(number: int, unit: Committed, shards: Shards) -> pa.Table:
     """The samples of one unit, checked against its shard's headers."""
     rows = stored_rows(unit)
-    if unit.tar.is_file():
+    if unit.tar.is_file() or not unit.origin:  # what is far away is not here yet
         shards.index(unit, rows)
     columns = [
         np.full(len(rows), number, np.int32),

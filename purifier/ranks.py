@@ -80,5 +80,11 @@ def joined(rank: int, world: int, device: torch.device) -> Iterator[Ranks]:
         ) from error
     try:
         yield Ranks(rank=rank, world=world)
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("by peer", "NCCL", "Timed out", "gloo")):
+            raise
+        raise InputError(
+            f"rank {rank} of {world}: another rank stopped ({first_line(error)}); see its message"
+        ) from error
     finally:
         dist.destroy_process_group()

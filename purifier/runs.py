@@ -3,6 +3,7 @@
 import fcntl
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,7 +15,7 @@ import torch
 from impure.manifests.config import differing_fields, plain
 from impure.manifests.errors import InputError
 from impure.manifests.store import read_json
-from impure.purifier.checkpoint import CONFIG, STATE, save_config
+from impure.purifier.checkpoint import CONFIG, STATE, WEIGHTS, save_config
 from impure.purifier.config import DecoderKind, Mask, RIAEConfig, preset
 from impure.purifier.losses import RECIPES, Recipe
 
@@ -149,16 +150,22 @@ def only_trainer(out: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(folder)
-        raise InputError(f"{out}: another process trains there; wait, or take another --out") from error
-    try:
+        _lock(folder, out)
         for left in out.rglob(".*.tmp"):  # of a run that was killed while it wrote
             left.unlink()
         yield
     finally:
         os.close(folder)
+
+
+def _lock(folder: int, out: Path) -> None:
+    """Lock a folder; for some seconds, a killed trainer's decoding processes may still hold it."""
+    for patience in (*[0.5] * 16, 0):
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(patience)
+    raise InputError(f"{out}: another process trains there; wait, or take another --out")
 
 
 def open_run(out: Path, config: Mapping[str, Any]) -> bool:
@@ -170,7 +177,7 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
     Raises:
         InputError: `out` holds another run, or cannot be written.
     """
-    if not (out / CONFIG).exists():
+    if not any((out / name).exists() for name in (STATE, WEIGHTS)):  # nothing there that could be lost
         save_config(out, config)
         return False
     found = read_json(out / CONFIG)

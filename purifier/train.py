@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from impure.manifests.errors import InputError
-from impure.manifests.store import read_json
+from impure.manifests.errors import InputError, first_line
+from impure.manifests.store import atomic_path, read_json
 from impure.purifier.card import write_card
 from impure.purifier.checkpoint import BEST, CONFIG, load_state, save_checkpoint, save_weights
 from impure.purifier.convert import initialise
@@ -27,6 +27,8 @@ from impure.purifier.ranks import Ranks
 from impure.purifier.riae import RIAE
 from impure.purifier.runs import TrainConfig, describe_run, learning_rate, only_trainer, open_run
 from impure.purifier.validation import Validator
+
+OPTIONS = "run.yaml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ def train(
     ranks: Ranks | None = None,
     init: Path | None = None,
     validator: Validator | None = None,
+    options: str = "",
 ) -> Path:
     """Train a RIAE, or go on where a killed run stopped; on the CPU both end with the same bits.
 
@@ -67,6 +70,7 @@ def train(
         ranks: The processes that train together; all call this with the same arguments.
         init: Weights to begin with (see `convert.initialise`).
         validator: Judges the purifier at the end of epochs; the leading rank's does.
+        options: What was asked for, to be kept as run.yaml where there is none.
 
     Returns:
         `out`.
@@ -90,6 +94,9 @@ def train(
     learner = Learner(config, model, features, device, ranks)
     with only_trainer(out) if ranks.leads else nullcontext():
         begun = ranks.leads and open_run(out, described)
+        if ranks.leads and options and not (out / OPTIONS).exists():
+            with atomic_path(out / OPTIONS) as temporary:
+                temporary.write_text(options, encoding="utf-8")
         run = _Run(config, learner, order, out, habits, validator)
         if ranks.decide(begun, device):  # the others need not see the folder before
             run.load()
@@ -145,13 +152,18 @@ class _Run:
     def load(self) -> None:
         """Take everything that changes from the last checkpoint."""
         state = load_state(self.out)
-        self.learner.load(state["learner"], str(self.out))
-        self.epoch, self.step = state["epoch"], state["step"]
+        try:
+            learner, self.epoch, self.step = state["learner"], int(state["epoch"]), int(state["step"])
+            self.learner.load(learner, str(self.out))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.out}: its state.pt is of no such run ({first_line(error)}); delete it to start afresh"
+            ) from error
 
     def go(self, dataset: Dataset[Batch]) -> None:
         """Train to the end of the last epoch."""
         if self.ranks.leads:
-            self.log.forget_after(self.done)
+            self.log.begin_after(self.done)
             if self.validator is not None:
                 self.validator.forget_after(self.epoch)
         self.log.clear()

@@ -74,9 +74,11 @@ update_options = options(
         help="Largest norm of the gradient; 0 for none. [default: 0]"),
     click.option("--ema", type=float,
         help="Decay of averaged weights, such as 0.9999; 0 for none. [default: 0]"),
-    click.option("--bf16", is_flag=True, help="Autocast to bfloat16."),
-    click.option("--compile", "compiled", is_flag=True, help="Compile the network with PyTorch."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every draw."),
+    click.option("--bf16/--no-bf16", default=False, help="Autocast to bfloat16."),
+    click.option("--compile/--no-compile", "compiled", default=False,
+        help="Compile the network with PyTorch."),
+    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+        help="Of every draw."),
 )  # fmt: skip
 validation_options = options(
     click.option("--validate", metavar="SPLIT|none", help="Split to validate on, through the targets; the "
@@ -93,7 +95,7 @@ validation_options = options(
         help="For validation: weights of that target."),
 )  # fmt: skip
 run_options = options(
-    click.option("--tensorboard", is_flag=True, help="Also write OUT/tensorboard."),
+    click.option("--tensorboard/--no-tensorboard", default=False, help="Also write OUT/tensorboard."),
     click.option("--workers", type=click.IntRange(min=0), help="Decoding processes of each GPU. "
         "[default: its share of the cores, at most 16; on a CPU 0]"),
     device_options,

@@ -115,7 +115,7 @@ def test_running_out_of_memory_is_one_clear_line(imagenet, card, tmp_path, run, 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
     monkeypatch.setattr("impure.pipeline.pairs.attack_batch", too_much)
-    one_line(run(*generate(imagenet, card, tmp_path / "out")), "out of memory, even")
+    one_line(run(*generate(imagenet, card, tmp_path / "out")), "out of memory: a smaller")
 
 
 def test_corrupt_and_odd_images_are_counted_named_and_converted(imagenet, card, tmp_path, run):

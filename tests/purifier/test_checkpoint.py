@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_what_was_there(run: Path, riae: Make, monkeypatch: p
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save", full)
     with pytest.raises(InputError, match="cannot be written .*make room"):
         save_weights(run, riae("both").state_dict(), {"riae": asdict(riae("both").config)})
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before

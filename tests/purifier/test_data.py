@@ -1,5 +1,6 @@
 import tarfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_a_shard_far_away_is_fetched_when_it_is_first_read(
     (unit,) = write_collection(tmp_path, attacks=("pgd",))
     away = unit.tar.rename(tmp_path / "away")
     monkeypatch.setattr(storage, "local_tar", fetch)
-    data = PairDataset([unit])
+    data = PairDataset([replace(unit, origin="https://lab")])
     assert len(data) == 12 and not fetched
     assert torch.equal(data[0][0], 255 - data[0][1]) and fetched == ["pgd"]
 

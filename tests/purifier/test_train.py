@@ -203,6 +203,7 @@ def test_schedule_and_decay() -> None:
     rates = [learning_rate(chosen, step, 5) for step in range(50)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == pytest.approx(rates[10])
     assert rates[30] == pytest.approx(0.5, abs=1e-6) and rates[49] < 0.01
+    assert learning_rate(chosen, 50, 5) == pytest.approx(1e-8)
     model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
     decayed, plain = parameter_groups(model, chosen)
     names = {id(each): name for name, each in model.named_parameters()}
