@@ -158,17 +158,18 @@ def test_bf16_learns_the_same_within_its_precision() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the C++ compiler's
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiled_learns_the_same() -> None:
     """With sizes of images and lengths of batches that change."""
     plain, compiled = learner(), learner(compiled=True)
-    for step, (count, side) in enumerate(((6, 16), (6, 24), (4, 16))):
+    for step, (count, side) in enumerate(((6, 16), (4, 24))):
         found = batch(count)
         images = [torch.nn.functional.interpolate(each, size=side) for each in found[:2]]
         part = found._replace(adversarial=images[0], clean=images[1])
         losses = [one.update([part], step, 1e-3) for one in (plain, compiled)]
         assert torch.allclose(*losses, rtol=1e-3)
-    assert (weights(plain.model) - weights(compiled.model)).abs().max() < 6.1e-3  # AdamW: lr times the sign
+    assert (weights(plain.model) - weights(compiled.model)).abs().max() < 4.1e-3  # AdamW: lr times the sign
 
 
 def test_what_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
