@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import pairwise
 
@@ -61,10 +61,8 @@ class FeatureNetwork(nn.Module):
         """
         self._found, self._calls = {}, 0
         with torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            try:
+            with suppress(_Enough):  # raised at the last node: what follows it is not wanted
                 self.network(images.contiguous(memory_format=torch.channels_last))
-            except _Enough:
-                pass
         found, self._found, self._all_calls = self._found, {}, self._calls
         if unused := [node for node in self.nodes if node not in found]:
             raise InputError(

@@ -4,21 +4,25 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
 
+def measured(name: str, *options: object) -> dict[str, Any]:
+    """What a benchmark prints with these options."""
+    words = [sys.executable, ROOT / "benchmarks" / f"{name}.py", *options]
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
 def test_the_pipeline_benchmark_reports_figures_with_their_conditions(imagenet, card):
     options = "--attack fgsm --per-class 2 --shard-size 4 --batch-size 4 --threads 1 --rounds 1 --json"
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "pipeline.py", "--images", imagenet, "--target", card,
-         *options.split()],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    document = json.loads(done.stdout)
+    document = measured("pipeline", "--images", imagenet, "--target", card, *options.split())
     assert {"date", "device", "threads", "target", "batch_size"} <= set(document["conditions"])
     (flow,) = document["flows"]
     assert flow["attack"] == "fgsm" and flow["ratio"] > 0 and flow["limited_by"] in flow["busy"]
@@ -31,12 +35,7 @@ def test_the_attack_benchmark_reports_figures_with_their_conditions():
     options = (
         "--device cpu --threads 1 --model resnet18 --size 32 --batch-size 2 --rounds 1 --attack fgsm --json"
     )
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "attacks.py", *options.split()],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    document = json.loads(done.stdout)
+    document = measured("attacks", *options.split())
     asked = {"threads": 1, "model": "resnet18", "size": 32, "batch_size": 2, "rounds": 1, "precision": "fp32"}
     conditions = document["conditions"]
     assert {name: conditions[name] for name in asked} == asked
@@ -52,12 +51,7 @@ def test_the_attack_benchmark_reports_figures_with_their_conditions():
 @pytest.mark.slow
 def test_the_training_benchmark_reports_figures_with_their_conditions() -> None:
     options = "--device cpu --threads 1 --size 32 --batch-size 1 --rounds 1 --decoder cross --json"
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "train.py", *options.split()],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    document = json.loads(done.stdout)
+    document = measured("train", *options.split())
     assert document["conditions"]["decoder"] == "cross" and document["conditions"]["size"] == 32
     products, plain, ours, update = document["rows"]
     assert products["share"] == pytest.approx(1) and plain["speed"] == pytest.approx(1)
