@@ -29,6 +29,7 @@ from impure.purifier.runs import TrainConfig, describe_run, learning_rate, only_
 from impure.purifier.validation import Validator
 
 OPTIONS = "run.yaml"
+WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def train(
         ranks: The processes that train together; all call this with the same arguments.
         init: Weights to begin with (see `convert.initialise`).
         validator: Judges the purifier at the end of epochs; the leading rank's does.
-        options: What was asked for, to be kept as run.yaml where there is none.
+        options: What was asked for, to be kept as run.yaml (see `keep_options`).
 
     Returns:
         `out`.
@@ -94,9 +95,8 @@ def train(
     learner = Learner(config, model, features, device, ranks)
     with only_trainer(out) if ranks.leads else nullcontext():
         begun = ranks.leads and open_run(out, described)
-        if ranks.leads and options and not (out / OPTIONS).exists():
-            with atomic_path(out / OPTIONS) as temporary:
-                temporary.write_text(options, encoding="utf-8")
+        if ranks.leads and not begun:
+            keep_options(out / OPTIONS, options)
         run = _Run(config, learner, order, out, habits, validator)
         if ranks.decide(begun, device):  # the others need not see the folder before
             run.load()
@@ -124,6 +124,14 @@ def plan(config: TrainConfig, material: Material, world: int = 1) -> dict[str, A
         "ranks": world,
         "config": asdict(config),
     }
+
+
+def keep_options(path: Path, options: str) -> None:
+    """Write what a new run was asked for, but never over a file that somebody wrote themselves."""
+    ours = not path.exists() or path.read_bytes().startswith(WRITTEN.encode())
+    if options and ours:
+        with atomic_path(path) as temporary:
+            temporary.write_text(WRITTEN + options, encoding="utf-8")
 
 
 class _Run:

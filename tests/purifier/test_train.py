@@ -21,7 +21,7 @@ from impure.purifier.learner import Learner, parameter_groups
 from impure.purifier.material import PairMaterial
 from impure.purifier.riae import RIAE
 from impure.purifier.runs import TrainConfig, learning_rate
-from impure.purifier.train import Habits, plan
+from impure.purifier.train import Habits, keep_options, plan
 from impure.purifier.validation import Validator
 
 from .conftest import SMALL, Brightness, write_collection
@@ -381,3 +381,12 @@ def test_plan_counts_what_a_run_does(tmp_path: Path, units: list[Committed]) -> 
     model = load_riae(out)
     assert found["parameters"] == sum(each.numel() for each in model.parameters())
     assert int(log_rows(out)[-1]["step"]) == found["updates"]
+
+
+def test_options_are_kept_but_never_over_a_file_of_the_users(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
+    theirs.write_text("# mine\nlr: 1\n")
+    for options in ("lr: 2\n", "lr: 3\n"):
+        keep_options(ours, options)
+        keep_options(theirs, options)
+    assert ours.read_text().endswith("\nlr: 3\n") and theirs.read_text() == "# mine\nlr: 1\n"
