@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.commands import COMMANDS as MANIFEST_COMMANDS
-from impure.manifests.commands import listed
-from impure.manifests.console import (
+from impure.manifests.base.errors import InputError
+from impure.manifests.commands.collection_commands import COMMANDS as MANIFEST_COMMANDS
+from impure.manifests.commands.collection_commands import listed
+from impure.manifests.commands.console import (
     HELP,
     SHORTFALL,
     Command,
@@ -30,23 +31,22 @@ from impure.manifests.console import (
     say,
     writable,
 )
-from impure.manifests.errors import InputError
-from impure.manifests.option_files import options_as_yaml
-from impure.pipeline.commands import COMMANDS as PIPELINE_COMMANDS
-from impure.pipeline.commands.options import BUILTIN
-from impure.purifier.commands import model
-from impure.purifier.training_options import SECTIONS, check_together, train_config, train_options
+from impure.manifests.commands.yaml_options import options_as_yaml
+from impure.pipeline.commands.command_list import COMMANDS as PIPELINE_COMMANDS
+from impure.pipeline.commands.shared_options import BUILTIN
+from impure.purifier.commands.model_command import model
+from impure.purifier.commands.training_options import SECTIONS, check_together, train_config, train_options
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from impure.manifests.collection import Committed
-    from impure.pipeline.sources.base import Source, SourceImage
-    from impure.pipeline.targets import Target
-    from impure.purifier.material import Material
-    from impure.purifier.runs import TrainConfig
-    from impure.purifier.validation import Validator
+    from impure.manifests.collection.collection import Committed
+    from impure.pipeline.sources.source import Source, SourceImage
+    from impure.pipeline.targets.load import Target
+    from impure.purifier.training.data_source import Material
+    from impure.purifier.training.train_config import TrainConfig
+    from impure.purifier.training.validation import Validator
 
 __all__ = ["data", "evaluate", "model", "purify", "train"]
 
@@ -87,9 +87,9 @@ def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch
 
 def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[Committed]":
     """The units that --shards names, here or far away."""
-    from impure.manifests.collection import select
-    from impure.manifests.remote import is_url, parts_of
-    from impure.manifests.remote import open_shards as open_remote
+    from impure.manifests.collection.collection import select
+    from impure.manifests.sharing.cache import is_url, parts_of
+    from impure.manifests.sharing.cache import open_shards as open_remote
 
     if not is_url(shards):
         return select(shards, **filters)
@@ -100,7 +100,7 @@ def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[Committed]"
 
 def name_of(shards: str, units: "list[Committed]") -> str:
     """What to call a collection in file names."""
-    from impure.manifests.remote import parts_of
+    from impure.manifests.sharing.cache import parts_of
 
     return parts_of(shards)[0].rpartition("/")[2] if "://" in shards else units[0].root.name
 
@@ -122,9 +122,9 @@ def train(**given: Any) -> None:
       impure-train --shards ./impure-data/builtin --epochs 1
       torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
     """
-    from impure.purifier.ranks import joined
-    from impure.purifier.train import Habits, plan
-    from impure.purifier.train import train as train_riae
+    from impure.purifier.training.distributed import joined
+    from impure.purifier.training.trainer import Habits, plan
+    from impure.purifier.training.trainer import train as train_riae
 
     check_together(given)
     filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
@@ -200,9 +200,9 @@ def open_material(
     units: "list[Committed]", config: "TrainConfig", workers: int, given: dict[str, Any]
 ) -> "Material":
     """What is learnt from: pairs, or photographs."""
-    from impure.pipeline.sources import open_source
-    from impure.purifier.material import PairMaterial, PhotoMaterial
-    from impure.purifier.reader import CACHE_BYTES
+    from impure.pipeline.sources.open_source import open_source
+    from impure.purifier.data.pair_reader import CACHE_BYTES
+    from impure.purifier.training.data_source import PairMaterial, PhotoMaterial
 
     if not given["pretrain"]:
         cached = 0 if workers else CACHE_BYTES
@@ -214,16 +214,16 @@ def open_material(
 
 def _picture(source: "Source", photos: "Sequence[SourceImage]", index: int) -> "Image":
     """One photograph; a function of its own, for other processes."""
-    from impure.purifier.photos import MOST_SIDE
+    from impure.purifier.data.photos import MOST_SIDE
 
     return source.load(photos[index], MOST_SIDE).picture
 
 
 def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> "Validator | None":
     """The validator that was asked for, or where none was, the one that can be had."""
-    from impure.pipeline.judges import class_names, judges_of
-    from impure.purifier.validation import Validator
-    from impure.purifier.validation_table import FILE
+    from impure.pipeline.targets.of_collection import class_names, judges_of
+    from impure.purifier.evaluation.validation_table import FILE
+    from impure.purifier.training.validation import Validator
 
     split = given["validate"] or "validation"
     if split == "none":
@@ -273,8 +273,8 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
     Raises:
         InputError: It cannot be had, or has no such nodes: to be known before the run's folder is begun.
     """
-    from impure.pipeline.targets import load_target
-    from impure.purifier.features import find_node
+    from impure.pipeline.targets.load import load_target
+    from impure.purifier.losses.feature_network import find_node
 
     if not config.loss.network:
         return None
@@ -337,12 +337,12 @@ def evaluate(**given: Any) -> None:
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
       impure-eval --shards ROOT --checkpoint lab/purifier@main --draws 5 --combine worst --limit 500
     """
-    from impure.pipeline.judges import class_names, describe_images, judges_of
-    from impure.purifier.checkpoint import load_riae
-    from impure.purifier.defences import build_defences
-    from impure.purifier.evaluate import EvaluateConfig
-    from impure.purifier.evaluate import evaluate as measure
-    from impure.purifier.report import as_document, table, write_report
+    from impure.pipeline.targets.of_collection import class_names, describe_images, judges_of
+    from impure.purifier.checkpoints.checkpoint import load_riae
+    from impure.purifier.defences.defence_registry import build_defences
+    from impure.purifier.evaluation.measure import EvaluateConfig
+    from impure.purifier.evaluation.measure import evaluate as measure
+    from impure.purifier.evaluation.report import as_document, table, write_report
 
     filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
     units = open_shards(given["shards"], filters)
@@ -391,8 +391,8 @@ def purify(**given: Any) -> None:
 
     Images that cannot be read are named and skipped (exit code 3).
     """
-    from impure.purifier.checkpoint import load_riae
-    from impure.purifier.purify import purify_path
+    from impure.purifier.checkpoints.checkpoint import load_riae
+    from impure.purifier.defences.purify_files import purify_path
 
     riae = load_riae(given["checkpoint"])
     device = open_device(given["device"], given["threads"])

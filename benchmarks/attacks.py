@@ -25,9 +25,10 @@ from contenders import (
 )
 from contest import Contender, Goal, Row, Section, compete, repeat
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks import PRECISIONS, AttackConfig, matrix_products
-from impure.pipeline.attacks import library as libraries
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks import reference_libraries as libraries
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.precision import PRECISIONS, matrix_products
 
 GOALS = {
     "fgsm": 1.05, "pgd": 1.05, "mifgsm": 1.05, "difgsm": 1.08, "mdifgsm": 1.08, "apgd-ce": 1.10,

@@ -12,13 +12,13 @@ from contest import Contender, matmul_rate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks import library as libraries
-from impure.pipeline.attacks.base import LEVELS, Problem, pose
-from impure.pipeline.attacks.draws import Draws
-from impure.pipeline.attacks.precision import in_precision
-from impure.pipeline.cards import TargetCard, imagenet_wnids
-from impure.pipeline.targets import Target
+from impure.pipeline.attacks import reference_libraries as libraries
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.precision import in_precision
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, pose
+from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.target_card import TargetCard, imagenet_wnids
 
 EPS_255 = 16
 CLASSES = 1000

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from impure.manifests.tables import markdown_table
+from impure.manifests.base.tables import markdown_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,14 @@ import torch
 from attacks import device_name
 from torch import Tensor
 
-from impure.manifests.collection import Collection
-from impure.manifests.storage import unit_samples
-from impure.manifests.tables import markdown_table
-from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks.base import Problem, pose
-from impure.pipeline.attacks.draws import Draws
-from impure.pipeline.images import to_tensor
-from impure.pipeline.targets import Target, load_target
+from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.storage import unit_samples
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.threat_model import Problem, pose
+from impure.pipeline.targets.load import Target, load_target
+from impure.pipeline.targets.preprocess import to_tensor
 
 UNBOUND = 255
 """No budget: the libraries know none for these attacks."""

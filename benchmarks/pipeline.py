@@ -18,18 +18,19 @@ import click
 import torch
 from attacks import device_name
 
-from impure.manifests.collection import Unit
-from impure.manifests.samples import Sample
-from impure.manifests.storage import PROFILES, Storage, unit_samples
-from impure.manifests.tables import markdown_table
-from impure.pipeline.attacks import AttackConfig, attack_batch
-from impure.pipeline.collect import Collector, Order, Place, open_collector
-from impure.pipeline.executors import Crew, Run, execute
-from impure.pipeline.images import load_clean, to_tensor
-from impure.pipeline.jobs import new_run_id
-from impure.pipeline.plans import Plan, SampleConfig
-from impure.pipeline.shards import encode, open_shard
-from impure.pipeline.sources import SourceImage
+from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.collection import Unit
+from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.storage import PROFILES, Storage, unit_samples
+from impure.manifests.collection.writer import encode, open_shard
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.executors.execute import Crew, Run, execute
+from impure.pipeline.generation.attack_job import new_run_id
+from impure.pipeline.generation.draw_plan import Plan, SampleConfig
+from impure.pipeline.generation.run import Collector, Order, Place, open_collector
+from impure.pipeline.sources.source import SourceImage
+from impure.pipeline.targets.preprocess import load_clean, to_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

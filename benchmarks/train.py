@@ -20,13 +20,13 @@ from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from impure.manifests.tables import markdown_table
-from impure.purifier.config import DecoderKind, RIAEConfig, preset
-from impure.purifier.data import Batch
-from impure.purifier.draws import Draws
-from impure.purifier.learner import Learner
-from impure.purifier.riae import RIAE
-from impure.purifier.runs import TrainConfig
+from impure.manifests.base.tables import markdown_table
+from impure.purifier.data.dataset import Batch
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.noise import Draws
+from impure.purifier.riae.riae_config import DecoderKind, RIAEConfig, preset
+from impure.purifier.training.train_config import TrainConfig
+from impure.purifier.training.train_step import Learner
 
 PRODUCTS, PLAIN, OURS = "matrix products", "straightforward, fp32", "impure"
 

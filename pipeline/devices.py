@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from impure.manifests.errors import InputError, first_line
+from impure.manifests.base.errors import InputError, first_line
 
 
 def open_device(name: str, threads: int) -> torch.device:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from click.testing import Result
 
-from impure.manifests.collection import Collection, Unit
-from impure.manifests.schema import STATUS_OK
-from impure.purifier.checkpoint import save_checkpoint, save_config
-from impure.purifier.config import RIAEConfig
-from impure.purifier.riae import RIAE
+from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.collection.schema import STATUS_OK
+from impure.purifier.checkpoints.checkpoint import save_checkpoint, save_config
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.riae_config import RIAEConfig
 
 SMALL = RIAEConfig(
     patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,

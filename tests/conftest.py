@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from impure import cli
-from impure.manifests.store import read_json
-from impure.pipeline.builtin.images import CLASSES, render
-from impure.pipeline.targets import BUILTIN_CARD, Target, load_target
+from impure.manifests.base.files import read_json
+from impure.pipeline.builtin.drawing import CLASSES, render
+from impure.pipeline.targets.load import BUILTIN_CARD, Target, load_target
 
 #: ImageNet classes that the built-in classes stand for in tests.
 WNIDS = (

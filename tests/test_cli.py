@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from impure import cli
-from impure.manifests.collection import select
-from impure.manifests.store import read_json
-from impure.pipeline.attacks import ATTACKS
-from impure.pipeline.commands.options import MORE, NINE
+from impure.manifests.base.files import read_json
+from impure.manifests.collection.collection import select
+from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.commands.shared_options import MORE, NINE
 from tests.common import one_line, small_run
 
 
@@ -98,7 +98,7 @@ def test_an_unwritable_output_is_one_clear_line(imagenet, card, tmp_path, run):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_disk_that_fills_up_is_one_clear_line(imagenet, card, tmp_path, run, monkeypatch):
-    from impure.pipeline.shards import ShardWriter
+    from impure.manifests.collection.writer import ShardWriter
 
     def full(shard, encoded):
         with Path("/dev/full").open("wb", buffering=0) as file:
@@ -114,7 +114,7 @@ def test_running_out_of_memory_is_one_clear_line(imagenet, card, tmp_path, run, 
     def too_much(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
 
-    monkeypatch.setattr("impure.pipeline.pairs.attack_batch", too_much)
+    monkeypatch.setattr("impure.pipeline.generation.attack_batches.attack_batch", too_much)
     one_line(run(*generate(imagenet, card, tmp_path / "out")), "out of memory: a smaller")
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from impure.manifests.store import read_json
-from impure.purifier.checkpoint import load_riae
-from impure.purifier.export import read_description
+from impure.manifests.base.files import read_json
+from impure.purifier.checkpoints.checkpoint import load_riae
+from impure.purifier.checkpoints.export import read_description
 from tests.common import one_line, small_run
-from tests.purifier.test_convert import release
-from tests.purifier.test_hub import Hub, hub  # noqa: F401 - a fixture
+from tests.purifier.checkpoints.test_hub import Hub, hub  # noqa: F401 - a fixture
+from tests.purifier.checkpoints.test_init_weights import release
 
 Run = Callable[..., Result]
 TABLE = (

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from impure.manifests.collection import select
-from impure.manifests.samples import read_shard
-from impure.pipeline.commands.options import NINE
+from impure.manifests.collection.collection import select
+from impure.manifests.collection.samples import read_shard
+from impure.pipeline.commands.shared_options import NINE
 
 SHARED = Path(__file__).parents[2] / "shared"
 PHOTOGRAPHS, TARGET = SHARED / "imagenette", SHARED / "targets" / "resnet10t.json"

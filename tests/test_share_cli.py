@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
-from impure.manifests import share as share_module
-from impure.manifests.collection import Collection
+from impure.manifests.collection.collection import Collection
+from impure.manifests.sharing import filesystem as share_module
 from tests.common import hashes, one_line, stamps
 from tests.manifests.conftest import Web
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from impure.manifests.collection import Collection, Unit, select
-from impure.manifests.storage import storage_of
+from impure.manifests.collection.collection import Collection, Unit, select
+from impure.manifests.collection.storage import storage_of
 from tests.common import files_of, hashes, one_line, stamps
 
 WAYS = {

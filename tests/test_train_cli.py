@@ -12,13 +12,13 @@ import torch
 import yaml
 from click.testing import Result
 
-from impure.manifests.store import read_json
+from impure.manifests.base.files import read_json
 from impure.pipeline import devices
-from impure.pipeline.builtin import images
-from impure.purifier import photos
-from impure.purifier.checkpoint import load_riae
-from impure.purifier.learner import Learner
-from impure.purifier.runs import only_trainer
+from impure.pipeline.builtin import drawing as images
+from impure.purifier.checkpoints.checkpoint import load_riae
+from impure.purifier.data import photos
+from impure.purifier.training.train_config import only_trainer
+from impure.purifier.training.train_step import Learner
 from tests.common import one_line, small_run
 
 Run = Callable[..., Result]

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from safetensors.torch import load_file, save_file
 
-from impure.manifests.collection import Collection, Unit
-from impure.manifests.config import digest
-from impure.manifests.schema import MANIFEST
-from impure.manifests.store import read_json, sha256_file, write_json, write_table
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.files import read_json, sha256_file, write_json, write_table
+from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.collection.schema import MANIFEST
 from tests.common import files_of, hashes, one_line, stamps
 
 FGSM = Unit("small", "fgsm", "train", 1)
@@ -357,7 +357,7 @@ def test_a_unit_that_fails_again_stays_bad_and_is_named(root, repair, monkeypatc
         raise RuntimeError("the device is gone")
 
     flip(root)
-    monkeypatch.setattr("impure.pipeline.pairs.attack_batch", broken)
+    monkeypatch.setattr("impure.pipeline.generation.attack_batches.attack_batch", broken)
     failed = repair(root, "--json")
     assert failed.exit_code == 3, failed.output
     assert [each["unit"] for each in json.loads(failed.stdout)["left"]] == [str(PGD)]

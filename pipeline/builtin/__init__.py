@@ -1,5 +1,1 @@
-"""The built-in dataset and its target: everything the pipeline needs, with nothing to download."""
-
-from impure.pipeline.builtin.images import CLASSES, SIZES, render
-
-__all__ = ["CLASSES", "SIZES", "render"]
+"""The built-in dataset and its classifier: all that the pipeline needs, with nothing to download."""

@@ -1,13 +1,1 @@
-"""Commands of `impure-data` that make collections, judge them again, or need what they were made from."""
-
-from impure.pipeline.commands.keeping import card_command, preview_command, rebuild_command, verify_command
-from impure.pipeline.commands.making import generate_command, sample_command
-
-COMMANDS = (
-    sample_command,
-    generate_command,
-    verify_command,
-    card_command,
-    rebuild_command,
-    preview_command,
-)
+"""Commands of `impure-data` that make or mend collections."""

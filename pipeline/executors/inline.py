@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
-from impure.manifests.errors import InputError
-from impure.pipeline.events import Task
-from impure.pipeline.executors.ledger import Ledger
-from impure.pipeline.generate import Maker
+from impure.manifests.base.errors import InputError
+from impure.pipeline.executors.task_queue import Ledger
+from impure.pipeline.generation.events import Task
+from impure.pipeline.generation.worker import Maker
 
 
 def run_inline(open_maker: Callable[[], Maker], ledger: Ledger) -> None:

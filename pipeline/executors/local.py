@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from threading import Lock
 
-from impure.manifests.collection import Unit
-from impure.manifests.errors import InputError
-from impure.pipeline.batches import is_device_lost
-from impure.pipeline.events import Event, Failed, Made, Settled, Started, Task
-from impure.pipeline.executors.ledger import TRIES, Ledger
-from impure.pipeline.generate import Maker
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Unit
+from impure.pipeline.executors.task_queue import TRIES, Ledger
+from impure.pipeline.generation.batch_size import is_device_lost
+from impure.pipeline.generation.events import Event, Failed, Made, Settled, Started, Task
+from impure.pipeline.generation.worker import Maker
 
 OpenMaker = Callable[[int], Maker]
 """Builds what makes shards in the worker of this number; travels to it pickled."""
@@ -76,7 +76,7 @@ def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
 def _start(open_maker: OpenMaker, number: int) -> _Worker:
     # A server that has imported everything, but never touched a GPU, forks workers in no time.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "impure.pipeline.collect"])
+    context.set_forkserver_preload([__name__, "impure.pipeline.generation.run"])
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(open_maker, number, theirs), daemon=True)
     process.start()

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from impure.manifests.errors import InputError, first_line
-from impure.pipeline.events import Event, Failed, Notes, Settled, Task
+from impure.manifests.base.errors import InputError, first_line
 from impure.pipeline.executors.inline import run_inline, share
-from impure.pipeline.executors.ledger import TRIES, Ledger
-from impure.pipeline.generate import Maker
+from impure.pipeline.executors.task_queue import TRIES, Ledger
+from impure.pipeline.generation.events import Event, Failed, Notes, Settled, Task
+from impure.pipeline.generation.worker import Maker
 
 JOBS = 8
 

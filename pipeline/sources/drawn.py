@@ -4,10 +4,10 @@ import re
 
 from PIL import Image
 
-from impure.manifests.errors import InputError
-from impure.manifests.pixels import px_sha256
-from impure.pipeline.builtin.images import CLASSES, SIZES, render
-from impure.pipeline.sources.base import Photo, SourceImage
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import px_sha256
+from impure.pipeline.builtin.drawing import CLASSES, SIZES, render
+from impure.pipeline.sources.source import Photo, SourceImage
 
 BUILTIN = "builtin"
 

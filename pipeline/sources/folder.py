@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from impure.manifests.errors import InputError
-from impure.manifests.pixels import decode_photo
-from impure.pipeline.sources.base import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import decode_photo
+from impure.pipeline.sources.source import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
 
 LABEL_FILES = ("LOC_val_solution.csv", "val_labels.csv", "val_labels.txt")
 

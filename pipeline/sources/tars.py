@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from impure.manifests.errors import InputError
-from impure.manifests.pixels import decode_photo
-from impure.pipeline.cards import imagenet_wnids
-from impure.pipeline.sources.base import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import decode_photo
+from impure.pipeline.sources.source import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+from impure.pipeline.targets.target_card import imagenet_wnids
 
 
 @dataclass(frozen=True)

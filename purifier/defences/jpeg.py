@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from impure.manifests.errors import InputError
-from impure.manifests.pixels import Pixels
-from impure.purifier.defences.base import Defence
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import Pixels
+from impure.purifier.defences.defence import Defence
 
 
 class Jpeg(Defence):

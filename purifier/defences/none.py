@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from impure.purifier.defences.base import Defence
+from impure.purifier.defences.defence import Defence
 
 
 class NoDefence(Defence):

@@ -9,8 +9,8 @@ from threading import Event, Thread
 
 import pytest
 
-from impure.manifests import share
-from impure.manifests.store import sha256_file
+from impure.manifests.base.files import sha256_file
+from impure.manifests.sharing import filesystem as share
 
 
 class Web(ThreadingHTTPServer):

@@ -8,12 +8,11 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from impure.manifests.collection import Unit
-from impure.manifests.pixels import MAX_STORED_SIDE, encode_png, encode_webp
-from impure.manifests.samples import Sample
-from impure.manifests.storage import PROFILES, Storage
-
-from .stored import write_tar
+from impure.manifests.base.images import MAX_STORED_SIDE, encode_png, encode_webp
+from impure.manifests.collection.collection import Unit
+from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.storage import PROFILES, Storage
+from tests.manifests.stored import write_tar
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 SAMPLES = [Sample(key, PIXELS, PIXELS[::-1], 7, {"key": key}) for key in ("toy__x__a", "toy__x__b")]

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from impure.manifests.collection import CLEAN, Collection, Unit
-from impure.manifests.config import digest
-from impure.manifests.pixels import px_sha256
-from impure.manifests.plans import plan_digest
-from impure.manifests.samples import Sample
-from impure.manifests.schema import MANIFEST, PLAN
-from impure.manifests.storage import Storage
-from impure.manifests.store import sha256_file, write_json, write_table
-from impure.pipeline.sources import BuiltinSource, SourceImage
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.files import sha256_file, write_json, write_table
+from impure.manifests.base.images import px_sha256
+from impure.manifests.collection.collection import CLEAN, Collection, Unit
+from impure.manifests.collection.plan import plan_digest
+from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.schema import MANIFEST, PLAN
+from impure.manifests.collection.storage import Storage
+from impure.pipeline.sources import BuiltinSource
+from impure.pipeline.sources.source import SourceImage
 
 SIDE = 16
 CARD = {

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impure.manifests.collection import Collection, Committed, Unit
-from impure.manifests.pixels import Pixels, encode_png, px_sha256
-from impure.manifests.schema import MANIFEST
-from impure.manifests.store import write_json, write_table
-from impure.purifier.config import RIAEConfig
-from impure.purifier.riae import RIAE
+from impure.manifests.base.files import write_json, write_table
+from impure.manifests.base.images import Pixels, encode_png, px_sha256
+from impure.manifests.collection.collection import Collection, Committed, Unit
+from impure.manifests.collection.schema import MANIFEST
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.riae_config import RIAEConfig
 
 SMALL = {
     "patch": 4,

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impure.pipeline.attacks import AttackConfig, Attacked, attack_batch
-from impure.pipeline.attacks.base import Problem, pose
-from impure.pipeline.attacks.draws import Draws
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.threat_model import Attacked, Problem, pose
+from impure.pipeline.attacks.run_attack import attack_batch
 
 SEED = 7
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from impure.pipeline.attacks import AttackConfig, attack_batch
-from impure.pipeline.attacks.base import Proposal, spent
-from impure.pipeline.attacks.ensemble import AutoAttack
-from impure.pipeline.builtin.images import CLASSES, render
-from impure.pipeline.targets import Target, load_target
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.threat_model import Proposal, spent
+from impure.pipeline.attacks.methods.autoattack import AutoAttack
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.builtin.drawing import CLASSES, render
+from impure.pipeline.targets.load import Target, load_target
 
 EPS_255 = 8
 TRAINED_AT = 8 / 255

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from impure.pipeline.attacks import ATTACKS, AttackConfig, attack_batch
-from impure.pipeline.builtin.images import CLASSES, render
-from impure.pipeline.targets import load_target
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.builtin.drawing import CLASSES, render
+from impure.pipeline.targets.load import load_target
 
 SHORTER = {
     "cw": (("steps", 10), ("search_steps", 2), ("kappa", 0.0), ("lr", 0.05)),

@@ -9,10 +9,10 @@ from scipy.optimize import linprog
 from torch import nn
 from torchattacks import FAB
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks.base import AttackError, settle
-from impure.pipeline.attacks.fab import FABT, onto_plane
-from impure.pipeline.attacks.goals import likeliest_but
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.engine.criteria import likeliest_but
+from impure.pipeline.attacks.engine.threat_model import AttackError, settle
+from impure.pipeline.attacks.methods.fab import FABT, onto_plane
 
 AUTOATTACK = {"steps": 100, "aims": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
 

@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks import ATTACKS, AttackConfig
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
 
 RUNS = [("torchattacks", name) for name in ATTACKS] + [("cleverhans", name) for name in ("fgsm", "pgd", "cw")]
 FEWER = {"cw": (("steps", 8),), "deepfool": (("steps", 3),), "square": (("queries", 100),)}

@@ -7,11 +7,11 @@ import torch
 from cleverhans.torch.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from torch import nn
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks.cw import CW, REACH
-from impure.pipeline.attacks.deepfool import DeepFool
-from impure.pipeline.attacks.goals import Untargeted
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.criteria import Untargeted
+from impure.pipeline.attacks.methods.cw import CW, REACH
+from impure.pipeline.attacks.methods.deepfool import DeepFool
 
 THOROUGH = {"steps": 100, "search_steps": 7, "lr": 0.02, "c0": 0.1, "kappa": 0.0}
 # C&W heads for the class with the largest logit, which need not be the nearest: it gets two classes.

@@ -10,11 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchattacks import APGD, DIFGSM, FGSM, MIFGSM, PGD
 
-from impure.pipeline.attacks import AttackConfig
-from impure.pipeline.attacks.apgd import APGDCE, Progress
-from impure.pipeline.attacks.base import settle
-from impure.pipeline.attacks.diversity import Diversity, shrink
-from impure.pipeline.attacks.goals import Untargeted
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.criteria import Untargeted
+from impure.pipeline.attacks.engine.input_diversity import Diversity, shrink
+from impure.pipeline.attacks.engine.threat_model import settle
+from impure.pipeline.attacks.methods.apgd import APGDCE, Progress
 
 EPS = 16 / 255
 ALPHA = 4 / 255

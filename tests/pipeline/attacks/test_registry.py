@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks import ATTACKS, AttackConfig, parse_override
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
+from impure.pipeline.attacks.attack_registry import ATTACKS
 
 EVERY = [(name, preset) for name in ATTACKS for preset in ("paper", "library")]
 

@@ -7,11 +7,11 @@ import torch
 import torchattacks
 from torch import nn
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks.base import AttackError, pose, settle
-from impure.pipeline.attacks.draws import Draws
-from impure.pipeline.attacks.goals import Targeted, likeliest_but
-from impure.pipeline.attacks.square import PERIOD, Search, Square
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.engine.criteria import Targeted, likeliest_but
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.threat_model import AttackError, pose, settle
+from impure.pipeline.attacks.methods.square import PERIOD, Search, Square
 
 
 class Recorder(nn.Module):

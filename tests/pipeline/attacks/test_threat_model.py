@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from impure.pipeline.attacks import ATTACKS, AttackConfig, AttackError, attack_batch
-from impure.pipeline.attacks.base import Proposal, pose, settle
-from impure.pipeline.attacks.draws import Draws
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.threat_model import AttackError, Proposal, pose, settle
+from impure.pipeline.attacks.run_attack import attack_batch
 
 SHORTER = {
     "cw": (("steps", 12), ("search_steps", 2), ("lr", 0.1)),

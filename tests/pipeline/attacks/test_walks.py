@@ -7,13 +7,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchattacks import DIFGSM, FGSM, MIFGSM, PGD
 
-from impure.manifests.errors import InputError
-from impure.pipeline.attacks import ATTACKS, AttackConfig, matrix_products
-from impure.pipeline.attacks.aims import AIMS
-from impure.pipeline.attacks.base import Proposal
-from impure.pipeline.attacks.goals import Targeted, Untargeted
-from impure.pipeline.attacks.precision import in_precision
-from impure.pipeline.attacks.walks import in_turn
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.attacks.engine.criteria import Targeted, Untargeted
+from impure.pipeline.attacks.engine.iterate import in_turn
+from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
+from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.attacks.engine.threat_model import Proposal
 
 STOPPING = [name for name, spec in ATTACKS.items() if "early_stop" in spec.paper]
 AIMED = [name for name, spec in ATTACKS.items() if spec.targeted]

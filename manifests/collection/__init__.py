@@ -1,0 +1,1 @@
+"""One collection on the disk: its schema, its names, its parts, and how they are kept true."""

@@ -1,0 +1,283 @@
+"""The paths of a collection, and what is committed in it."""
+
+import glob
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import read_json, read_table, write_json
+from impure.manifests.collection.schema import MANIFEST, PLAN, SCHEMA_VERSION, STATUS_OK
+
+SPLITS = ("train", "validation", "test")
+CLEAN = "clean"  # the "attack" of untouched pairs
+
+#: What readers rely on in a marker, and its kind.
+_MARKER: dict[str, type] = {
+    "unit": str,
+    "config_digest": str,
+    "config.target.weights": str,
+    "config.target.wnids": list,
+    "config.target.num_classes": int,
+    "tar.bytes": int,
+    "tar.sha256": str,
+    "manifest.bytes": int,
+    "manifest.sha256": str,
+    "counts.planned": int,
+    "counts.stored": int,
+    "counts.failed": int,
+    "counts.succeeded": int,
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SHARD = re.compile(r"[0-9]{6}|[1-9][0-9]{6,8}")  # as `Unit` writes it
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """One unit of work and of storage: one shard of one attack on one target."""
+
+    target: str
+    attack: str
+    split: str
+    shard: int
+
+    def __str__(self) -> str:
+        return f"{self.target}/{self.attack}/{self.split}/{self.shard:06d}"
+
+
+def unit_of(marker: str) -> Unit | None:
+    """The unit whose marker a path below a collection's root is; None for any other path."""
+    parts = marker.removesuffix(".done.json").split("/")
+    if len(parts) != 4 or not marker.endswith(".done.json"):
+        return None
+    target, attack, split, shard = parts
+    known = _NAME.fullmatch(target) and _NAME.fullmatch(attack) and split in SPLITS
+    return Unit(target, attack, split, int(shard)) if known and _SHARD.fullmatch(shard) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A unit whose marker is there: the only kind that readers see."""
+
+    unit: Unit
+    stem: Path  # path without extension
+    marker: dict[str, Any]
+    origin: str = ""  # URL of the collection that this one caches; see `remote`
+
+    @property
+    def whole(self) -> bool:
+        """Whether tar and manifest are there with the sizes that the marker says."""
+        sizes = ((self.tar, "tar"), (self.manifest, "manifest"))
+        return all(
+            path.is_file() and path.stat().st_size == self.marker[name]["bytes"] for path, name in sizes
+        )
+
+    @property
+    def tar(self) -> Path:
+        """The WebDataset shard."""
+        return self.stem.with_suffix(".tar")
+
+    @property
+    def manifest(self) -> Path:
+        """Its Parquet manifest."""
+        return self.stem.with_suffix(".parquet")
+
+    @property
+    def root(self) -> Path:
+        """The collection's root."""
+        return self.stem.parents[3]
+
+    def sources(self) -> list[str]:
+        """Names of the image sources of its target and split, from the frozen plan."""
+        path = Collection(self.root).plan_path(self.unit.target, self.unit.split)
+        return [read_table(path, PLAN)[1]["source"]] if path.exists() else []
+
+    def rows(self) -> tuple[pa.Table, dict[str, Any]]:
+        """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
+        return read_table(self.manifest, MANIFEST)
+
+    def stored_rows(self, *columns: str) -> list[dict[str, Any]]:
+        """The manifest's rows of stored samples, in order.
+
+        Args:
+            columns: Those that may not be null.
+
+        Raises:
+            InputError: The manifest cannot be read, or one of them is null somewhere.
+        """
+        rows = [row for row in self.rows()[0].to_pylist() if row["status"] == STATUS_OK]
+        if lacking := [name for name in columns if any(row[name] is None for row in rows)]:
+            raise InputError(f"{self.manifest}: {lacking[0]} is null where a sample is stored")
+        return rows
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection below `root`; nothing is read before it is asked for."""
+
+    root: Path
+
+    @property
+    def about_path(self) -> Path:
+        """Summary of the collection: versions, plans, target identities."""
+        return self.root / "collection.json"
+
+    def plan_path(self, target: str, split: str) -> Path:
+        """The frozen plan of one target and split."""
+        return self.root / "plans" / f"{target}-{split}.parquet"
+
+    def stem(self, unit: Unit) -> Path:
+        """Path of a unit's files without their extension."""
+        return self.root / str(unit)
+
+    def marker_path(self, unit: Unit) -> Path:
+        """The completion marker, written last."""
+        return self.stem(unit).with_suffix(".done.json")
+
+    def find(self, pattern: str) -> list[Path]:
+        """Paths below the targets' folders by glob; `_tmp`, which changes while one looks, is left out."""
+        folders = [folder for folder in self.root.glob("[!_.]*") if folder.is_dir()]
+        return [path for folder in folders for path in folder.glob(pattern)]
+
+    def marked(self) -> list[Unit]:
+        """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
+        names = (path.relative_to(self.root).as_posix() for path in self.find("*/*/*.done.json"))
+        return sorted(unit for unit in map(unit_of, names) if unit is not None)
+
+    def read(self, unit: Unit) -> Committed:
+        """Read a unit's marker.
+
+        Raises:
+            InputError: It cannot be read, or lacks something.
+        """
+        path = self.marker_path(unit)
+        marker = read_json(path)
+        for keys, kind in _MARKER.items():
+            value: Any = marker
+            for key in keys.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(value, kind) or (isinstance(value, int) and value < 0):
+                raise InputError(
+                    f"{path}: its {keys} is missing or of the wrong kind; delete it and generate again"
+                )
+        if any(not isinstance(count, int) or count < 0 for count in marker["counts"].values()):
+            raise InputError(f"{path}: its counts are no counts; delete it and generate again")
+        return Committed(unit, self.stem(unit), marker)
+
+    @cached_property
+    def committed(self) -> list[Committed]:
+        """Every committed unit, ordered by target, attack, split and shard.
+
+        Raises:
+            InputError: A marker cannot be read; `marked` and `read` tell which units are not affected.
+        """
+        return [self.read(unit) for unit in self.marked()]
+
+    def readable(self) -> list[Committed]:
+        """Every unit whose marker can be read, in the same order."""
+        found = []
+        for unit in self.marked():
+            with suppress(InputError):
+                found.append(self.read(unit))
+        return found
+
+    def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
+        """Rows and config of every frozen plan, by file name without its ending."""
+        found = {path: read_table(path, PLAN) for path in sorted((self.root / "plans").glob("*.parquet"))}
+        for path, (table, config) in found.items():
+            target = config.get("target")
+            named = isinstance(target, dict) and isinstance(target.get("name"), str)
+            if not named or not isinstance(config.get("source"), str) or table["shard"].null_count:
+                raise InputError(f"{path}: names no target or source, or an image without a shard")
+        return {path.stem: plan for path, plan in found.items()}
+
+    def missing(self) -> list[Unit]:
+        """Units that the plans ask for and that are not committed, of attacks that have been begun."""
+        there = set(self.marked())
+        begun = {
+            (path.parts[-3], path.parts[-2], path.parts[-1]) for path in self.find("*/*") if path.is_dir()
+        }
+        wanted = {
+            Unit(target, attack, split, shard)
+            for table, config in self.plans().values()
+            for target, attack, split in begun
+            if table.num_rows and target == config["target"]["name"] and split == table["split"][0].as_py()
+            for shard in table["shard"].unique().to_pylist()
+        }
+        return sorted(wanted - there)
+
+    def write_about(self, software: dict[str, Any]) -> None:
+        """Write collection.json anew from the frozen plans."""
+        plans = {name: config for name, (_, config) in self.plans().items()}
+        about = {
+            "schema_version": SCHEMA_VERSION,
+            "config_digest": digest(plans),
+            "plans": plans,
+            "targets": {config["target"]["name"]: config["target"] for config in plans.values()},
+            "sources": sorted({config["source"] for config in plans.values()}),
+        }
+        write_json(self.about_path, about | software)
+
+    def about(self) -> dict[str, Any]:
+        """What collection.json says."""
+        return read_json(self.about_path)
+
+
+def select(
+    shards: str,
+    *,
+    targets: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    splits: Sequence[str] = (),
+) -> list[Committed]:
+    """Find committed units below a collection's root, or those whose tars match a glob.
+
+    Args:
+        shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
+        targets: Keep only these; empty keeps all.
+        attacks: Likewise.
+        splits: Likewise.
+
+    Raises:
+        InputError: There is no such folder, no committed shard, or nothing passes the filter.
+    """
+    units = _find(shards)
+    for name, wanted in (("target", targets), ("attack", attacks), ("split", splits)):
+        there = sorted({getattr(each.unit, name) for each in units})
+        if missing := sorted(set(wanted) - set(there)):
+            raise InputError(f"{shards}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
+        units = [each for each in units if not wanted or getattr(each.unit, name) in wanted]
+    if not units:
+        raise InputError(f"{shards}: no shards are left by the filters on target, attack and split")
+    return units
+
+
+def _find(shards: str) -> list[Committed]:
+    """All committed units that `shards` points to, before filtering."""
+    root = Path(shards)
+    if root.is_dir():
+        units = Collection(root).committed
+    else:
+        tars = [Path(name).absolute() for name in sorted(glob.glob(shards)) if name.endswith(".tar")]
+        if not tars:
+            raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
+        roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
+        units = [each for root in roots for each in _of(Collection(root), set(tars))]
+    if not units:
+        raise InputError(
+            f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
+        )
+    return units
+
+
+def _of(collection: Collection, tars: set[Path]) -> list[Committed]:
+    """The committed units of some tars; the markers of others are not read, whatever they hold."""
+    stems = {tar.with_suffix("") for tar in tars}
+    return [collection.read(unit) for unit in collection.marked() if collection.stem(unit) in stems]

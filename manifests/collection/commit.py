@@ -1,0 +1,75 @@
+"""Put a finished unit in its place: tar, then manifest, then the marker that makes it count."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from impure.manifests.base.canonical_json import differing_fields, digest
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sync, write_json
+from impure.manifests.collection.collection import Collection, Committed, Unit
+from impure.manifests.collection.commit_lock import alone
+
+
+def find_committed(
+    collection: Collection, unit: Unit, config: Mapping[str, Any], remedy: str = "choose another --out"
+) -> Committed | None:
+    """The unit if it is committed and whole; None if it has to be made, or made again.
+
+    Args:
+        collection: Where.
+        unit: Which.
+        config: What it has to be made with.
+        remedy: What helps against another config, for the error message.
+
+    Raises:
+        InputError: It was made with another config; the message names the fields.
+    """
+    if not collection.marker_path(unit).exists():
+        return None
+    try:
+        there = collection.read(unit)
+    except InputError:
+        return None  # a marker that cannot be read vouches for nothing
+    if there.marker["config_digest"] != digest(dict(config)):
+        fields = "; ".join(differing_fields(config, there.marker["config"])) or "only its digest differs"
+        raise InputError(f"{there.tar}: made with another config: {fields}; {remedy}")
+    return there if there.whole else None
+
+
+def move_in(
+    collection: Collection,
+    unit: Unit,
+    tar: Path,
+    manifest: Path,
+    marker: dict[str, Any],
+    remedy: str = "choose another --out",
+) -> dict[str, Any]:
+    """Rename tar, then manifest, then write the marker; unless another process did meanwhile.
+
+    Args:
+        collection: Where to.
+        unit: Which.
+        tar: Its shard, on the same file system, synced.
+        manifest: Its manifest, likewise.
+        marker: What vouches for both.
+        remedy: See `find_committed`.
+
+    Returns:
+        The marker in force: `marker`, or that of the process that was first.
+
+    Raises:
+        InputError: The other process made the unit with another config.
+    """
+    stem, marker_path = collection.stem(unit), collection.marker_path(unit)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with alone(collection):
+        if there := find_committed(collection, unit, marker["config"], remedy):
+            return there.marker
+        marker_path.unlink(missing_ok=True)  # of a damaged unit: no reader may see old marker and new files
+        os.replace(tar, stem.with_suffix(".tar"))
+        os.replace(manifest, stem.with_suffix(".parquet"))
+        sync(stem.parent)
+        write_json(marker_path, marker)
+    return marker

@@ -1,0 +1,160 @@
+"""Does everything belong where it lies? Marker to unit, manifest to marker, unit to plan, and back.
+
+Cheap enough for every unit of a large collection: of a manifest only the footer and six columns are read.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
+from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.files import DIGEST_KEY, FACTS_KEY
+from impure.manifests.collection.collection import Collection, Committed, Unit, unit_of
+from impure.manifests.collection.plan import FrozenPlan
+from impure.manifests.collection.status import count
+
+PLACE = ("target", "split", "shard")  # columns that are the same in every row of a manifest
+
+
+def unit_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
+    """What is wrong with a unit before its pixels are looked at, cheapest checks first.
+
+    Args:
+        committed: The unit.
+        plans: The collection's plans (see `plans.read_plans`).
+
+    Raises:
+        InputError: The manifest cannot be read.
+    """
+    marker = committed.marker
+    if marker["unit"] != str(committed.unit) or marker["config_digest"] != digest(marker["config"]):
+        yield "the marker is another unit's, or was edited"
+    yield from _plan_problems(committed, plans)
+    for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
+        if not path.is_file():
+            yield f"{path.name} is missing"
+        elif path.stat().st_size != marker[name]["bytes"]:
+            yield f"{path.name} has {path.stat().st_size} bytes, the marker says {marker[name]['bytes']}"
+    yield from _manifest_problems(committed, plans.get(f"{committed.unit.target}-{committed.unit.split}"))
+
+
+def _plan_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
+    """Whether the unit was made by the plan that lies there."""
+    unit = committed.unit
+    name = f"{unit.target}-{unit.split}"
+    plan = plans.get(name)
+    if name not in plans:
+        yield f"its plan plans/{name}.parquet is missing"
+    elif plan is not None and unit.shard not in plan.shards:
+        yield f"outside its plan: plans/{name}.parquet has no shard {unit.shard}"
+    elif plan is not None and committed.marker["config"].get("plan") != plan.digest:
+        yield f"made by another plan than plans/{name}.parquet"
+
+
+def _manifest_problems(committed: Committed, plan: FrozenPlan | None) -> Iterator[str]:
+    """Whether the manifest is this unit's."""
+    path, unit = committed.manifest, committed.unit
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            table = file.read(columns=[*PLACE, "source_id", "status", "success"])
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from error
+    if metadata.get(DIGEST_KEY) != committed.marker["config_digest"].encode():
+        yield f"{path.name} was made with another config than its marker says"
+    places = table.group_by(list(PLACE)).aggregate([]).to_pylist()
+    if any(tuple(place[name] for name in PLACE) != (unit.target, unit.split, unit.shard) for place in places):
+        yield f"{path.name} is another unit's manifest"
+    said = committed.marker["counts"]
+    if table.num_rows - said["planned"] != said.get("unreadable", 0):
+        yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
+    if plan is not None and sorted_ids(table) != sorted_ids(plan.rows_of(unit.shard)):
+        yield f"{path.name} does not tell of the images that its plan lists"
+    for name, found in count(table.to_pylist()).items():
+        if said.get(name, 0) != found:
+            yield f"the marker says {name} {said.get(name, 0)}, in {path.name} it is {found}"
+    for name, value in parse_object(metadata.get(FACTS_KEY, b"{}"), f"{path}: its facts").items():
+        if committed.marker.get(name) != value:
+            yield f"{name} in the marker is not what {path.name} records"
+
+
+def sorted_ids(table: pa.Table) -> list[str]:
+    """The images that some rows are about."""
+    return sorted(map(str, table["source_id"].to_pylist()))
+
+
+def collection_problems(
+    collection: Collection, plans: Mapping[str, FrozenPlan | None], marked: Sequence[Unit]
+) -> Iterator[tuple[str, str]]:
+    """What is missing or left over in a collection as a whole.
+
+    Args:
+        collection: What to check.
+        plans: Its plans (see `plans.read_plans`).
+        marked: Its units that have a marker.
+
+    Yields:
+        Where, and what is wrong there.
+    """
+    there, bare = set(marked), set(_bare(collection)) - set(marked)
+    whole = [plan for plan in plans.values() if plan is not None]
+    planned = {unit for plan in whole for unit in _asked(collection, plan)} - there
+    for unit in sorted(planned | bare):
+        left = "; files without a marker lie there and count for nothing" if unit in bare else ""
+        yield str(unit), f"{'planned, but ' if unit in planned else ''}not committed{left}"
+    yield from _target_problems(whole)
+    yield from _about_problems(collection, plans)
+
+
+def _target_problems(plans: Sequence[FrozenPlan]) -> Iterator[tuple[str, str]]:
+    """Whether a target's name means the same network in all of its plans."""
+    first: dict[str, FrozenPlan] = {}
+    for plan in plans:
+        other = first.setdefault(plan.target, plan)
+        if fields := differing_fields(plan.config["target"], other.config["target"]):
+            yield "plans", f"{plan.path}: another {plan.target} than in {other.path}: {'; '.join(fields)}"
+
+
+def _about_problems(
+    collection: Collection, plans: Mapping[str, FrozenPlan | None]
+) -> Iterator[tuple[str, str]]:
+    """Whether collection.json tells of the plans that are there."""
+    name = collection.about_path.name
+    try:
+        listed: Any = collection.about().get("plans")
+    except InputError as error:
+        yield name, str(error)
+        return
+    listed = listed if isinstance(listed, dict) else {}
+    for each in sorted(set(listed) | set(plans)):
+        plan = plans.get(each)
+        if each not in plans:
+            yield name, f"tells of plans/{each}.parquet, which is missing"
+        elif each not in listed:
+            yield name, f"does not tell of plans/{each}.parquet"
+        elif plan is not None and listed[each] != plan.config:
+            yield name, f"tells of another plan than plans/{each}.parquet"
+
+
+def _begun(collection: Collection, plan: FrozenPlan) -> list[str]:
+    """Attacks that have a folder for the plan's target and split."""
+    folders = collection.root.glob(f"{plan.target}/*/{plan.split}")
+    return sorted(folder.parent.name for folder in folders if folder.is_dir())
+
+
+def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[Unit]:
+    """Units that a plan asks for, of attacks that have been begun."""
+    for attack in _begun(collection, plan):
+        yield from (Unit(plan.target, attack, plan.split, shard) for shard in plan.shards)
+
+
+def _bare(collection: Collection) -> Iterator[Unit]:
+    """Units of which files are there, with a marker or without."""
+    for ending in ("tar", "parquet"):
+        for path in collection.find(f"*/*/*.{ending}"):
+            unit = unit_of(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
+            if unit is not None:
+                yield unit

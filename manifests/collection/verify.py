@@ -1,0 +1,126 @@
+"""Check a collection against its own promises, level by level."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sha256_file
+from impure.manifests.base.images import px_sha256
+from impure.manifests.collection.collection import Collection, Committed
+from impure.manifests.collection.consistency import collection_problems, unit_problems
+from impure.manifests.collection.plan import FrozenPlan, read_plans
+from impure.manifests.collection.samples import Stored, read_stored
+from impure.manifests.collection.storage import change_of, index_stored, storage_of
+
+LEVELS = ("size", "hash", "decode")  # each includes those before it
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: in which unit, and what."""
+
+    unit: str
+    problem: str
+
+
+def verify(
+    collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
+) -> list[Finding]:
+    """Check every unit that has a marker, that it belongs to its plan, and that every planned unit is there.
+
+    Args:
+        collection: What to check.
+        level: `size` compares file sizes, plans and places (see `membership`) with the marker; `hash` file
+            hashes too; `decode` decodes every image and compares pixels, labels, norms and counts with the
+            manifest; of perturbations without images it leaves out the pixels.
+        progress: Called with 1 after every unit.
+
+    Returns:
+        Everything found wrong; at most one finding a unit, the first.
+    """
+    plans, broken = read_plans(collection)
+    marked = collection.marked()
+    found = []
+    for unit in marked:
+        try:
+            problem = next(_problems(collection.read(unit), plans, level), None)
+        except (InputError, OSError) as error:
+            problem = str(error)
+        found += [] if problem is None else [Finding(str(unit), problem)]
+        progress(1)
+    found += [Finding("plans", problem) for problem in broken]
+    return found + [Finding(*each) for each in collection_problems(collection, plans, marked)]
+
+
+def _problems(committed: Committed, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
+    """What is wrong with a unit, cheapest checks first."""
+    yield from unit_problems(committed, plans)
+    for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
+        if level != "size" and sha256_file(path) != committed.marker[name]["sha256"]:
+            yield f"{path.name} has another SHA-256 than the marker says"
+    if level == "decode":
+        yield from _content_problems(committed)
+
+
+def _content_problems(committed: Committed) -> Iterator[str]:
+    """Compare every decoded sample with its row, one at a time."""
+    _, config = committed.rows()
+    rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "aim", "label", "linf_255")
+    if digest(config) != committed.marker["config_digest"]:
+        yield "manifest and marker were made with different configs"
+    samples = index_stored(committed)
+    if [row["key"] for row in rows] != [sample.key for sample in samples]:
+        yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
+    said = storage_of(committed)
+    if samples and not samples[0].members.keys() >= set(said.images(committed.unit.attack)):
+        yield f"its members are not those of the profile {said.profile!r} that its marker names"
+    for row, index in zip(rows, samples, strict=False):
+        yield from (f"sample {index.key}: {problem}" for problem in _sample_problems(row, read_stored(index)))
+
+
+def _sample_problems(row: dict[str, Any], stored: Stored) -> Iterator[str]:
+    """What a sample's row says that cannot be, or that the stored bytes do not say."""
+    if row["linf_255"] > row["eps_255"]:
+        yield f"leaves its budget of {row['eps_255']}/255"
+    if row["success"] != _reached(row):
+        yield "its verdict contradicts its prediction"
+    if wrong := [name for name, value in measure(stored).items() if not _same(row[name], value)]:
+        yield f"{', '.join(wrong)} in the manifest is not what the stored bytes say"
+
+
+def _reached(row: dict[str, Any]) -> bool:
+    """Whether the prediction is what the attack wanted."""
+    if row["aim"] >= 0:
+        return bool(row["pred_adv"] == row["aim"])
+    return bool(row["pred_adv"] != row["label"])
+
+
+def measure(stored: Stored) -> dict[str, Any]:
+    """What the stored bytes alone say of a sample, under the manifest's column names.
+
+    A perturbation says nothing of the images' own hashes.
+    """
+    change = change_of(stored)
+    adversarial = stored.images.get("adv", stored.images.get("clean"))
+    hashes = {
+        f"{name}_px_sha256": px_sha256(pixels)
+        for name, pixels in (("clean", stored.images.get("clean")), ("adv", adversarial))
+        if pixels is not None
+    }
+    return {
+        "label": stored.label,
+        "height": change.shape[0],
+        "width": change.shape[1],
+        "linf_255": int(abs(change).max()),
+        "l2": float((change**2).sum() ** 0.5 / 255),
+        **hashes,
+    }
+
+
+def _same(stored: Any, measured: Any) -> bool:
+    """Equal, up to the manifest's float32."""
+    if isinstance(measured, float):
+        return isinstance(stored, float) and abs(stored - measured) <= 1e-5 * max(1.0, measured)
+    return bool(stored == measured)

@@ -1,0 +1,159 @@
+"""Write shards: deterministic WebDataset tars, read back before they count, committed marker last."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sha256_file, sync, write_table
+from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.collection.commit import move_in
+from impure.manifests.collection.commit_lock import aside
+from impure.manifests.collection.samples import Fingerprint, Sample, read_fingerprints
+from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION
+from impure.manifests.collection.status import count
+from impure.manifests.collection.storage import Storage
+from impure.pipeline.generation.draw_plan import Row, sample_stem
+
+#: What a marker records beside the config; see `Job.facts`.
+RECORDED = ("run_id", "attacked_together", "threads", "device", "software", "seconds")
+
+
+class ReadBackError(RuntimeError):
+    """What was read back from a fresh shard is not what was written: the disk or the memory is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A sample as it is stored.
+
+    Attributes:
+        members: Names and contents, in order.
+        fingerprint: What has to be read back.
+        row: Of the manifest, but for its place in the shard.
+    """
+
+    members: list[tuple[str, bytes]]
+    fingerprint: Fingerprint
+    row: Row
+
+
+def encode(sample: Sample, row: Row, storage: Storage, attack: str, clean: bytes | None = None) -> Encoded:
+    """Encode a sample for a unit of an attack; see `Storage.members` for `clean`."""
+    members = storage.members(sample, attack, clean)
+    return Encoded(members, storage.fingerprint(sample, attack), row)
+
+
+def sample_key(target: str, attack: str, source_id: str) -> str:
+    """Name a sample: ASCII, no dots, at most 89 bytes, unique in a collection (see `sample_stem`)."""
+    return f"{target}__{attack}__{sample_stem(source_id)}"
+
+
+class ShardWriter:
+    """A unit in the making: its tar grows aside, sample by sample, until `commit` moves it into place."""
+
+    def __init__(self, collection: Collection, unit: Unit, folder: Path) -> None:
+        self._collection, self._unit = collection, unit
+        self._path, self._manifest = folder / "shard.tar", folder / "manifest.parquet"
+        self._tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)
+        self._written: list[Fingerprint] = []
+        self._rows: list[Row] = []
+
+    def add(self, encoded: Encoded) -> None:
+        """Append a sample and its row; the same samples give the same bytes."""
+        for name, data in encoded.members:
+            member = tarfile.TarInfo(name)  # owner 0, mtime 0, mode 644
+            member.size = len(data)
+            self._tar.addfile(member, io.BytesIO(data))
+        self._rows.append({**encoded.row, "index_in_shard": len(self._written)})
+        self._written.append(encoded.fingerprint)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tar so far."""
+        return self._tar.offset
+
+    def note(self, rows: Sequence[Row]) -> None:
+        """Add the rows of images that have no sample."""
+        self._rows += [{**row, "index_in_shard": None} for row in rows]
+
+    def commit(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Read the unit back, then move it into place: tar, manifest, marker.
+
+        A kill at any instant leaves at most files that no reader looks at. Of two processes that build the
+        same unit the first to commit wins.
+
+        Args:
+            config: What decided the result; goes, with its digest, into manifest and marker.
+            facts: What else the marker should record (software, threads, run).
+
+        Returns:
+            The marker's content.
+
+        Raises:
+            ReadBackError: What is on the disk is not what was written.
+        """
+        self.close()
+        sync(self._path)
+        write_table(self._manifest, pa.Table.from_pylist(self._rows, schema=MANIFEST), config, facts)
+        sync(self._manifest)
+        if not self._is_as_written():
+            raise ReadBackError(f"{self._path}: not what was written; check the disk and the memory")
+        marker = {
+            "schema_version": SCHEMA_VERSION,
+            "unit": str(self._unit),
+            "config": dict(config),
+            "config_digest": digest(dict(config)),
+            "tar": {"sha256": sha256_file(self._path), "bytes": self._path.stat().st_size},
+            "manifest": {"sha256": sha256_file(self._manifest), "bytes": self._manifest.stat().st_size},
+            "counts": count(self._rows),
+            **facts,
+        }
+        return move_in(self._collection, self._unit, self._path, self._manifest, marker)
+
+    def _is_as_written(self) -> bool:
+        """Whether the tar on the disk decodes to what was put into it."""
+        try:
+            return list(read_fingerprints(self._path)) == self._written
+        except InputError:
+            return False
+
+    def close(self) -> None:
+        """End the tar."""
+        self._tar.close()
+
+
+@contextmanager
+def open_shard(collection: Collection, unit: Unit) -> Iterator[ShardWriter]:
+    """A writer in a folder of its own, which is gone afterwards."""
+    with aside(collection, str(unit)) as folder:
+        shard = ShardWriter(collection, unit, folder)
+        try:
+            yield shard
+        finally:
+            shard.close()
+
+
+def rewriting(
+    old: Collection, new: Collection, storage: Storage
+) -> Callable[[Unit, Iterator[tuple[Sample | None, Row]], dict[str, Any]], None]:
+    """What stores samples and rows of another collection's units, with what their markers record."""
+
+    def write(unit: Unit, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
+        marker = old.read(unit).marker
+        with open_shard(new, unit) as shard:
+            for sample, row in made:
+                if sample is None:
+                    shard.note([row])
+                else:
+                    shard.add(encode(sample, row, storage, unit.attack))
+            shard.commit(config, {name: marker[name] for name in RECORDED if name in marker})
+
+    return write

@@ -1,0 +1,1 @@
+"""The command line's habits, and the commands that need nothing but a collection."""

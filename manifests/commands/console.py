@@ -1,0 +1,153 @@
+"""What commands of ours have in common: errors in one line, JSON, progress, options, folders.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import click
+
+from impure.manifests.base.errors import InputError, first_line
+
+SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
+HELP = {"help_option_names": ["-h", "--help"]}
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command whose foreseeable failures are one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, turning what a user or a machine can cause into a message."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader of a pipe has gone
+        except OSError as error:
+            raise click.ClickException(_os_error(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_foreseeable(error):
+                raise
+            raise click.ClickException(first_line(error) + _remedy(error)) from error
+
+
+class Sectioned(Command):
+    """A command with so many options that they stand under headings."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, str], **kwargs: Any) -> None:
+        """Take the headings, by the name of the first option below each."""
+        super().__init__(*args, **kwargs)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options below their headings."""
+        title, found = "Options", dict[str, list[tuple[str, str]]]()
+        for option in self.get_params(ctx):
+            title = self._sections.get(str(option.name), title)
+            if record := option.get_help_record(ctx):
+                found.setdefault(title, []).append(record)
+        for title, records in found.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def _os_error(error: OSError) -> str:
+    """One line for what the operating system refused."""
+    place = f"{error.filename}: " if error.filename else ""
+    full = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
+    return f"{place}{error.strerror or error}{full}"
+
+
+def _is_foreseeable(error: BaseException) -> bool:
+    """Out of memory, a broken disk: by name, so that torch need not be imported."""
+    return type(error).__name__ in (
+        "MemoryError",
+        "OutOfMemoryError",
+        "ReadBackError",
+        "AcceleratorError",
+    ) or any(word in str(error) for word in ("CUDA error", "can't allocate memory"))
+
+
+def _remedy(error: BaseException) -> str:
+    """What helps against running out of memory."""
+    short = "Memory" in type(error).__name__ or "allocate memory" in str(error)
+    return "; out of memory: a smaller --batch-size needs less, or close what else uses it" if short else ""
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def say(text: str) -> None:
+    """A note for the person watching: standard error, so that --json stays clean."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """The one JSON document of a --json run, on standard output."""
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+@contextmanager
+def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """A bar with rate and time left on standard error; yields the function that advances it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, dynamic_ncols=True) as bar:
+        yield bar.update
+
+
+def writable(folder: Path) -> Path:
+    """Make a folder and try to write there, before hours of work rely on it.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def cache_home() -> Path:
+    """Where what can be had again is kept."""
+    return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()
+
+
+def options(*found: Decorator) -> Decorator:
+    """Bundle options into one decorator, in the order in which --help shows them."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(found):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
+)
+root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
+device_options = options(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="CPU threads. [default: all cores; 1 for the built-in, tiny networks]",
+    ),
+)

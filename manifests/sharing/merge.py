@@ -1,0 +1,235 @@
+"""Bring the units of one collection into another: whole ones only, checked by their hashes, marker last."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from impure.manifests.base.canonical_json import differing_fields
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sha256_file, sync
+from impure.manifests.collection.collection import CLEAN, Collection, Committed, Unit
+from impure.manifests.collection.commit import find_committed, move_in
+from impure.manifests.collection.commit_lock import alone, aside, sweep
+from impure.manifests.collection.consistency import unit_problems
+from impure.manifests.collection.plan import FrozenPlan, plan_differences, read_plans
+from impure.manifests.collection.storage import storage_of
+from impure.manifests.collection.verify import Finding
+
+REMEDY = "nothing was merged into it; keep the two collections apart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge came to.
+
+    Attributes:
+        copied: Units that were brought in.
+        there: Units that were there already, made with the same config.
+        bad: Units of the other collection that were left out, and why.
+        differing: Units in both, of one config, whose pixels differ all the same; that of `into` was kept.
+    """
+
+    copied: tuple[Unit, ...]
+    there: tuple[Unit, ...]
+    bad: tuple[Finding, ...]
+    differing: tuple[Finding, ...]
+
+
+def merge(
+    into: Collection, other: Collection, progress: Callable[[int], object] = lambda count: None
+) -> Merged:
+    """Bring every committed unit of `other`, with its plans, into `into`.
+
+    Nothing is changed before everything has been found to fit. Killed at any moment, the same call goes on.
+    Units that are there already are compared by their markers; `verify` looks at their bytes.
+
+    Args:
+        into: What grows; may be empty or not exist.
+        other: What is read; never changed.
+        progress: Called with the number of units of `other` that are done.
+
+    Raises:
+        InputError: They are the same, `other` holds no unit, `into` a broken plan, or a plan, a target or a
+            unit is in both and differs (the message names the fields).
+        OSError: A disk is full or broken.
+    """
+    if into.root.resolve() == other.root.resolve():
+        raise InputError(f"{into.root}: cannot be merged with itself; give two collections")
+    theirs, problems = _sound_plans(other)
+    ours = _plans_beside(into, theirs)
+    units, left_out = _usable(other, theirs | ours)
+    units.sort(key=lambda each: each.unit.attack != CLEAN)  # others may need the clean images
+    held = {each.unit: find_committed(into, each.unit, each.marker["config"], REMEDY) for each in units}
+    sweep(into)
+    _bring_plans(into, theirs)
+    progress(len(left_out))
+    bad = [*(Finding("plans", problem) for problem in problems), *left_out]
+    copied: list[Unit] = []
+    there: list[Unit] = []
+    differing: list[Finding] = []
+    for each in units:
+        try:
+            ours_too = held[each.unit] or _bring(into, each)
+            (there if ours_too else copied).append(each.unit)
+            differing += _differing_pixels(ours_too, each) if ours_too else []
+        except InputError as error:
+            bad.append(Finding(str(each.unit), str(error)))
+        progress(1)
+    _describe(into, other)
+    return Merged(copied=tuple(copied), there=tuple(there), bad=tuple(bad), differing=tuple(differing))
+
+
+def _sound_plans(collection: Collection) -> tuple[dict[str, FrozenPlan], list[str]]:
+    """The plans that can be read, and what is wrong with the others."""
+    plans, problems = read_plans(collection)
+    return {name: plan for name, plan in plans.items() if plan is not None}, problems
+
+
+def _plans_beside(into: Collection, theirs: Mapping[str, FrozenPlan]) -> dict[str, FrozenPlan]:
+    """The plans of `into`, where none contradicts another collection's.
+
+    Raises:
+        InputError: One cannot be read, or a plan or a target is in both and differs.
+    """
+    ours, problems = _sound_plans(into)
+    if problems:
+        raise InputError(problems[0])
+    for mine, plan in product(ours.values(), theirs.values()):
+        if mine.name == plan.name and (fields := plan_differences(plan, mine)):
+            raise InputError(f"{mine.path}: another plan than {plan.path}: {'; '.join(fields)}; {REMEDY}")
+        # Other splits share the target: its name must mean the same network.
+        identities = plan.config["target"], mine.config["target"]
+        if mine.target == plan.target and (fields := differing_fields(*identities)):
+            both = f"{mine.path}: drawn for another {mine.target} than {plan.path}"
+            raise InputError(f"{both}: {'; '.join(fields)}; {REMEDY}")
+    return ours
+
+
+def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[Committed], list[Finding]]:
+    """The units of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
+
+    Raises:
+        InputError: There is no unit at all.
+    """
+    marked = other.marked()
+    if not marked:
+        raise InputError(f"{other.root}: no committed shard there; give the root of a collection")
+    units, bad = [], []
+    for unit in marked:
+        try:
+            committed = other.read(unit)
+            problem = next(unit_problems(committed, plans), None)
+        except (InputError, OSError) as error:
+            problem = str(error)
+        if problem is None:
+            units.append(committed)
+        else:
+            bad.append(Finding(str(unit), problem))
+    return units, bad
+
+
+def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
+    """Copy the plans that are not there yet.
+
+    Raises:
+        InputError: Another process has meanwhile put contradicting ones there.
+    """
+    with aside(into, "plans") as folder:
+        for plan in plans.values():
+            copy = folder / plan.path.name
+            shutil.copyfile(plan.path, copy)
+            sync(copy)
+        with alone(into):
+            there = _plans_beside(into, plans)
+            for plan in plans.values():
+                final = into.plan_path(plan.target, plan.split)
+                final.parent.mkdir(exist_ok=True)
+                if plan.name not in there:
+                    os.replace(folder / plan.path.name, final)
+                    sync(final.parent)
+
+
+def _bring(into: Collection, each: Committed) -> Committed | None:
+    """Copy one unit; where another process was first, its unit.
+
+    Raises:
+        InputError: The unit cannot be had whole, or another process was first and used another config.
+    """
+    _check_clean(into, each)
+    with aside(into, str(each.unit)) as folder:
+        tar, manifest = folder / "shard.tar", folder / "manifest.parquet"
+        _copy_checked(each.tar, tar, each.marker["tar"]["sha256"])
+        _copy_checked(each.manifest, manifest, each.marker["manifest"]["sha256"])
+        in_force = move_in(into, each.unit, tar, manifest, each.marker, REMEDY)
+    return None if in_force is each.marker else into.read(each.unit)
+
+
+def _check_clean(into: Collection, each: Committed) -> None:
+    """Refuse a unit whose clean images lie in a clean unit that `into` does not have."""
+    images = storage_of(each).images(each.unit.attack)
+    clean = replace(each.unit, attack=CLEAN)
+    if "adv" in images and "clean" not in images and not into.marker_path(clean).is_file():
+        raise InputError(f"its clean images are missing, {clean}")
+
+
+def _copy_checked(source: Path, copy: Path, sha256: str) -> None:
+    """Copy a file whose SHA-256 is known, and read the copy back.
+
+    Raises:
+        InputError: The source cannot be read, or it or the copy has another hash.
+        OSError: The copy cannot be written.
+    """
+    try:
+        found = sha256_file(source)  # read first: an error here is the source's alone, a later one is ours
+    except OSError as error:
+        raise InputError(f"{source.name} cannot be read ({error.strerror or error})") from error
+    if found != sha256:
+        raise InputError(f"{source.name} has another SHA-256 than the marker says")
+    shutil.copyfile(source, copy)
+    sync(copy)
+    if sha256_file(copy) != sha256:
+        raise InputError(f"{source.name} changed while it was copied; check disk and memory")
+
+
+def _differing_pixels(ours: Committed, theirs: Committed) -> list[Finding]:
+    """Say in how many samples two units of one config differ, if they do.
+
+    Markers that name the same tar settle it. A tar may differ for its encoder's sake alone: then the pixels'
+    hashes decide, which the manifests hold.
+    """
+    if ours.marker["tar"]["sha256"] == theirs.marker["tar"]["sha256"]:
+        return []
+    mine, other = _pixel_hashes(ours), _pixel_hashes(theirs)
+    different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+    if not different:
+        return []
+    problem = (
+        f"made with the same config, but {len(different)} of {len(mine)} samples have other pixels, "
+        f"such as {different[0]}; what was there is kept"
+    )
+    return [Finding(str(ours.unit), problem)]
+
+
+def _pixel_hashes(committed: Committed) -> dict[str, tuple[Any, ...]]:
+    """Hashes of clean and adversarial pixels by sample, as the manifest says."""
+    columns = ("status", "clean_px_sha256", "adv_px_sha256")
+    return {str(row["key"]): tuple(row[name] for name in columns) for row in committed.rows()[0].to_pylist()}
+
+
+def _describe(into: Collection, other: Collection) -> None:
+    """Write collection.json anew; of the software only a run of the pipeline knows, so it is handed on."""
+    with alone(into):
+        into.write_about(_software(into) or _software(other))
+
+
+def _software(collection: Collection) -> dict[str, Any]:
+    """What collection.json says of the software; nothing where it cannot be read: it is renewed anyway."""
+    try:
+        about = collection.about()
+    except InputError:
+        return {}
+    return {"software": about["software"]} if "software" in about else {}

@@ -1,0 +1,133 @@
+"""What a share offers, fetched aside and checked before anything here is touched: markers and plans."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import CLEAN, Collection, Committed, Unit, unit_of
+from impure.manifests.collection.layout import is_plan
+from impure.manifests.collection.plan import plan_differences, read_plan
+from impure.manifests.sharing.filesystem import Share
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+THREADS = 4
+CLEAN_ONCE = "clean-once"  # storage profile: the attacks' shards hold no clean images, the clean shards do
+
+
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Do something to every item, a few at once; what has not begun is dropped at the first error."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def units_in(names: Iterable[str]) -> list[Unit]:
+    """The units whose markers are among some names, ordered."""
+    return sorted(unit for unit in map(unit_of, names) if unit is not None)
+
+
+def choose(url: str, units: Sequence[Unit], **wanted: Sequence[str]) -> list[Unit]:
+    """Keep the units of some `targets`, `attacks` and `splits`; empty keeps all.
+
+    Raises:
+        InputError: There is no unit at all, a name is not there, or nothing is left.
+    """
+    if not units:
+        raise InputError(f"{url}: no committed shard there; give the root of a collection")
+    left = list(units)
+    for plural, chosen in wanted.items():
+        name = plural.removesuffix("s")
+        there = sorted({getattr(unit, name) for unit in units})
+        if missing := sorted(set(chosen) - set(there)):
+            raise InputError(f"{url}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
+        left = [unit for unit in left if not chosen or getattr(unit, name) in chosen]
+    if not left:
+        raise InputError(f"{url}: no shards are left by the filters on target, attack and split")
+    return left
+
+
+def stage_markers(
+    share: Share, units: Iterable[Unit], here: Collection, staged: Collection
+) -> list[Committed]:
+    """Fetch the markers of some units into a collection aside, and read them.
+
+    Args:
+        share: Where from.
+        units: Which.
+        here: The collection that they are meant for; its copies may spare the way.
+        staged: The collection aside.
+
+    Raises:
+        InputError: One cannot be had or read, or is another unit's.
+    """
+
+    def stage(unit: Unit) -> Committed:
+        path = staged.marker_path(unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(share.read(f"{unit}.done.json", here.marker_path(unit)))
+        with _blaming(f"{share.url}/{unit}.done.json"):
+            committed = staged.read(unit)
+            if committed.marker["unit"] != str(unit):
+                raise InputError("it is the marker of another unit")
+        return committed
+
+    return in_parallel(stage, units)
+
+
+@contextmanager
+def _blaming(address: str) -> Iterator[None]:
+    """Name the file far away, of which only a copy was found bad."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{address}: refused ({error})") from error
+
+
+def clean_units(found: Sequence[Committed], there: Sequence[Unit]) -> list[Unit]:
+    """The clean units, not among those found, that hold the clean images of those found."""
+    have = {each.unit for each in found}
+    lacking = {(each.unit.target, each.unit.split) for each in found if _profile(each) == CLEAN_ONCE}
+    return [
+        unit
+        for unit in there
+        if unit.attack == CLEAN and (unit.target, unit.split) in lacking and unit not in have
+    ]
+
+
+def _profile(committed: Committed) -> object:
+    """How a unit's images are stored."""
+    storage = committed.marker["config"].get("storage")
+    return storage.get("profile") if isinstance(storage, dict) else None
+
+
+def stage_plans(
+    share: Share, names: Iterable[str], here: Collection, staged: Collection, remedy: str
+) -> list[str]:
+    """Fetch all plans into a collection aside, and read them.
+
+    Returns:
+        Their names that are not in `here` yet.
+
+    Raises:
+        InputError: One cannot be had or read, or contradicts the plan that `here` has.
+    """
+    new = []
+    for name in filter(is_plan, names):
+        path, ours = staged.root / name, here.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(share.read(name, ours))
+        with _blaming(f"{share.url}/{name}"):
+            theirs = read_plan(path)
+        if not ours.exists():
+            new.append(name)
+        elif fields := plan_differences(read_plan(ours), theirs):
+            raise InputError(
+                f"{ours}: drawn with another config than {share.url}/{name}: {'; '.join(fields)}; {remedy}"
+            )
+    return new

@@ -1,0 +1,71 @@
+"""Answers of queries: for people, as JSON and as CSV."""
+
+import csv
+import io
+import json
+import math
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.base.tables import markdown_table
+
+SHOWN = 50  # rows, to people
+WIDEST = 100  # characters of a cell, to people: a hash fits
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON can hold them: dates and the like as text, bytes in hex, NaN and infinity as null."""
+    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+
+
+def as_csv(table: pa.Table) -> str:
+    """Rows as CSV under a header: RFC 4180's quoting, line feeds; null is empty, lists are JSON."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.column_names)
+    writer.writerows([_cell(value) for value in row.values()] for row in records(table))
+    return out.getvalue()
+
+
+def as_text(table: pa.Table, shown: int = SHOWN) -> str:
+    """Rows as a table for people, at most `shown` of them; says how many were left out."""
+    rows = [[_printable(value) for value in row.values()] for row in records(table.slice(0, shown))]
+    lines = [markdown_table([_printable(name) for name in table.column_names], rows)]
+    if table.num_rows > shown:
+        lines.append(f"… and {table.num_rows - shown} more rows; --csv and --json print them all.")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    """A value out of Arrow as JSON can hold it."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Decimal):  # what DuckDB makes of a sum of whole numbers
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A value in one cell."""
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, (bool, dict, list)) else value
+
+
+def _printable(value: Any) -> str:
+    """A cell that can do a terminal and a Markdown table no harm, whoever wrote it."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
+    text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text).replace(
+        "|", "\\|"
+    )

@@ -1,0 +1,185 @@
+"""What a user chooses about an attack, validated and ready to be digested."""
+
+import math
+from dataclasses import dataclass
+
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_registry import ATTACKS, PRESETS, Params
+from impure.pipeline.attacks.engine.parameter_checks import at_least
+from impure.pipeline.attacks.engine.precision import PRECISIONS
+from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.attacks.engine.threat_model import Attack
+from impure.pipeline.attacks.reference_libraries import REFERENCES, LibraryAttack, Reference
+
+IMPLEMENTATIONS = ("impure", *REFERENCES)
+
+PAPER_EPS_255 = 16
+
+Value = float | int | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackConfig:
+    """An attack with everything that decides its result besides images, target and seed.
+
+    Attributes:
+        name: a key of `ATTACKS`.
+        eps_255: the L∞ budget in units of 1/255, 1 to 255.
+        preset: "paper" or "library" (Torchattacks' own defaults).
+        implementation: "impure", "torchattacks" or "cleverhans".
+        overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
+        targeted: None to reach any class but the true one, else how each image's class to reach is chosen, a
+            key of `AIMS`.
+        restarts: times to run from fresh random draws, each on the images that withstood those before.
+        precision: what the proposal is computed in, one of `PRECISIONS`.
+
+    Raises:
+        InputError: naming the value that is wrong and what would be right.
+    """
+
+    name: str
+    eps_255: int = PAPER_EPS_255
+    preset: str = "paper"
+    implementation: str = "impure"
+    overrides: tuple[tuple[str, Value], ...] = ()
+    targeted: str | None = None
+    restarts: int = 1
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        _choose("attack", self.name, tuple(ATTACKS))
+        _choose("preset", self.preset, PRESETS)
+        _choose("implementation", self.implementation, IMPLEMENTATIONS)
+        _choose("precision", self.precision, PRECISIONS)
+        at_least("restarts", self.restarts, 1)
+        self._check_goal()
+        self._check_restarts()
+        if self.implementation != "impure":
+            available = tuple(REFERENCES[self.implementation])
+            _choose(f"{self.implementation} attack", self.name, available)
+        if type(self.eps_255) is not int or not 1 <= self.eps_255 <= 255:
+            raise InputError(f"eps_255 must be a whole number from 1 to 255, got {self.eps_255!r}")
+        object.__setattr__(self, "overrides", self._typed_overrides())
+        # Building once refuses values out of range here, and not hours later in a worker.
+        ATTACKS[self.name].kind(**self._all_params())
+        self._check_demands()
+
+    @property
+    def params(self) -> dict[str, Value]:
+        """The parameters in force, sorted by name; those that a library does not have are left out."""
+        everything = self._all_params()
+        return {name: everything[name] for name in sorted(self._names())}
+
+    @property
+    def variant(self) -> str:
+        """Name in a collection's paths: the attack's, with what differs from the paper's threat model."""
+        budget = "" if self.eps_255 == PAPER_EPS_255 else f"-e{self.eps_255}"
+        return f"{self.name}{budget}" + (f"-{self.targeted}" if self.targeted else "")
+
+    @property
+    def key(self) -> str:
+        """Name in samples' keys, which have to be short: always with the budget, aims by their initial."""
+        return f"{self.name}-e{self.eps_255}" + (f"-{self.targeted[0]}" if self.targeted else "")
+
+    def record(self) -> dict[str, Value | str]:
+        """What a manifest's rows say of the run, besides name, preset, implementation and budget."""
+        everything = {
+            **self.params,
+            "precision": self.precision,
+            "restarts": self.restarts,
+            "targeted": self.targeted or "",
+        }
+        return dict(sorted(everything.items()))
+
+    def build(self) -> Attack:
+        """Return the attack, ready to run."""
+        reference = self._reference()
+        if reference is None:
+            return ATTACKS[self.name].kind(**self.params)
+        return LibraryAttack(reference=reference, params=self.params)
+
+    def _reference(self) -> Reference | None:
+        return REFERENCES.get(self.implementation, {}).get(self.name)
+
+    def _names(self) -> tuple[str, ...]:
+        reference = self._reference()
+        return tuple(ATTACKS[self.name].preset(self.preset)) if reference is None else reference.takes
+
+    def _all_params(self) -> Params:
+        return ATTACKS[self.name].preset(self.preset) | dict(self.overrides)
+
+    def _typed_overrides(self) -> tuple[tuple[str, Value], ...]:
+        preset, names = ATTACKS[self.name].preset(self.preset), self._names()
+        typed: dict[str, Value] = {}
+        for name, value in self.overrides:
+            _choose(f"parameter of {self.implementation} {self.name}", name, tuple(sorted(names)))
+            if name in typed:
+                raise InputError(f"parameter {name} of {self.name} is set twice")
+            typed[name] = _typed(name, value, type(preset[name]))
+        return tuple(sorted(typed.items()))
+
+    def _check_goal(self) -> None:
+        if self.targeted is None:
+            return
+        _choose("choice of targeted classes", self.targeted, tuple(AIMS))
+        if self.implementation != "impure" or not ATTACKS[self.name].targeted:
+            able = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
+            raise InputError(
+                f"{self.implementation} {self.name} has no targeted form; these of impure have: {able}"
+            )
+
+    def _check_restarts(self) -> None:
+        if self.restarts > 1 and not ATTACKS[self.name].random:
+            able = ", ".join(name for name, spec in ATTACKS.items() if spec.random)
+            raise InputError(f"{self.name} draws nothing: restarts would repeat it; these draw: {able}")
+
+    def _check_demands(self) -> None:
+        reference = self._reference()
+        params = self._all_params()
+        for name, value in (reference.demands if reference else {}).items():
+            if params[name] != value:
+                raise InputError(
+                    f"{self.implementation} {self.name} knows no {name}, and preset {self.preset} "
+                    f"asks for {name}={params[name]}; use preset library or another implementation"
+                )
+
+
+def parse_override(text: str) -> tuple[str, Value]:
+    """Read a parameter as given on the command line, such as "steps=20" or "random_start=false".
+
+    Raises:
+        InputError: the text is not name=value with a finite number, true or false.
+    """
+    name, equals, written = (part.strip() for part in text.partition("="))
+    if name and equals:
+        value = _number(written.lower())
+        if value is not None:
+            return name, value
+    raise InputError(f"cannot read {text!r}: write NAME=VALUE with a number, true or false, such as steps=20")
+
+
+def _number(written: str) -> Value | None:
+    if written in ("true", "false"):
+        return written == "true"
+    for kind in (int, float):
+        try:
+            value = kind(written)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else None
+    return None
+
+
+def _typed(name: str, value: Value, kind: type) -> Value:
+    """Return the value in its parameter's type; whole numbers pass for floats, nothing else is converted."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        raise InputError(f"{name} must be {words[kind]}, got {value!r}")
+    return value
+
+
+def _choose(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"unknown {what} {value!r}; choose from: {', '.join(allowed) or '(none)'}")

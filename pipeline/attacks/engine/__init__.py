@@ -1,0 +1,1 @@
+"""What all attacks share: threat model, criteria, loop, randomness, precision."""

@@ -1,0 +1,172 @@
+"""One loop for FGSM, PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM: steps along the sign of a gradient."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from impure.pipeline.attacks.engine.input_diversity import Diversity
+from impure.pipeline.attacks.engine.iterate import standing, walk
+from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
+from impure.pipeline.attacks.engine.threat_model import (
+    LEVELS,
+    Model,
+    Problem,
+    Proposal,
+    loss_and_gradient,
+    step_scale,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Climb:
+    """Signed steps up the goal's cross-entropy inside the budget, under way.
+
+    x ← clip(x + α·sign(g)), g ← μ·g + ∇J/mean|∇J| (Dong 2018, Eqs. 6 and 7; the mean instead of the sum of
+    magnitudes scales every g alike and leaves its sign).
+
+    Attributes:
+        problem: target, images and budget.
+        images: the current iterates; overwritten.
+        alpha: the step size on pixels in [0, 1].
+        decay: the momentum factor μ; 0 steps along the bare gradient.
+        momentum: g, or None without momentum.
+        diversity: what the target is shown instead of the iterate, or None.
+    """
+
+    problem: Problem
+    images: Tensor
+    alpha: float
+    decay: float = 0.0
+    momentum: Tensor | None = None
+    diversity: Diversity | None = None
+
+    def step(self, step: int) -> None:
+        """Step along the sign of the gradient, or of the momentum."""
+        shown = self.problem.model if self.diversity is None else self._diverse(self.diversity, step)
+        direction = loss_and_gradient(shown, self.images, self.problem.goal.cross_entropy)[2]
+        if self.decay:
+            direction = normalised(direction)
+            if self.momentum is not None:
+                direction = direction.add_(self.momentum, alpha=self.decay)
+            self.momentum = direction
+        self.images.addcmul_(direction.sign(), step_scale(direction, self.alpha))
+        torch.clamp(self.images, self.problem.lower, self.problem.upper, out=self.images)
+
+    def _diverse(self, diversity: Diversity, step: int) -> Model:
+        return lambda images: self.problem.model(diversity.view(step, images))
+
+    def take(self, indices: Tensor) -> "Climb":
+        """Return the climb of some of the images."""
+        return replace(
+            self,
+            problem=self.problem.take(indices),
+            images=self.images[indices],
+            momentum=None if self.momentum is None else self.momentum[indices],
+            diversity=None if self.diversity is None else self.diversity.take(indices),
+        )
+
+    def standing(self) -> Tensor:
+        """See `Walk`."""
+        return standing(self.problem, self.images)
+
+    def result(self) -> Tensor:
+        """Return the last iterate."""
+        return self.images
+
+
+def normalised(gradient: Tensor) -> Tensor:
+    """Divide each image's gradient by its mean magnitude; a zero gradient stays zero instead of NaN."""
+    scale = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+    return gradient / scale.clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def starting_point(problem: Problem, *, random: bool) -> Tensor:
+    """Return a new tensor: the clean images, or points drawn uniformly from the budget (Madry 2018)."""
+    if not random:
+        return problem.clean.clone()
+    noise = problem.draws.uniform("start", problem.clean.shape[1:]).to(problem.clean)
+    return problem.project(noise.mul_(2).sub_(1).mul_(problem.eps).add_(problem.clean))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FGSM:
+    """Fast gradient sign method: one step of size ε (Goodfellow 2015, section 4)."""
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Take the one signed step."""
+        start = Climb(problem=problem, images=problem.clean.clone(), alpha=problem.eps)
+        return walk(start, 1, early_stop=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iterated:
+    """What the iterated attacks share.
+
+    Attributes:
+        steps: gradient evaluations.
+        alpha_255: step size in units of 1/255.
+        early_stop: whether images that are fooled as stored leave the batch.
+    """
+
+    steps: int
+    alpha_255: float
+    early_stop: bool
+
+    def __post_init__(self) -> None:
+        at_least("steps", self.steps, 1)
+        positive("alpha_255", self.alpha_255)
+
+    def climb(
+        self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: Diversity | None = None
+    ) -> Proposal:
+        """Climb from `start`, which is overwritten (see `Climb`)."""
+        alpha = self.alpha_255 / LEVELS
+        begun = Climb(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
+        return walk(begun, self.steps, early_stop=self.early_stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PGD(Iterated):
+    """Projected gradient descent (Madry 2018, section 2.1), with or without a random start."""
+
+    random_start: bool
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Climb from a random point of the budget."""
+        return self.climb(problem, starting_point(problem, random=self.random_start))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MIFGSM(Iterated):
+    """Momentum iterative FGSM (Dong 2018, Algorithm 1); no random start."""
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        super(MIFGSM, self).__post_init__()
+        at_least("decay", self.decay, 0)
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Climb with momentum from the clean image."""
+        return self.climb(problem, problem.clean.clone(), self.decay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DIFGSM(MIFGSM):
+    """DI²-FGSM, and with decay > 0 M-DI²-FGSM (Xie 2019, section 3.3)."""
+
+    resize_rate: float
+    diversity_prob: float
+    random_start: bool
+
+    def __post_init__(self) -> None:
+        super(DIFGSM, self).__post_init__()
+        within("resize_rate", self.resize_rate, 0.1, 0.99)
+        within("diversity_prob", self.diversity_prob, 0, 1)
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Climb the loss of randomly shrunk and padded images."""
+        start = starting_point(problem, random=self.random_start)
+        diversity = Diversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
+        return self.climb(problem, start, self.decay, diversity)

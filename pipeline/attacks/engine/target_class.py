@@ -1,0 +1,46 @@
+"""Which class a targeted attack steers each image to; the same for every attack on that image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.engine.criteria import Goal, Targeted
+from impure.pipeline.attacks.engine.threat_model import Problem
+
+
+def choose_goal(targeted: str | None, problem: Problem) -> Goal:
+    """Return what the attack is to reach.
+
+    Args:
+        targeted: a key of `AIMS`, or None for an untargeted attack.
+        problem: an untargeted problem.
+
+    Raises:
+        InputError: the target has one class.
+    """
+    if targeted is None:
+        return problem.goal
+    with torch.no_grad():
+        logits = problem.model(problem.clean)
+    if logits.shape[1] < 2:
+        raise InputError("a targeted attack needs a target of 2 classes or more; this one has 1")
+    return Targeted(problem.labels, AIMS[targeted](problem, logits))
+
+
+def _random(problem: Problem, logits: Tensor) -> Tensor:
+    """Draw from the wrong classes, evenly."""
+    uniform = replace(problem.draws, attack="aim").uniform("class", ())
+    drawn = (uniform * (logits.shape[1] - 1)).long().to(problem.labels.device)
+    return drawn + (drawn >= problem.labels)
+
+
+def _least_likely(problem: Problem, logits: Tensor) -> Tensor:
+    """Take the class with the smallest logit (Kurakin 2016, section 2.3)."""
+    return logits.scatter(1, problem.labels[:, None], torch.inf).argmin(1)
+
+
+AIMS: dict[str, Callable[[Problem, Tensor], Tensor]] = {"random": _random, "least-likely": _least_likely}
+"""Name → a problem and its clean logits (N, classes) to classes, int64, (N,)."""

@@ -1,0 +1,247 @@
+"""The threat model, enforced outside the attacks: an attack only ever proposes float images.
+
+The base projects a proposal to ±ε and [0, 1], rounds it to 8 bits (never truncates) and projects again in
+integers, so that |adversarial − clean| ≤ ε holds pixel by pixel on the bytes that are stored.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from impure.pipeline.attacks.engine.criteria import Goal, Targeted, Untargeted
+from impure.pipeline.attacks.engine.rng import Draws
+
+Model = Callable[[Tensor], Tensor]
+"""Maps float images in [0, 1], shape (N, C, H, W), to logits of shape (N, classes)."""
+
+LEVELS = 255
+
+
+class AttackError(RuntimeError):
+    """An attack went wrong on an image that the message names (for instance a NaN from the target)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What an attack is given: a target, clean images, their labels and the budget.
+
+    Attributes:
+        model: the target; its parameters are frozen and it is in eval mode.
+        clean: images in [0, 1], shape (N, C, H, W), in the dtype that the target computes in.
+        goal: what the target should answer; holds the true classes.
+        eps: the L∞ budget on pixels in [0, 1].
+        lowest: the smallest allowed pixel value in units of 1/255, shape of `clean`.
+        highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
+        lower, upper: the same bounds on pixels in [0, 1].
+        draws: the randomness of these images.
+        storing: whether attacks look at images as they would be stored; off only to compare with libraries,
+            which do not.
+    """
+
+    model: Model
+    clean: Tensor
+    goal: Goal
+    eps: float
+    lowest: Tensor
+    highest: Tensor
+    lower: Tensor
+    upper: Tensor
+    draws: Draws
+    storing: bool = True
+
+    @property
+    def labels(self) -> Tensor:
+        """True classes, int64, shape (N,)."""
+        return self.goal.labels
+
+    def project(self, images: Tensor) -> Tensor:
+        """Clip to ±ε and [0, 1]; a new tensor."""
+        return torch.clamp(images, self.lower, self.upper)
+
+    def stored_levels(self, images: Tensor) -> Tensor:
+        """Return the pixel values that would be stored: whole numbers within the budget, as floats.
+
+        The bounds are whole numbers, so clipping after rounding is the same as projecting, rounding and
+        projecting again.
+        """
+        levels = images * LEVELS
+        return torch.clamp(levels.round_(), self.lowest, self.highest, out=levels)
+
+    def stored(self, images: Tensor) -> Tensor:
+        """Return the images in [0, 1] that a reader of the stored bytes would decode (see `storing`)."""
+        if not self.storing:
+            return images
+        return self.stored_levels(images).div_(LEVELS)
+
+    def take(self, indices: Tensor) -> "Problem":
+        """Return the problem of some of the images (indices: int64 on the images' device)."""
+        return replace(
+            self,
+            clean=self.clean[indices],
+            goal=self.goal.take(indices),
+            lowest=self.lowest[indices],
+            highest=self.highest[indices],
+            lower=self.lower[indices],
+            upper=self.upper[indices],
+            draws=self.draws.take(indices.tolist()),
+        )
+
+    def aiming_at(self, goal: Goal) -> "Problem":
+        """Return the same problem with another goal."""
+        return replace(self, goal=goal)
+
+    def seen_by(self, model: Model) -> "Problem":
+        """Return the same problem before another form of the target."""
+        return replace(self, model=model)
+
+    def restarted(self, restart: int) -> "Problem":
+        """Return the same problem with the random streams of another restart."""
+        return replace(self, draws=self.draws.restarted(restart))
+
+    def within(self, part: str) -> "Problem":
+        """Return the same problem with the random streams of one part of the attack."""
+        return replace(self, draws=self.draws.within(part))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What an attack hands back.
+
+    Attributes:
+        images: float images, shape (N, C, H, W); the base projects and rounds them.
+        grad_evals: input-gradient evaluations spent on each image, int64, shape (N,).
+    """
+
+    images: Tensor
+    grad_evals: Tensor
+
+
+class Attack(Protocol):
+    """An attack is a frozen dataclass of parameters with one method."""
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Return float images; projection, rounding and checking happen outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """The outcome for a batch of N images.
+
+    Attributes:
+        adversarial: the bytes to store, uint8, shape (N, C, H, W).
+        proposal_linf_255: L∞ distance of the unprojected proposal from the clean image, 1/255, (N,).
+        pred_float: class of the projected float image before rounding, int64, (N,).
+        grad_evals: input-gradient evaluations spent on each image, int64, (N,).
+        aims: class that each image was steered to, -1 where any but the true one will do, int64, (N,).
+    """
+
+    adversarial: Tensor
+    proposal_linf_255: Tensor
+    pred_float: Tensor
+    grad_evals: Tensor
+    aims: Tensor
+
+
+def spent(problem: Problem, evaluations: int) -> Tensor:
+    """Return the count of an attack that spends the same on every image, int64, (N,)."""
+    return torch.full_like(problem.labels, evaluations)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """Reshape (N,) to (N, 1, 1, 1), to broadcast over images."""
+    return values.view(-1, 1, 1, 1)
+
+
+def step_scale(direction: Tensor, size: float | Tensor) -> Tensor:
+    """Return the step size per image, (N, 1, 1, 1), or NaN where the direction is not finite.
+
+    `torch.sign` maps NaN to 0: without this, a broken gradient would leave the clean image as the result.
+    """
+    return size + direction.sum(dim=(1, 2, 3), keepdim=True) * 0
+
+
+def loss_and_gradient(
+    model: Model, images: Tensor, loss: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Differentiate a loss by the images alone; parameters are never touched.
+
+    Args:
+        model: the target.
+        images: shape (N, C, H, W).
+        loss: maps logits (N, classes) to one loss per image, (N,). It is summed over the batch, so that an
+            image's gradient does not depend on how many neighbours it has.
+
+    Returns:
+        losses (N,), logits (N, classes), gradient (N, C, H, W), all detached.
+    """
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        logits = model(leaf)
+        losses = loss(logits)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    return losses.detach(), logits.detach(), gradient
+
+
+def model_dtype(model: Model) -> torch.dtype:
+    """Return the dtype of a module's first floating parameter; float32 for anything without one."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
+
+
+def pose(
+    model: Model, clean: Tensor, labels: Tensor, eps_255: int, draws: Draws, dtype: torch.dtype
+) -> Problem:
+    """Turn stored bytes into an untargeted problem.
+
+    Raises:
+        ValueError: `clean` is not a non-empty uint8 batch (N, C, H, W), or labels or ids do not fit it.
+    """
+    if clean.dtype != torch.uint8 or clean.ndim != 4 or not len(clean):
+        raise ValueError(f"clean must be uint8 (N, C, H, W), N ≥ 1; got {clean.dtype} {tuple(clean.shape)}")
+    if labels.dtype != torch.int64 or labels.shape != clean.shape[:1]:
+        raise ValueError(f"labels must be int64 ({len(clean)},); got {labels.dtype} {tuple(labels.shape)}")
+    if len(draws.source_ids) != len(clean):
+        raise ValueError(f"{len(clean)} images need as many source ids; got {len(draws.source_ids)}")
+    levels = clean.to(dtype)
+    lowest, highest = (levels - eps_255).clamp_(min=0), (levels + eps_255).clamp_(max=LEVELS)
+    return Problem(
+        model=model,
+        clean=levels / LEVELS,
+        goal=Untargeted(labels),
+        eps=eps_255 / LEVELS,
+        lowest=lowest,
+        highest=highest,
+        lower=lowest / LEVELS,
+        upper=highest / LEVELS,
+        draws=draws,
+    )
+
+
+@torch.no_grad()
+def settle(problem: Problem, proposal: Proposal) -> Attacked:
+    """Project, round and check a proposal.
+
+    Raises:
+        AttackError: a proposal, or the target's answer to it, is not finite. A broken attack never passes for
+            a failed one, and never becomes a copy of the clean image.
+    """
+    _refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.draws.source_ids)
+    logits = problem.model(problem.project(proposal.images))
+    _refuse_broken(logits, "the target answers NaN or infinite logits", problem.draws.source_ids)
+    distance = (proposal.images - problem.clean).abs().flatten(1).amax(1)
+    return Attacked(
+        adversarial=problem.stored_levels(proposal.images).to(torch.uint8),
+        proposal_linf_255=distance * LEVELS,
+        pred_float=logits.argmax(1),
+        grad_evals=proposal.grad_evals,
+        aims=problem.goal.aims if isinstance(problem.goal, Targeted) else spent(problem, -1),
+    )
+
+
+def _refuse_broken(values: Tensor, complaint: str, source_ids: Sequence[str]) -> None:
+    broken = (~values.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise AttackError(f"{complaint} for image {', '.join(source_ids[index] for index in broken)}")

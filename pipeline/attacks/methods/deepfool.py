@@ -1,0 +1,141 @@
+"""DeepFool, batched: repeated steps to the nearest linearised class boundary."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from impure.pipeline.attacks.engine.criteria import likeliest_but
+from impure.pipeline.attacks.engine.iterate import unreached, walk
+from impure.pipeline.attacks.engine.parameter_checks import at_least
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, per_image
+
+EXTRA = 1e-4
+"""Added to each step's length as the authors' program does, so that a tie on a boundary does not stall."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepFool:
+    """Moosavi-Dezfooli 2016, Algorithm 2 (L2), until the image as it would be stored is misclassified.
+
+    Attributes:
+        steps: the most iterations.
+        candidates: how many classes to consider, the true one included: the largest logits when clean.
+        overshoot: η, by which the sum of the steps is stretched.
+    """
+
+    steps: int
+    candidates: int
+    overshoot: float
+
+    def __post_init__(self) -> None:
+        at_least("steps", self.steps, 1)
+        at_least("candidates", self.candidates, 2)
+        at_least("overshoot", self.overshoot, 0)
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Walk all images at once; those that are misclassified as stored leave the batch."""
+        first = Look.at(problem, problem.clean)
+        rivals = likeliest_but(first.logits.detach(), problem.labels, self.candidates - 1)
+        start = Crossing(
+            problem=problem,
+            images=problem.clean,
+            total=torch.zeros_like(problem.clean),
+            extra=torch.full_like(problem.clean[:, 0, 0, 0], EXTRA),
+            rivals=rivals,
+            stretch=1 + self.overshoot,
+            look=first,
+        )
+        return walk(start, self.steps, early_stop=True, cost=rivals.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Stored images (N, C, H, W) and the target's logits of them, still to be differentiated."""
+
+    seen: Tensor
+    logits: Tensor
+
+    @classmethod
+    def at(cls, problem: Problem, images: Tensor) -> "Look":
+        """Run the target once."""
+        with torch.enable_grad():
+            seen = problem.stored(images).detach().requires_grad_()
+            return cls(seen, problem.model(seen))
+
+
+@dataclass(slots=True, kw_only=True)
+class Crossing:
+    """DeepFool under way.
+
+    Steps are summed unrounded and every linearisation is taken at the stored image, so that steps which
+    rounding erases add up until they show.
+
+    Attributes:
+        problem: target, images and labels.
+        images: the current iterates, unrounded.
+        total: the sum of the steps.
+        extra: what each image's next step is longer than to the boundary, (N,).
+        rivals: classes to flee to, int64, (N, R).
+        stretch: 1 + η.
+        look: the last forward pass, which serves both to tell who is fooled and to go on; None after images
+            left, whose part in it would be differentiated in vain.
+    """
+
+    problem: Problem
+    images: Tensor
+    total: Tensor
+    extra: Tensor
+    rivals: Tensor
+    stretch: float
+    look: Look | None
+
+    def step(self, _: int) -> None:
+        """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
+        look = self.look or Look.at(self.problem, self.images)
+        self.total += nearest_boundary(look, self.problem.labels, self.rivals, self.extra)
+        self.images = torch.add(self.problem.clean, self.total, alpha=self.stretch)
+        unmoved = (self.problem.stored(self.images) == look.seen).flatten(1).all(1)
+        self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
+
+    def standing(self) -> Tensor:
+        """See `Walk`."""
+        self.look = Look.at(self.problem, self.images)
+        return unreached(self.problem, self.look.logits.detach())
+
+    def take(self, indices: Tensor) -> "Crossing":
+        """Return the walk of some of the images."""
+        rows = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
+        return replace(self, problem=self.problem.take(indices), look=None, **rows)
+
+    def result(self) -> Tensor:
+        """Return the last iterate."""
+        return self.images
+
+
+def nearest_boundary(look: Look, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
+    """Return the shortest step to a linearised boundary: |f_k|·w_k / ‖w_k‖² (Algorithm 2).
+
+    f_k = z_k − z_y and w_k is its gradient: one vector-Jacobian product per rival on the graph of one forward
+    pass. Products are taken in turn and only the nearest is kept, which works on every network, needs the
+    memory of one, and on a CPU is as fast as one batched product or faster (see benchmarks/README.md).
+
+    Args:
+        look: the forward pass to linearise; its graph is used up.
+        labels: true classes, int64, (N,).
+        rivals: class indices, int64, (N, R).
+        extra: added to the step's length, (N,).
+    """
+    gaps = look.logits.gather(1, rivals) - look.logits.gather(1, labels[:, None])
+    nearest = torch.full_like(extra, torch.inf)
+    step = torch.zeros_like(look.seen)
+    for index, gap in enumerate(gaps.unbind(1), start=1):
+        (slope,) = torch.autograd.grad(gap.sum(), look.seen, retain_graph=index < gaps.shape[1])
+        norm = slope.square().sum(dim=(1, 2, 3)).sqrt()
+        length = gap.detach().abs() / norm + extra
+        # A flat class (norm 0) is infinitely far; a NaN wins and stays, for the base to refuse.
+        length = torch.where(norm == 0, torch.inf, length)
+        nearer = ~(length >= nearest) & ~nearest.isnan()
+        nearest = torch.where(nearer, length, nearest)
+        torch.where(per_image(nearer), slope * per_image(length / norm), step, out=step)
+    return step

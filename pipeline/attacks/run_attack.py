@@ -1,0 +1,98 @@
+"""The attack engine: attacks on stored 8-bit images behind one function."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
+from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
+from impure.pipeline.attacks.engine.iterate import in_turn
+from impure.pipeline.attacks.engine.precision import (
+    PRECISIONS,
+    check_precision,
+    in_precision,
+    matrix_products,
+)
+from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.target_class import choose_goal
+from impure.pipeline.attacks.engine.threat_model import (
+    Attack,
+    Attacked,
+    AttackError,
+    Model,
+    Problem,
+    Proposal,
+    model_dtype,
+    pose,
+    settle,
+)
+
+__all__ = [
+    "ATTACKS",
+    "PRECISIONS",
+    "AttackConfig",
+    "AttackError",
+    "AttackSpec",
+    "Attacked",
+    "Model",
+    "attack_batch",
+    "check_precision",
+    "matrix_products",
+    "parse_override",
+]
+
+
+def attack_batch(
+    config: AttackConfig,
+    model: Model,
+    clean: Tensor,
+    labels: Tensor,
+    source_ids: Sequence[str],
+    seed: int,
+    *,
+    dtype: torch.dtype | None = None,
+    through: Model | None = None,
+) -> Attacked:
+    """Attack a batch and return the bytes to store.
+
+    Args:
+        config: which attack, with which budget, goal, parameters and precision.
+        model: maps float images in [0, 1], (N, C, H, W), to logits (N, classes); in eval mode, frozen.
+        clean: uint8, (N, C, H, W), on the model's device.
+        labels: true classes, int64, (N,), on the same device.
+        source_ids: one stable name per image; with `seed` they fix the image's random draws.
+        seed: the collection's seed.
+        dtype: what to keep the attack's state in; by default the dtype of the model's parameters, float32 if
+            it has none.
+        through: the same target in another form, such as compiled, to attack through; `model` judges.
+
+    Raises:
+        AttackError: the attack or the target produced NaN or infinities; the message names the images.
+        InputError: the attack needs a library that is missing, more classes than the target has, or a device
+            with other abilities.
+        ValueError: the tensors do not fit together.
+    """
+    draws = Draws(seed=seed, attack=config.name, source_ids=tuple(source_ids))
+    with matrix_products("fp32"):
+        problem = pose(model, clean, labels, config.eps_255, draws, dtype or model_dtype(model))
+        problem = problem.aiming_at(choose_goal(config.targeted, problem))
+    with matrix_products(config.precision):
+        seen = model if through is None else through  # a compiled module has no truth value
+        attacked_through = in_precision(seen, config.precision, problem.clean)
+        proposal = _propose(config, problem.seen_by(attacked_through))
+    with matrix_products("fp32"):
+        return settle(problem, proposal)
+
+
+def _propose(config: AttackConfig, problem: Problem) -> Proposal:
+    """Run the attack as often as asked, each time on the images that still withstand it."""
+    attack = config.build()
+    if config.restarts == 1:
+        return attack.propose(problem)
+    return in_turn(problem, [partial(_restart, attack, restart) for restart in range(config.restarts)])
+
+
+def _restart(attack: Attack, restart: int, problem: Problem, _: Tensor) -> Proposal:
+    return attack.propose(problem.restarted(restart))

@@ -1,0 +1,1 @@
+"""From photographs to attacked shards: sample, attack, write, report."""

@@ -1,0 +1,157 @@
+"""From clean images to pairs: attack a batch, judge the bytes that will be stored, describe each in a row."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from impure.manifests.base.canonical_json import canonical_json
+from impure.manifests.base.images import Pixels, px_sha256
+from impure.manifests.collection.collection import CLEAN
+from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.schema import FAILED
+from impure.manifests.collection.writer import Encoded, encode, sample_key
+from impure.pipeline.attacks.engine.precision import matrix_products
+from impure.pipeline.attacks.engine.threat_model import Attacked, AttackError
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.generation.attack_job import Job
+from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
+from impure.pipeline.generation.clean_cache import Clean, ShardImages
+from impure.pipeline.generation.draw_plan import Row
+from impure.pipeline.generation.events import ATTACK, ENCODE, VERDICT, Emit, timed
+from impure.pipeline.targets.preprocess import to_pixels, to_tensor, to_unit
+
+#: What goes into a sample's own JSON: fixed, and never null.
+SAMPLE_FIELDS = (
+    "key", "source_id", "source_sha256", "split", "label", "wnid", "target", "attack", "preset",
+    "params_json", "implementation", "eps_255", "aim", "seed", "width", "height", "clean_px_sha256",
+    "adv_px_sha256", "pred_clean", "pred_adv", "success", "linf_255", "l2",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was made of a batch.
+
+    Attributes:
+        samples: What encodes each pair, to be called in any thread.
+        failed: Rows of images on which the attack broke.
+        size: Images that are attacked at once from here on.
+        together: How many were: one number for each call of the attack.
+    """
+
+    samples: list[Callable[[], Encoded]]
+    failed: list[Row]
+    size: int
+    together: list[int]
+
+
+def attack_all(job: Job, images: ShardImages, emit: Emit) -> Iterator[Batch]:
+    """Attack batch by batch; where memory runs out, with half as many images from there on.
+
+    Raises:
+        RuntimeError: The device failed, or memory runs out even for a single image.
+    """
+    size, start = job.batch_size, 0
+    while cleans := images.read(start, size):
+        try:
+            batch = _attack(job, cleans, size, emit)
+        except RuntimeError as error:
+            if len(cleans) == 1 or not is_out_of_memory(error):
+                raise
+            size = (len(cleans) + 1) // 2
+        else:
+            yield batch
+            start += len(cleans)
+            continue
+        free_memory()  # not before the error is gone: it holds on to the tensors
+
+
+def _attack(job: Job, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
+    """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
+    try:
+        return Batch(_attack_together(job, cleans, emit), [], size, [len(cleans)])
+    except AttackError as error:
+        if len(cleans) == 1:
+            return Batch([], [failed_row(job, cleans[0].row, FAILED, str(error))], size, [])
+        alone = [_attack(job, [clean], size, emit) for clean in cleans]
+        samples = [sample for batch in alone for sample in batch.samples]
+        failed = [row for batch in alone for row in batch.failed]
+        return Batch(samples, failed, size, [1] * len(samples))
+
+
+def _attack_together(job: Job, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:
+    """Attack one batch and judge the bytes that will be stored."""
+    clean = to_tensor([each.pixels for each in batch], job.target.mean.device)
+    labels = torch.tensor([each.row["label"] for each in batch], device=clean.device)
+    with timed(emit, ATTACK):
+        attacked = _propose(job, batch, clean, labels)
+        if clean.is_cuda:
+            torch.cuda.synchronize(clean.device)  # else its time would be counted as the verdict's
+    with timed(emit, VERDICT):
+        verdicts = _judge(job, clean, labels, attacked)
+    adversarial = to_pixels(attacked.adversarial)
+    return [partial(_encode, job, *each, emit) for each in zip(batch, adversarial, verdicts, strict=True)]
+
+
+def _judge(job: Job, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
+    """The columns that the target and the stored bytes decide."""
+    with torch.inference_mode(), matrix_products("fp32"):
+        confidence, prediction = job.target(to_unit(attacked.adversarial)).softmax(1).max(1)
+    reached = torch.where(attacked.aims >= 0, prediction == attacked.aims, prediction != labels)
+    change = attacked.adversarial.to(torch.int16) - clean.to(torch.int16)
+    columns = {
+        "pred_adv_float": attacked.pred_float.tolist(),
+        "pred_adv": prediction.tolist(),
+        "conf_adv": confidence.tolist(),
+        "success": reached.tolist(),
+        "aim": attacked.aims.tolist(),
+        "linf_255": change.abs().flatten(1).amax(1).tolist(),
+        "l2": (change.flatten(1).to(torch.float64).norm(dim=1) / 255).tolist(),
+        "proposal_linf_255": attacked.proposal_linf_255.tolist(),
+        "grad_evals": attacked.grad_evals.tolist(),
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _propose(job: Job, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
+    """Run the attack; the untouched pairs are their own proposal."""
+    if job.attack is None:
+        with torch.inference_mode(), matrix_products("fp32"):
+            predictions = job.target(to_unit(clean)).argmax(1)
+        nothing = torch.zeros_like(labels)
+        return Attacked(clean, nothing, predictions, nothing, nothing - 1)
+    ids = [each.row["source_id"] for each in batch]
+    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
+
+
+def _encode(job: Job, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
+    """The sample as it is stored, and its manifest row."""
+    with timed(emit, ENCODE):
+        row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}
+        meta = {name: row[name] for name in SAMPLE_FIELDS}
+        sample = Sample(row["key"], clean.pixels, adversarial, row["label"], meta)
+        return encode(sample, row, job.storage, job.attack_name, clean.encoded)
+
+
+def _base_row(job: Job, planned: Row) -> Row:
+    """The columns that are known before the attack runs."""
+    key = f"{CLEAN}-e0" if job.attack is None else job.attack.key
+    return {
+        **planned,
+        "key": sample_key(job.target.card.name, key, planned["source_id"]),
+        "attack": CLEAN if job.attack is None else job.attack.name,
+        "preset": "" if job.attack is None else job.attack.preset,
+        "params_json": canonical_json({} if job.attack is None else job.attack.record()),
+        "implementation": "" if job.attack is None else job.attack.implementation,
+        "eps_255": 0 if job.attack is None else job.attack.eps_255,
+        "seed": job.seed,
+        "run_id": job.run_id,
+    }
+
+
+def failed_row(job: Job, planned: Row, status: str, error: str) -> Row:
+    """The row of an image that has no sample."""
+    return {**_base_row(job, planned), "status": status, "error": error}

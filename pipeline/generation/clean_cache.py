@@ -1,0 +1,145 @@
+"""The clean images of one shard: decoded once, in a pool, then waiting on the disk for every attack."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+import numpy as np
+
+from impure.manifests.base.images import Pixels, px_sha256
+from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
+from impure.pipeline.generation.attack_job import Job
+from impure.pipeline.generation.draw_plan import Row
+from impure.pipeline.generation.events import DECODE, ENCODE, Emit, timed
+from impure.pipeline.sources.source import SourceImage
+from impure.pipeline.targets.preprocess import load_clean
+
+AHEAD = 64
+"""Images that are decoded before anybody asks for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """A planned image, ready to be attacked.
+
+    Attributes:
+        row: Of the plan.
+        pixels: (H, W, 3).
+        encoded: As it will be stored; nine attacks share one encoding. Empty where it is not stored.
+    """
+
+    row: Row
+    pixels: Pixels
+    encoded: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the waiting file an image lies: its pixels, then its encoding."""
+
+    row: Row
+    offset: int
+    shape: tuple[int, ...]
+    encoded: int
+
+
+class ShardImages:
+    """Hands out a shard's images by position; decodes what has not been asked for before.
+
+    Attributes:
+        lost: Rows of images that cannot be had or have changed since the plan, as far as decoded.
+    """
+
+    def __init__(self, job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor, file: IO[bytes], emit: Emit):
+        self._job, self._pool, self._file, self._emit = job, pool, file, emit
+        self._rows = iter(rows)
+        self._decoding: deque[Future[Clean | Row]] = deque()
+        self._places: list[_Place] = []
+        self._end = 0
+        self.lost: list[Row] = []
+
+    def read(self, start: int, count: int) -> list[Clean]:
+        """The images from position `start` on, at most `count`; none past the end."""
+        while len(self._places) < start + count and self._decode_next():
+            pass
+        return [self._read(place) for place in self._places[start : start + count]]
+
+    def _decode_next(self) -> bool:
+        """Take one image from the pool; whether there was one."""
+        for row in islice(self._rows, AHEAD - len(self._decoding)):
+            self._decoding.append(self._pool.submit(self._decode, row))
+        if not self._decoding:
+            return False
+        found = self._decoding[0].result()
+        if isinstance(found, Clean):
+            self._write(found)
+        else:
+            self.lost.append(found)
+        self._decoding.popleft()  # last: what raises before this raises for every attack, and none loses it
+        return True
+
+    def _decode(self, row: Row) -> Clean | Row:
+        """Decode an image again, or say why it is lost."""
+        if row["status"] != STATUS_OK:
+            return row
+        with timed(self._emit, DECODE):
+            pixels = load_planned(self._job, row)
+        if isinstance(pixels, dict):
+            return pixels
+        stored = self._job.storage.profile == "pairs"
+        with timed(self._emit, ENCODE):
+            return Clean(row, pixels, self._job.storage.encode(pixels) if stored else b"")
+
+    def _write(self, clean: Clean) -> None:
+        """Put an image into the waiting file."""
+        pixels = np.ascontiguousarray(clean.pixels)
+        self._file.seek(self._end)
+        size = self._file.write(pixels.tobytes() + clean.encoded)
+        self._file.flush()
+        self._places.append(_Place(clean.row, self._end, pixels.shape, len(clean.encoded)))
+        self._end += size
+
+    def _read(self, place: _Place) -> Clean:
+        """Take an image out of the waiting file."""
+        size = int(np.prod(place.shape))
+        data = os.pread(self._file.fileno(), size + place.encoded, place.offset)
+        pixels = np.frombuffer(data, np.uint8, size).reshape(place.shape)
+        return Clean(place.row, pixels, data[size:])
+
+
+@contextmanager
+def open_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor, emit: Emit) -> Iterator[ShardImages]:
+    """The images of a shard, for all attacks on it; their waiting file goes with the block or the process."""
+    folder = job.collection.root / "_tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=Path(folder)) as file:
+        yield ShardImages(job, rows, pool, file, emit)
+
+
+def load_planned(job: Job, row: Row) -> Pixels | Row:
+    """Decode a planned image again, or say why it cannot be had: a row with another status."""
+    clean = load_clean(job.source, SourceImage(row["source_id"], row["wnid"]), job.target.card)
+    if clean.pixels is None:
+        return {**row, "status": FAILED, "error": clean.error}
+    if px_sha256(clean.pixels) != row["clean_px_sha256"]:
+        return {**row, "status": CHANGED, "error": "other pixels than when the plan was drawn"}
+    return clean.pixels
+
+
+def lost_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """Why planned images of some rows cannot be had today, by source id."""
+    planned = [row for row in rows if row["status"] == STATUS_OK]
+
+    def error(row: Row) -> str:
+        found = load_planned(job, row)
+        return found["error"] if isinstance(found, dict) else ""
+
+    errors = {row["source_id"]: why for row, why in zip(planned, pool.map(error, planned), strict=True)}
+    return {source_id: why for source_id, why in errors.items() if why}

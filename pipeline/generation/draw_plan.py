@@ -1,0 +1,159 @@
+"""Plans: which images go to which shard, in which order, frozen before anything is attacked."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.base.canonical_json import differing_fields
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import atomic_path, read_table, write_table
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.plan import plan_digest
+from impure.manifests.collection.samples import MAX_SAMPLES
+from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE
+
+#: ImageNet's split -> the splits of a collection that are drawn from it, in this order, disjoint (paper 4.1).
+SPLITS_OF = {"train": ("train",), "val": ("validation", "test")}
+
+Row = dict[str, Any]
+
+_IMAGENET_FILE = re.compile(r"(ILSVRC2012_(val|test|train)_\d{8}|n\d{8}_\d+)\.JPEG")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """What decides a sample, apart from the images and the target.
+
+    Attributes:
+        split: ImageNet's split, `train` or `val`.
+        per_class: Images of each class in each split of the collection.
+        seed: Of the order in which a class's images are tried.
+        shard_size: Images in a shard.
+        batch_size: Images that the target classifies, and attacks take, at once.
+        threads: Of the CPU. Both are frozen with the plan, because float32 rounding depends on them:
+            whoever continues a collection, on whatever machine, does it as it was begun.
+    """
+
+    split: str
+    per_class: int
+    seed: int = 0
+    shard_size: int = 500
+    batch_size: int = 32
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS_OF:
+            raise InputError(f"split {self.split!r} is none of {', '.join(SPLITS_OF)}")
+        for name in ("per_class", "shard_size", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.shard_size > MAX_SAMPLES:
+            raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A frozen plan: its rows and the config it was drawn with."""
+
+    split: str
+    table: pa.Table
+    config: dict[str, Any]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the config and the rows: two plans with one digest list the same images."""
+        return plan_digest(self.table, self.config)
+
+    def counts(self) -> dict[str, int]:
+        """Images asked for, sampled, and passed over."""
+        status = Counter(self.table["status"].to_pylist())
+        return {
+            "asked": self.config["asked"],
+            "sampled": status[STATUS_OK],
+            "misclassified": self.config["misclassified"],
+            "unreadable": status[UNREADABLE],
+            "short": self.config["asked"] - status[STATUS_OK],
+        }
+
+
+def read_plan(collection: Collection, target: str, split: str) -> Plan | None:
+    """Read a frozen plan; None where there is none."""
+    path = collection.plan_path(target, split)
+    if not path.exists():
+        return None
+    table, config = read_table(path, PLAN)
+    return Plan(split, table, config)
+
+
+def begun_with(collection: Collection, target: str = "") -> dict[str, Any] | None:
+    """The config of any frozen plan, of one target or of all; None where there is none."""
+    for path in sorted((collection.root / "plans").glob(f"{target or '*'}-*.parquet")):
+        config = read_table(path, PLAN)[1]
+        if not target or config["target"]["name"] == target:
+            return config
+    return None
+
+
+def read_same_plan(
+    collection: Collection, target: str, split: str, identity: Mapping[str, Any]
+) -> Plan | None:
+    """Read the plan on disk; None where there is none.
+
+    Raises:
+        InputError: It was drawn with another config; the message names the fields.
+    """
+    plan = read_plan(collection, target, split)
+    if plan is not None and (
+        differing := differing_fields(identity, {key: plan.config.get(key) for key in identity})
+    ):
+        path = collection.plan_path(target, split)
+        raise InputError(f"{path}: drawn with another config: {'; '.join(differing)}; choose another --out")
+    return plan
+
+
+def write_plan(collection: Collection, plan: Plan) -> None:
+    """Freeze a plan."""
+    with atomic_path(collection.plan_path(plan.config["target"]["name"], plan.split)) as path:
+        write_table(path, plan.table, plan.config)
+
+
+def shuffled(seed: int, source_id: str) -> str:
+    """A reproducible shuffle: images sort by this."""
+    return hashlib.sha256(f"{seed}:{source_id}".encode()).hexdigest()
+
+
+def make_plan(split: str, rows: Sequence[Row], config: Mapping[str, Any]) -> Plan:
+    """Mix the rows of all classes by the seed and cut them into shards."""
+    stems = Counter(sample_stem(row["source_id"]) for row in rows)
+    if doubled := [row["source_id"] for row in rows if stems[sample_stem(row["source_id"])] > 1]:
+        raise InputError(f"{' and '.join(doubled[:2])}: two images of one name; remove or rename one of them")
+    mixed = sorted(rows, key=lambda row: shuffled(config["seed"], row["source_id"]))
+    numbered = list(_numbered(mixed, split, config["target"]["name"], config["shard_size"]))
+    return Plan(split, pa.Table.from_pylist(numbered, schema=PLAN), dict(config))
+
+
+def sample_stem(source_id: str) -> str:
+    """Name an image in sample keys: ASCII, no dots, at most 37 bytes.
+
+    ImageNet's own file names are unique already; any other name gets a hash of its whole path.
+    """
+    path = PurePosixPath(source_id)
+    if _IMAGENET_FILE.fullmatch(path.name):
+        return path.stem
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:26]
+    return f"{word}-{hashlib.sha256(source_id.encode()).hexdigest()[:10]}"
+
+
+def _numbered(rows: Sequence[Row], split: str, target: str, shard_size: int) -> Iterator[Row]:
+    """Give each row its shard; an unreadable image stands in the shard it would have been part of."""
+    stored, last = 0, sum(row["status"] == STATUS_OK for row in rows) - 1
+    for row in rows:
+        yield {**row, "shard": max(min(stored, last), 0) // shard_size, "split": split, "target": target}
+        stored += row["status"] == STATUS_OK

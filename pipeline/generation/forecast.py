@@ -1,0 +1,71 @@
+"""What a run would make and take at most, from the time of one gradient on this machine."""
+
+import time
+from math import prod
+from typing import Any
+
+import torch
+
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
+from impure.pipeline.generation.run import Collector, Order
+
+REPEATS = 3
+MEMBER, SAMPLE, UNIT = 1 << 10, 1 << 12, 1 << 16
+"""Bytes at most: of a member's header and padding; of a sample beside its images; of a unit beside these."""
+
+
+def forecast(collector: Collector, order: Order) -> dict[str, Any]:
+    """Count images, pairs and units; bound size and time.
+
+    Returns:
+        `images`, `attacks`, `pairs` and `units`; `gib_at_most` of disk, as if nothing could be compressed;
+        `hours_at_most` of one worker, as if no attack ended early. Units that are there already count too.
+    """
+    tasks = collector.tasks(order)
+    images, attacks = sum(task.images for task in tasks), order.attacks
+    units = sum(len(task.attacks) for task in tasks)
+    stored = sum(len(order.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
+    size = (
+        images * (stored * (3 * collector.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE)
+        + units * UNIT
+    )
+    gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
+    seconds = images * gradients * seconds_per_gradient(collector, order.batch_size)
+    return {
+        "images": images,
+        "attacks": len(attacks),
+        "pairs": images * len(attacks),
+        "units": units,
+        "gib_at_most": _short(size / 2**30),
+        "hours_at_most": _short(seconds / 3600),
+    }
+
+
+def _short(value: float) -> float:
+    """Three digits that count, of small numbers too."""
+    return float(f"{value:.3g}")
+
+
+def gradients_at_most(attack: AttackConfig) -> int:
+    """Gradients (for Square: queries) that an attack takes for an image that withstands it to the end."""
+    params = attack.params
+    if {"aims", "queries"} <= set(params):  # AutoAttack's four one after another
+        once = params["steps"] * (1 + 2 * params["aims"]) + params["queries"]
+    else:
+        names = ("steps", "search_steps", "candidates", "aims", "queries")
+        once = prod(params.get(name, 1) for name in names)
+    return int(once) * attack.restarts
+
+
+def seconds_per_gradient(collector: Collector, batch_size: int) -> float:
+    """How long the gradient of one image takes, in a batch of so many; the best of `REPEATS`."""
+    side, device = collector.target.card.crop, collector.target.mean.device
+    images = torch.rand(batch_size, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    taken = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        *_, gradient = loss_and_gradient(collector.target, images, lambda logits: logits.amax(1))
+        gradient.sum().item()  # waits for the device
+        taken.append(time.perf_counter() - begun)
+    return min(taken) / batch_size

@@ -1,0 +1,115 @@
+"""What a run is doing, for people who watch: images, units, and which stage holds the others up."""
+
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+from impure.manifests.collection.collection import Unit
+from impure.pipeline.generation.events import (
+    ATTACK,
+    DECODE,
+    ENCODE,
+    STAGES,
+    VERDICT,
+    Advanced,
+    Busy,
+    Event,
+    Failed,
+    Made,
+)
+
+
+class _Unbroken:
+    """A stream whose reader may go away: work goes on, and tqdm keeps none of its locks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> None:
+        """Write, if anybody reads."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, likewise."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Of the stream, for its width."""
+        return self._stream.fileno()
+
+
+class LiveView:
+    """A bar on standard error, fed with events, one at a time.
+
+    Args:
+        images: Images in all, each counted once for each attack; None where that is not known.
+        units: Units in all.
+        workers: How many attack at once.
+        threads: Of all their pools, which decode and encode.
+    """
+
+    def __init__(self, images: int | None, units: int, workers: int, threads: int) -> None:
+        self._out = _Unbroken(sys.stderr)
+        self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True, file=self._out)
+        self._units = units
+        self._lanes = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
+        self._images: Counter[Unit] = Counter()
+        self._over: set[Unit] = set()
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._begun = time.perf_counter()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Advanced():
+                self._advance(event.unit, event.images)
+            case Busy():
+                self._seconds[event.stage] += event.seconds
+            case Made():
+                self._over.add(event.unit)
+            case Failed():
+                self._advance(event.unit, 0)
+                self._bar.write(f"{event.unit}: {event.reason}", file=self._out)
+
+    def _advance(self, unit: Unit, images: int) -> None:
+        more = images - self._images[unit]
+        self._images[unit] = images
+        self._bar.set_postfix_str(self.summary(), refresh=False)
+        self._bar.update(more)
+
+    def busy(self) -> dict[str, float]:
+        """Share of the time that each stage was at work, by stage; 1 is all of its threads."""
+        elapsed = max(time.perf_counter() - self._begun, 1e-9)
+        return {stage: spent / elapsed / self._lanes[stage] for stage, spent in self._seconds.items()}
+
+    def limit(self) -> str:
+        """The stage that holds the others up: the busiest. Attack and verdict take turns on the device."""
+        busy = self.busy()
+        together = busy | {ATTACK: busy[ATTACK] + busy[VERDICT], VERDICT: 0.0}
+        return max(together, key=together.__getitem__)
+
+    def summary(self) -> str:
+        """Units and stages in one line."""
+        shares = " ".join(f"{stage} {share:.0%}" for stage, share in self.busy().items())
+        return f"{len(self._over)}/{self._units} units, {shares}, limited by {self.limit()}"
+
+    def __enter__(self) -> "LiveView":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.set_postfix_str(self.summary())
+        self._bar.close()

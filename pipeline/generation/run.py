@@ -1,0 +1,150 @@
+"""Drive a whole collection: plans for every split asked for, then every unit of every attack."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.commit_lock import alone, sweep
+from impure.manifests.collection.shard_lock import wait_to_claim
+from impure.manifests.collection.storage import Storage
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.devices import cores, device_of, open_device
+from impure.pipeline.generation.attack_job import Job, software
+from impure.pipeline.generation.draw_plan import SPLITS_OF, Plan, SampleConfig, read_plan
+from impure.pipeline.generation.events import Task
+from impure.pipeline.generation.sampling import classes_in, sample
+from impure.pipeline.generation.worker import Maker, tasks_of
+from impure.pipeline.sources.open_source import open_source
+from impure.pipeline.sources.source import Source
+from impure.pipeline.targets.load import Target, load_target
+
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where everything is; small enough to be sent to workers on other machines.
+
+    Attributes:
+        images: See `open_source`.
+        labels: Likewise.
+        target: See `load_target`.
+        weights: Likewise.
+        root: Of the collection.
+        device: Name of a device; see `device_of` for how workers share it.
+        threads: CPU threads of one worker.
+    """
+
+    images: str
+    labels: Path | None
+    target: str
+    weights: Path | None
+    root: Path
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be made.
+
+    Attributes:
+        attacks: None stands for the untouched pairs.
+        splits: Of the collection.
+        seed: Of every draw.
+        batch_size: Images attacked at once.
+        compiled: Whether to attack through the compiled target.
+        storage: How pairs are stored.
+        run_id: Of this run.
+    """
+
+    attacks: tuple[AttackConfig | None, ...]
+    splits: tuple[str, ...]
+    seed: int
+    batch_size: int
+    compiled: bool
+    storage: Storage
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """A collection in the making: where it lies, its images, its target."""
+
+    collection: Collection
+    source: Source
+    target: Target
+
+    def wanted(self, samples: Sequence[SampleConfig]) -> int:
+        """Images that sampling looks for, over all splits.
+
+        Raises:
+            InputError: The source has no such split, or classes that nobody knows.
+        """
+        return sum(
+            len(classes_in(self.source, self.target, config.split))
+            * config.per_class
+            * len(SPLITS_OF[config.split])
+            for config in samples
+        )
+
+    def draw(self, samples: Sequence[SampleConfig], *, allow_short: bool, advance: Advance) -> list[Plan]:
+        """Sample every split, or find its frozen plan; then describe the collection (see `sample`).
+
+        Of several processes one samples, and the others find its plans.
+        """
+        plans: list[Plan] = []
+        with wait_to_claim(self.collection, f"{self.target.card.name}.plans"):
+            for config in samples:
+                plans += sample(
+                    self.collection, self.source, self.target, config,
+                    allow_short=allow_short, progress=advance,
+                )  # fmt: skip
+            with alone(self.collection):  # the plans of another target may be under way
+                self.collection.write_about(software())
+        return plans
+
+    def jobs(self, order: Order) -> dict[str, list[Job]]:
+        """The attacks of an order on each of its splits, by split; the plans are frozen already."""
+        plans = [read_plan(self.collection, self.target.card.name, split) for split in order.splits]
+        compiled = self.target.compiled() if order.compiled else None
+        return {
+            plan.split: [
+                Job(
+                    collection=self.collection, source=self.source, target=self.target, plan=plan,
+                    attack=attack, seed=order.seed, batch_size=order.batch_size, run_id=order.run_id,
+                    compiled=compiled, storage=order.storage,
+                )
+                for attack in order.attacks
+            ]
+            for plan in plans if plan is not None
+        }  # fmt: skip
+
+    def tasks(self, order: Order) -> list[Task]:
+        """What an order comes to, shard by shard; leftovers of killed processes are removed."""
+        sweep(self.collection)
+        return [task for jobs in self.jobs(order).values() for task in tasks_of(jobs)]
+
+
+def open_collector(place: Place, number: int = 0) -> Collector:
+    """Open source, target and collection for the worker of this number.
+
+    Raises:
+        InputError: See `open_source`, `load_target` and `open_device`.
+    """
+    source = open_source(place.images, place.labels)
+    target = load_target(place.target, place.weights)
+    device = device_of(open_device(place.device, place.threads), number)
+    return Collector(Collection(place.root), source, target.to(device))
+
+
+def open_maker(place: Place, order: Order, workers: int, number: int = 0) -> Maker:
+    """What makes shards in one of so many workers on this machine."""
+    return Maker(open_collector(place, number).jobs(order), max(cores() // workers, 1))
+
+
+def opener(place: Place, order: Order, workers: int) -> Callable[[int], Maker]:
+    """`open_maker` of the worker's number alone, to be sent to workers."""
+    return partial(open_maker, place, order, workers)

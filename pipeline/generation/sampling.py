@@ -1,0 +1,223 @@
+"""Which images are attacked: seeded, so many a class, and only those that the target classifies correctly."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from impure.manifests.base.canonical_json import plain
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import px_sha256
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE
+from impure.pipeline.attacks.engine.precision import matrix_products
+from impure.pipeline.generation.draw_plan import (
+    SPLITS_OF,
+    Plan,
+    Row,
+    SampleConfig,
+    make_plan,
+    read_same_plan,
+    shuffled,
+    write_plan,
+)
+from impure.pipeline.sources.source import Source, SourceImage
+from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.preprocess import CleanImage, load_clean, to_tensor, to_unit
+from impure.pipeline.targets.target_card import imagenet_wnids
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the images of one class."""
+
+    chosen: list[Row] = field(default_factory=list)
+    unreadable: list[Row] = field(default_factory=list)
+    misclassified: int = 0
+
+
+def sample(
+    collection: Collection,
+    source: Source,
+    target: Target,
+    config: SampleConfig,
+    *,
+    allow_short: bool = False,
+    progress: Callable[[int], object] = lambda count: None,
+) -> list[Plan]:
+    """Draw and freeze the plans of one ImageNet split, or read those that are frozen already.
+
+    Args:
+        collection: Where the plans are kept.
+        source: The clean images.
+        target: Decides which images count as correctly classified.
+        config: How many, which seed.
+        allow_short: Accept classes that do not have enough correctly classified images.
+        progress: Called with the number of images found, as they are found.
+
+    Returns:
+        One plan for each split of the collection, in the order of `SPLITS_OF`.
+
+    Raises:
+        InputError: A frozen plan was drawn with another config; a class is short; a class is unknown.
+    """
+    identity = _identity(source, target, config)
+    name, splits = target.card.name, SPLITS_OF[config.split]
+    frozen = [read_same_plan(collection, name, split, identity) for split in splits]
+    if all(frozen):
+        return [plan for plan in frozen if plan is not None]
+    tallies = _draw(source, target, config, progress)
+    _check_shortfall(tallies, config, allow_short)
+    facts = {
+        **identity,
+        "batch_size": config.batch_size,
+        "threads": config.threads,
+        "asked": config.per_class * len(tallies),
+        "misclassified": sum(tally.misclassified for tally in tallies.values()),
+    }
+    plans = [make_plan(split, _dealt(tallies, place, config), facts) for place, split in enumerate(splits)]
+    for plan in plans:
+        write_plan(collection, plan)
+    return plans
+
+
+def _dealt(tallies: Mapping[str, Tally], place: int, config: SampleConfig) -> list[Row]:
+    """The rows of one of the splits drawn together; unreadable images are named in the first."""
+    rows = []
+    for tally in tallies.values():
+        rows += tally.chosen[place * config.per_class : (place + 1) * config.per_class]
+        rows += tally.unreadable if place == 0 else []
+    return rows
+
+
+def classes_in(source: Source, target: Target, split: str) -> dict[str, list[SourceImage]]:
+    """The source's images by class, for the classes that the target knows.
+
+    Raises:
+        InputError: A class is neither the target's nor ImageNet's, or none is the target's.
+    """
+    by_class: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in source.images(split):
+        by_class[image.wnid].append(image)
+    known = set(target.card.wnids)
+    if unknown := sorted(set(by_class) - known - set(imagenet_wnids())):
+        first = by_class[unknown[0]][0].source_id
+        raise InputError(
+            f"{first}: {unknown[0]!r} is no class of ImageNet's 1000 nor of target {target.card.name!r}"
+        )
+    kept = {wnid: images for wnid, images in sorted(by_class.items()) if wnid in known}
+    if not kept:
+        raise InputError(
+            f"target {target.card.name!r} knows none of the classes of {source.name!r}; give another --target"
+        )
+    return kept
+
+
+def _identity(source: Source, target: Target, config: SampleConfig) -> dict[str, Any]:
+    """Everything that decides a plan, as JSON."""
+    return plain(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "source": source.name,
+            "target": target.identity(),
+            "per_class": config.per_class,
+            "seed": config.seed,
+            "shard_size": config.shard_size,
+            "split": config.split,
+        }
+    )
+
+
+def _draw(
+    source: Source, target: Target, config: SampleConfig, progress: Callable[[int], object]
+) -> dict[str, Tally]:
+    """Try each class's images in seeded order until it has enough."""
+    wanted = config.per_class * len(SPLITS_OF[config.split])
+    waiting = {
+        wnid: iter(sorted(images, key=lambda image: shuffled(config.seed, image.source_id)))
+        for wnid, images in classes_in(source, target, config.split).items()
+    }
+    tallies = {wnid: Tally() for wnid in waiting}
+    while waiting:
+        tries = []
+        for wnid, images in list(waiting.items()):
+            found = [
+                image for image, _ in zip(images, range(wanted - len(tallies[wnid].chosen)), strict=False)
+            ]
+            tries += found
+            if not found:
+                del waiting[wnid]
+        for start in range(0, len(tries), config.batch_size):
+            progress(_try_batch(source, target, tries[start : start + config.batch_size], tallies))
+    return tallies
+
+
+def _try_batch(
+    source: Source, target: Target, images: Sequence[SourceImage], tallies: Mapping[str, Tally]
+) -> int:
+    """Decode and classify a batch; note each image in its class's tally. Returns how many were chosen."""
+    with ThreadPoolExecutor() as pool:
+        loaded = list(pool.map(lambda image: load_clean(source, image, target.card), images))
+    readable = [each for each in loaded if each.pixels is not None]
+    for each in loaded:
+        if each.pixels is None:
+            tallies[each.image.wnid].unreadable.append(_row(each, UNREADABLE))
+    chosen = 0
+    for each, (prediction, confidence) in zip(readable, classify(target, readable), strict=True):
+        tally = tallies[each.image.wnid]
+        if prediction == target.card.wnids.index(each.image.wnid):
+            row = _row(each, STATUS_OK)
+            tally.chosen.append(
+                {**row, "label": prediction, "pred_clean": prediction, "conf_clean": confidence}
+            )
+            chosen += 1
+        else:
+            tally.misclassified += 1
+    return chosen
+
+
+def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, float]]:
+    """Prediction and its confidence for each readable image, in fp32."""
+    pixels = [each.pixels for each in images if each.pixels is not None]
+    if not pixels:
+        return []
+    with torch.inference_mode(), matrix_products("fp32"):
+        batch = to_unit(to_tensor(pixels, target.mean.device))
+        confidence, prediction = target(batch).softmax(1).max(1)
+    return list(zip(prediction.tolist(), confidence.tolist(), strict=True))
+
+
+def _row(clean: CleanImage, status: str) -> Row:
+    """The part of a plan's row that is known of any image."""
+    height, width = (None, None) if clean.pixels is None else clean.pixels.shape[:2]
+    return {
+        "source_id": clean.image.source_id,
+        "source_sha256": clean.source_sha256,
+        "wnid": clean.image.wnid,
+        "width": width,
+        "height": height,
+        "clean_px_sha256": None if clean.pixels is None else px_sha256(clean.pixels),
+        "status": status,
+        "error": clean.error,
+    }
+
+
+def _check_shortfall(tallies: Mapping[str, Tally], config: SampleConfig, allow_short: bool) -> None:
+    """Refuse classes with too few images, naming them and why."""
+    wanted = config.per_class * len(SPLITS_OF[config.split])
+    short = {wnid: tally for wnid, tally in tallies.items() if len(tally.chosen) < wanted}
+    if not short or allow_short:
+        return
+    lines = [
+        f"{wnid} has {len(tally.chosen)} of {wanted} (misclassified {tally.misclassified}, "
+        f"unreadable {len(tally.unreadable)})"
+        for wnid, tally in list(short.items())[:5]
+    ]
+    more = f" and {len(short) - 5} more" if len(short) > 5 else ""
+    raise InputError(
+        f"too few correctly classified images in {len(short)} of {len(tallies)} classes: "
+        f"{', '.join(lines)}{more}; lower --per-class or accept it with --allow-short"
+    )

@@ -1,0 +1,1 @@
+"""Collections that exist already: checked against their targets, repaired, rebuilt."""

@@ -1,0 +1,190 @@
+"""Make units of a collection again, from what it says of itself."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from impure.manifests.base.canonical_json import digest, from_mapping
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import blaming
+from impure.manifests.collection.collection import CLEAN, Collection, Unit, unit_of
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.verify import Finding, verify
+from impure.manifests.sharing.staging import CLEAN_ONCE
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.devices import cores
+from impure.pipeline.executors.inline import run_inline
+from impure.pipeline.executors.task_queue import Ledger
+from impure.pipeline.generation.attack_job import Job, new_run_id
+from impure.pipeline.generation.clean_cache import lost_images
+from impure.pipeline.generation.draw_plan import read_plan
+from impure.pipeline.generation.events import Emit, Task
+from impure.pipeline.generation.worker import Maker, rows_of
+from impure.pipeline.sources.source import Source
+from impure.pipeline.targets.load import Target
+
+_KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "storage": dict}
+"""What a unit is made by, beside its plan and target."""
+
+
+def bad_units(findings: Sequence[Finding]) -> list[Unit]:
+    """The units in which something was found; what is wrong with plans is no unit's."""
+    return [unit for each in findings if (unit := unit_of(f"{each.unit}.done.json"))]
+
+
+def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[Unit]:
+    """The bad units, but for those whose own files are whole and that only lack their clean images.
+
+    Where clean images are stored once, a damaged clean unit spoils all attacks on it, and mends them too.
+    """
+    units = bad_units(findings)
+    clean = {_place(unit) for unit in units if unit.attack == CLEAN}
+    waiting = {
+        each.unit for each in collection.readable()
+        if _place(each.unit) in clean and each.unit.attack != CLEAN
+        and each.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
+    }  # fmt: skip
+    own = set(bad_units(verify(collection, "hash"))) if waiting else set()
+    return [unit for unit in units if unit not in waiting or unit in own]
+
+
+def _spoil(collection: Collection, unit: Unit) -> None:
+    """Make a unit count as not made; a marker that says how it was made stays until the new one comes."""
+    with suppress(InputError):
+        marker = collection.read(unit).marker
+        if marker["unit"] == str(unit) and marker["config_digest"] == digest(marker["config"]):
+            collection.stem(unit).with_suffix(".tar").unlink(missing_ok=True)
+            return
+    collection.marker_path(unit).unlink(missing_ok=True)
+
+
+def _place(unit: Unit) -> tuple[str, str, int]:
+    """What the units of one set of images have in common."""
+    return unit.target, unit.split, unit.shard
+
+
+def repair(
+    collection: Collection, units: Sequence[Unit], source: Source, targets: Mapping[str, Target], tell: Emit
+) -> dict[Unit, str]:
+    """Make units again, each as its own marker says, or, where that is lost, another one's of its attack.
+
+    Args:
+        collection: To mend.
+        units: Which; others are not touched.
+        source: The clean images.
+        targets: By name.
+        tell: Hears the events.
+
+    Returns:
+        Units that could not be made, and why.
+
+    Raises:
+        InputError: Nothing says how a unit was made; its target, plan or images are not there; nothing was
+            changed.
+    """
+    jobs = [job_of(collection, unit, source, targets) for unit in units]
+    _check_images(collection, units, jobs)
+    failed: dict[Unit, str] = {}
+    for unit, job in zip(units, jobs, strict=True):
+        torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
+        _spoil(collection, unit)
+        task = Task(unit.target, unit.split, unit.shard, (unit.attack,), 0)
+        ledger = Ledger([task], tell)
+        with blaming(collection.root):
+            run_inline(lambda made={unit.split: [job]}: Maker(made, cores()), ledger)  # type: ignore[misc]
+        failed |= ledger.failed
+    return failed
+
+
+def _check_images(collection: Collection, units: Sequence[Unit], jobs: Sequence[Job]) -> None:
+    """Refuse images that would leave units with fewer samples than they had.
+
+    Raises:
+        InputError: Planned images are missing or have changed; the message names one.
+    """
+    had_lost = {each.unit: each.marker["counts"]["failed"] for each in collection.readable()}
+    lost_at: dict[tuple[str, str, int], dict[str, str]] = {}
+    with ThreadPoolExecutor(cores()) as pool:
+        for unit, job in zip(units, jobs, strict=True):
+            if _place(unit) not in lost_at:
+                lost_at[_place(unit)] = lost_images(job, rows_of(job.plan, unit.shard), pool)
+            lost = lost_at[_place(unit)]
+            if len(lost) > had_lost.get(unit, 0):
+                source_id, reason = next(iter(lost.items()))
+                raise InputError(
+                    f"{unit}: {len(lost)} of its images are not those that were planned, such as "
+                    f"{source_id} ({reason}); give the same --images, or run its generate command"
+                )
+
+
+def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[str, Target]) -> Job:
+    """What a unit was made by.
+
+    Raises:
+        InputError: Nothing says it; its target or plan is not there.
+    """
+    config = checked(config_of(collection, unit), f"{unit}: its config")
+    plan = read_plan(collection, unit.target, unit.split)
+    if plan is None:
+        raise InputError(f"{unit}: its plan is lost; sample again into another --out")
+    if unit.target not in targets:
+        raise InputError(f"{unit}: give its target with --target card.json or timm:NAME")
+    target, where = targets[unit.target], f"{unit}: its config"
+    if config["target"]["weights"] != target.weights_sha256:
+        raise InputError(f"{unit}: was made on {unit.target!r} with other weights; give the same")
+    return Job(
+        collection=collection, source=source, target=target, plan=plan, run_id=new_run_id(),
+        attack=attack_of(config, where),
+        seed=config["seed"], batch_size=config["batch_size"],
+        compiled=target.compiled() if config["compiled"] else None,
+        storage=from_mapping(Storage, config["storage"], where),
+    )  # fmt: skip
+
+
+def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """A config that says all that a unit is made by; anybody may have written it.
+
+    Raises:
+        InputError: Something is missing or of the wrong kind.
+    """
+    for name, kind in _KINDS.items():
+        if type(config.get(name)) is not kind:
+            raise InputError(f"{where}: {name} is missing or of the wrong kind; run its generate command")
+    return config
+
+
+def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
+    """The attack in a unit's config; None for the untouched pairs.
+
+    Raises:
+        InputError: There is no such attack.
+    """
+    said = {name: value for name, value in config["attack"].items() if name != "params"}
+    return None if said.get("name") == CLEAN else from_mapping(AttackConfig, said, where)
+
+
+def config_of(collection: Collection, unit: Unit) -> dict[str, Any]:
+    """The config that a unit was made with, by its own marker or that of another unit of its attack.
+
+    Raises:
+        InputError: No marker is left, or they contradict each other.
+    """
+    kin = [each for each in collection.marked() if (each.target, each.attack) == (unit.target, unit.attack)]
+    found: dict[str, dict[str, Any]] = {}
+    for each in sorted(kin, key=lambda other: other != unit):
+        try:
+            marker = collection.read(each).marker
+        except InputError:
+            continue
+        if marker["unit"] != str(each) or marker["config_digest"] != digest(marker["config"]):
+            continue
+        if each == unit:
+            return dict(marker["config"])
+        found[digest({**marker["config"], "plan": ""})] = marker["config"]
+    if len(found) != 1:
+        what = "no marker says" if not found else "other units contradict each other about"
+        raise InputError(f"{unit}: {what} how it was made; run its generate command")
+    return next(iter(found.values()))

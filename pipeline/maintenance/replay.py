@@ -1,0 +1,76 @@
+"""Ask the target again: are the stored verdicts, and on request the stored pixels, what it gives today?"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from impure.manifests.base.errors import first_line
+from impure.manifests.base.images import px_sha256
+from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.samples import read_sample
+from impure.manifests.collection.storage import index_unit
+from impure.pipeline.attacks.engine.precision import matrix_products
+from impure.pipeline.attacks.engine.threat_model import AttackError
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.generation.attack_job import circumstances, software
+from impure.pipeline.maintenance.repair import attack_of, checked
+from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.preprocess import to_pixels, to_tensor, to_unit
+
+TIE = 1e-3
+"""Classes whose probabilities are this close may swap places on another machine."""
+
+
+def replayed(committed: Committed, target: Target, count: int) -> Iterator[str]:
+    """What the target says otherwise than the manifest, of `count` samples spread over a unit."""
+    rows, samples = committed.stored_rows("pred_adv", "pred_clean"), index_unit(committed)
+    step = max(len(samples) // count, 1)
+    for row, index in islice(zip(rows[::step], samples[::step], strict=True), count):
+        sample = read_sample(index)
+        both = to_unit(to_tensor([sample.clean, sample.adversarial], target.mean.device))
+        with torch.inference_mode(), matrix_products("fp32"):
+            probabilities = target(both).softmax(1)
+        for name, found in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
+            if not _agrees(found, row[name]):
+                yield f"sample {sample.key}: {name} is {row[name]}, the target says {int(found.argmax())}"
+
+
+def _agrees(probabilities: Tensor, prediction: int) -> bool:
+    """Whether a prediction is the target's, or as good as that."""
+    known = 0 <= prediction < len(probabilities)
+    return known and bool(probabilities.max() - probabilities[prediction] <= TIE)
+
+
+def attacked_again(committed: Committed, target: Target) -> str | None:
+    """What another run of the attack on a unit's first batch changes; None if every pixel is the same.
+
+    Float32 rounding depends on the device, the number of threads and the versions of the software, and a
+    signed gradient makes pixels of it: only where those are the recorded ones must the pixels be the same.
+    """
+    marker, where = committed.marker, f"{committed.unit}: its config"
+    config = checked(marker["config"], where)
+    together, attack = marker.get("attacked_together"), attack_of(config, where)
+    if attack is None or not together:
+        return None
+    if not isinstance(together, list) or type(together[0]) is not int or together[0] < 1:
+        return f"its marker's attacked_together is no list of counts, it is {together!r}"
+    size = together[0]
+    rows = committed.stored_rows("adv_px_sha256")[:size]
+    samples = [read_sample(index) for index in index_unit(committed)[:size]]
+    clean = to_tensor([sample.clean for sample in samples], target.mean.device)
+    labels = torch.tensor([sample.label for sample in samples], device=clean.device)
+    ids, through = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
+    try:
+        made = attack_batch(attack, target, clean, labels, ids, config["seed"], through=through)
+    except AttackError as error:
+        return f"the attack breaks: {first_line(error)}"
+    found = [px_sha256(image) for image in to_pixels(made.adversarial)]
+    other = sum(sha256 != row["adv_px_sha256"] for sha256, row in zip(found, rows, strict=True))
+    if not other:
+        return None
+    now = circumstances(target) | software(attack.implementation)
+    changed = [name for name, value in now.items() if value != marker.get(name)]
+    why = f" (but here {', '.join(changed)} differ)" if changed else ""
+    return f"the attack gives other pixels on {other} of {len(samples)} images{why}"

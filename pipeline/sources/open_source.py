@@ -1,0 +1,42 @@
+"""Where clean images come from: an ImageNet folder, WebDataset tars, or the built-in dataset."""
+
+import glob
+from pathlib import Path
+
+from impure.manifests.base.errors import InputError
+from impure.pipeline.sources.drawn import BUILTIN, BuiltinSource
+from impure.pipeline.sources.folder import FolderSource
+from impure.pipeline.sources.source import Photo, Source, SourceImage
+from impure.pipeline.sources.tars import TarSource
+
+__all__ = ["BUILTIN", "Photo", "Source", "SourceImage", "open_source"]
+
+
+def open_source(where: str, labels: Path | None = None) -> Source:
+    """Open what `--images` names.
+
+    Args:
+        where: `builtin`, a folder, or a tar or glob of WebDataset tars.
+        labels: Ground truth of a flat validation folder; by default one of `folder.LABEL_FILES` in it.
+
+    Raises:
+        InputError: There is nothing of that kind there.
+    """
+    if where == BUILTIN:
+        return BuiltinSource()
+    if where.endswith(".tar"):
+        return TarSource(_expand(where))
+    root = Path(where)
+    if not root.is_dir():
+        raise InputError(
+            f"{where}: no such folder; --images takes an ImageNet folder, WebDataset .tar files or builtin"
+        )
+    return FolderSource(root, labels)
+
+
+def _expand(pattern: str) -> list[Path]:
+    """Tars that a path or glob names, in order."""
+    paths = [Path(name).absolute() for name in sorted(glob.glob(pattern))]
+    if not paths:
+        raise InputError(f"{pattern}: no such tar file")
+    return paths

@@ -1,0 +1,65 @@
+"""Judging shards: the targets that they were made on, and what to call classes and images in reports."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from timm.data.imagenet_info import ImageNetInfo
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Committed
+from impure.pipeline.targets.load import TARGETS, Target, load_target
+
+
+def judges_of(units: Sequence[Committed], cards: Sequence[str], weights: Path | None) -> dict[str, Target]:
+    """Build every target that the shards were made on.
+
+    Args:
+        units: The shards.
+        cards: Targets (see `load_target`) whose names in the shards are no keys of `TARGETS`.
+        weights: Weights file of the target, where they cannot be downloaded.
+
+    Raises:
+        InputError: A target is not given, or its weights are not those that the shards were made with.
+    """
+    given = {target.card.name: target for target in (load_target(card, weights) for card in cards)}
+    for name in sorted({each.unit.target for each in units} - set(given)):
+        if name not in TARGETS:
+            raise InputError(
+                f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
+            )
+        given[name] = load_target(name, weights)
+    for target in given.values():
+        _check_weights(target, units)
+    return dict(given)
+
+
+def _check_weights(target: Target, units: Sequence[Committed]) -> None:
+    """Refuse to judge shards with another network than they were made on."""
+    for each in units:
+        made_on = each.marker["config"]["target"]["weights"]
+        if each.unit.target == target.card.name and made_on != target.weights_sha256:
+            raise InputError(
+                f"{each.tar}: made on {target.card.name!r} with other weights "
+                f"({made_on[:12]}, here {target.weights_sha256[:12]}); give the same by --target or --weights"
+            )
+
+
+def class_names(units: Sequence[Committed]) -> tuple[str, ...]:
+    """Names of the classes of the units' targets, in label order, where all share one label space."""
+    spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in units}
+    if len(spaces) != 1:
+        return ()
+    info, (wnids,) = ImageNetInfo(), spaces
+    known = set(info.label_names())
+    return tuple(
+        info.label_name_to_description(wnid).split(",")[0] if wnid in known else wnid for wnid in wnids
+    )
+
+
+def describe_images(units: Sequence[Committed]) -> str:
+    """Which images a figure was measured on: source, number of classes, split."""
+    plans = {(each.root, each.unit.target, each.unit.split): each for each in units}
+    ways = sorted({each.marker["config"]["target"]["num_classes"] for each in units})
+    sources = sorted({source for each in plans.values() for source in each.sources()})
+    splits = sorted({each.unit.split for each in units})
+    return f"{', '.join(sources)}, {'/'.join(map(str, ways))}-way, {', '.join(splits)}"

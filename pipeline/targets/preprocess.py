@@ -1,0 +1,79 @@
+"""From a decoded photograph to the pixels that a target sees."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import MAX_SIDE, Pixels
+from impure.pipeline.sources.source import Source, SourceImage
+from impure.pipeline.targets.target_card import TargetCard
+
+
+def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
+    """Resize the shorter side, crop the centre, as the target's card says.
+
+    Args:
+        photo: RGB picture of any size.
+        card: Of the target.
+
+    Returns:
+        uint8 RGB pixels (crop, crop, 3): the clean image, as stored and as attacked.
+
+    Raises:
+        InputError: The picture is so long and thin that resizing it would take all memory.
+    """
+    if max(photo.size) * card.resize > MAX_SIDE * min(photo.size):
+        raise InputError(f"{photo.width}x{photo.height} pixels are too long and thin to be resized")
+    mode = InterpolationMode(card.interpolation)
+    # Pillow always low-pass filters; only tensors can be resized without.
+    picture = photo if card.antialias else TF.pil_to_tensor(photo)
+    resized = TF.resize(picture, [card.resize], mode, antialias=card.antialias)
+    cropped = TF.center_crop(resized, [card.crop, card.crop])
+    return np.asarray(cropped) if card.antialias else np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+
+def to_tensor(images: list[Pixels], device: torch.device) -> Tensor:
+    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
+
+
+def to_pixels(batch: Tensor) -> list[Pixels]:
+    """Split a uint8 tensor (N, 3, H, W) into pixels (H, W, 3)."""
+    return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).cpu().numpy()))
+
+
+def to_unit(batch: Tensor) -> Tensor:
+    """Stored bytes to what every network takes: float32 in [0,1]."""
+    return batch.to(torch.float32) / 255
+
+
+@dataclass(frozen=True, slots=True)
+class CleanImage:
+    """An image as a target sees it, or why it cannot be had.
+
+    Attributes:
+        image: Where it came from.
+        pixels: (crop, crop, 3), or None where `error` says why.
+        source_sha256: Of the file's bytes; empty where it cannot be had.
+        error: Empty when all is well.
+    """
+
+    image: SourceImage
+    pixels: Pixels | None
+    source_sha256: str
+    error: str
+
+
+def load_clean(source: Source, image: SourceImage, card: TargetCard) -> CleanImage:
+    """Read, decode and prepare one image; what is wrong with it becomes `error`."""
+    try:
+        photo = source.load(image, card.resize)
+        return CleanImage(image, prepare(photo.picture, card), photo.sha256, "")
+    except InputError as error:
+        return CleanImage(image, None, "", str(error))

@@ -1,0 +1,1 @@
+"""Weights on the disk and on the Hub: ours, others', exported."""

@@ -1,0 +1,135 @@
+"""The model card beside a checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from impure.manifests.base.canonical_json import canonical_json
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import atomic_path, read_json
+from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.layout import README
+from impure.purifier.checkpoints.checkpoint import BEST, CONFIG, read_config
+from impure.purifier.checkpoints.init_weights import FREE, LICENSES, license_of
+from impure.purifier.evaluation.scores import Row
+from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Found, Score, best, read_rows
+
+LONGEST = 300  # characters in a cell of a table
+_MARKDOWN = str.maketrans({each: f"\\{each}" for each in "\\`*_[]<>|~&#$:"})
+
+_RELEASE = "https://github.com/NoWindButRain/IMPure"
+_NOTES = {
+    FREE: "Apache-2.0, like the code that trained them.",
+    LICENSES[
+        "mae"
+    ]: "Training began from weights of MAE (He et al. 2022), which are published for non-commercial "
+    "use only (CC BY-NC 4.0), and these weights are made from them.",
+    LICENSES[
+        "authors"
+    ]: f"These weights are, or began from, those of the paper's release ({_RELEASE}), which "
+    "states no licence: ask its authors before you hand them on.",
+}
+
+
+def write_card(run: Path) -> Path:
+    """Write `README.md` beside a checkpoint; what others wrote into the folder cannot break its Markdown.
+
+    Args:
+        run: A folder with `config.json`; nothing else of it is read than that and its `validation.csv`, if it
+            has one. For a run's best weights, in its folder `best`, the run's is read.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The config describes no RIAE, or names an unknown licence; the table cannot be read; or
+            the folder cannot be written.
+    """
+    read_config(run)  # raises where it is none
+    table = _table(run)
+    text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {})
+    try:
+        with atomic_path(run / README) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{run}: cannot be written ({error})") from error
+    return run / README
+
+
+def _table(run: Path) -> Path:
+    """Where a checkpoint's validation is, if anywhere."""
+    outer = run.resolve().parent / FILE
+    return outer if run.resolve().name == BEST and outer.exists() else run / FILE
+
+
+def model_card(config: Mapping[str, Any], validation: Found) -> str:
+    """The card: YAML that Hugging Face reads, then Markdown for people.
+
+    Args:
+        config: What `config.json` holds; beside "riae" nothing needs to be there.
+        validation: The rows of all validated epochs; may be empty.
+
+    Raises:
+        InputError: Its licence is unknown, or the rows cannot be compared.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    license = license_of(config)
+    parts = {name: config.get(name) for name in ("riae", "train", "data", "init", "software")}
+    if init := parts["init"]:  # the names of hundreds of parameters would hide all else
+        parts["init"] = {key: len(each) if isinstance(each, list) else each for key, each in init.items()}
+    return environment.get_template("model_card.md.j2").render(
+        license=license,
+        licence_note=_NOTES[license],
+        release=_RELEASE,
+        mask=config["riae"].get("mask", "both"),
+        tables={name: _settings(part) for name, part in parts.items() if isinstance(part, dict) and part},
+        epoch=config["epoch"] if isinstance(config.get("epoch"), int) else None,
+        accuracies=accuracy_table(validation),
+    )
+
+
+def accuracy_table(validation: Found) -> str:
+    """The bare target, the last and the best epoch side by side, in Markdown; "" without any of a purifier.
+
+    Raises:
+        InputError: The rows cannot be compared (see `validation_table.best`).
+    """
+    found = best(validation)
+    if found is None:
+        return ""
+    first, last = found[0], max(epoch for epoch, defence in validation if defence == PURIFIER)
+    bare = [rows for (_, defence), rows in validation.items() if defence == NONE]
+    columns = {"unprotected": bare[0]} if bare else {}
+    labels = {f"best: epoch {first}": first, f"last: epoch {last}": last}
+    if first == last:
+        labels = {f"best and last: epoch {last}": last}
+    columns |= {label: validation[epoch, PURIFIER] for label, epoch in labels.items()}
+    measured = [{(row.target, row.attack): row for row in rows} for rows in columns.values()]
+    cells = [
+        [*map(_cell, pair), row.n, *(_percent(rows.get(pair)) for rows in measured)]
+        for pair, row in measured[-1].items()
+    ]
+    means = [f"{100 * Score(rows=rows).overall:.2f} %" for rows in columns.values()]
+    return markdown_table(["target", "attack", "n", *columns], [*cells, ["mean", "", "", *means]])
+
+
+def _percent(row: Row | None) -> str:
+    """An accuracy in percent; nothing where it was not measured."""
+    return f"{100 * row.accuracy:.2f} %" if row else ""
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """A mapping as a table of two columns."""
+    return markdown_table(["setting", "value"], [[_cell(key), _cell(value)] for key, value in values.items()])
+
+
+def _cell(value: Any) -> str:
+    """A value as text that cannot leave its cell, nor become markup, a link or HTML."""
+    text = value if isinstance(value, str) else canonical_json(value)
+    plain = "".join(each if each.isprintable() else " " for each in text)
+    return (plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}…").translate(_MARKDOWN)

@@ -1,0 +1,1 @@
+"""Commands of `impure-train`, `impure-eval`, `impure-purify` and `impure-model`."""

@@ -1,0 +1,1 @@
+"""Training data: stored pairs and photographs as batches."""

@@ -1,0 +1,166 @@
+"""Batches of stored pairs, and the worker processes that make them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.collection.collection import Committed
+from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
+from impure.purifier.data.pairs import Pairs, list_pairs
+from impure.purifier.data.sampler import Part
+from impure.purifier.data.shard_index import Shards
+
+
+class Batch(NamedTuple):
+    """Images of one size, uint8 RGB.
+
+    Attributes:
+        adversarial: (B, 3, H, W).
+        clean: Each distinct clean image once (U, 3, H, W).
+        clean_row: Row of `clean` that belongs to each adversarial image (B,), int64.
+        share: This part's share of the whole update's images.
+    """
+
+    adversarial: Tensor
+    clean: Tensor
+    clean_row: Tensor
+    share: float
+
+
+class PairDataset(Dataset[Any]):
+    """Training pairs: the attacked ones, then each distinct clean image of each target with itself.
+
+    Attributes:
+        pairs: What the elements are made of, in order.
+        clean_ids: Number of each pair's clean image (N,), int64: equal where pixels and size are.
+    """
+
+    def __init__(
+        self, units: Sequence[Committed], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        """List what is there (see `list_pairs`); images are decoded when they are asked for.
+
+        Raises:
+            InputError: A unit is inconsistent, or there is no pair at all.
+        """
+        shards = Shards()
+        found = list_pairs(units, shards)
+        self.pairs: Pairs = found.attacked()
+        self._attacked = len(self.pairs)
+        if clean_pairs:
+            self.pairs += found.distinct_clean()
+        if not self.pairs:
+            raise InputError("the chosen shards hold no sample to train on")
+        self.clean_ids = self.pairs.clean_ids
+        self._reader = PairReader(cache_bytes, shards)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """Height and width of every pair, pixels (N, 2)."""
+        return self.pairs.sizes
+
+    def __getitem__(self, index: int) -> Tensor:
+        """One pair: the adversarial image, then the clean one, uint8 RGB (2, 3, H, W).
+
+        Raises:
+            InputError: See `PairReader.read`.
+        """
+        at = range(len(self))[index]  # minds negative indices and the end
+        return torch.stack(self._pair(at, None))
+
+    def __getitems__(self, part: Part) -> Batch:
+        """A batch of pairs of one size; each distinct clean image is decoded once.
+
+        Raises:
+            InputError: See `PairReader.read`.
+        """
+        numbers = self.clean_ids[part.indices].tolist()
+        clean: dict[int, Tensor] = {}
+        adversarial = []
+        for index, number in zip(part.indices, numbers, strict=True):
+            attack, clean[number] = self._pair(index, clean.get(number))
+            adversarial.append(attack)
+        row = {number: at for at, number in enumerate(clean)}
+        clean_row = torch.tensor([row[number] for number in numbers])
+        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), clean_row, part.share)
+
+    def _pair(self, index: int, clean: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Adversarial and clean image; the clean one is decoded unless it is given."""
+        pair, untouched = self.pairs[index], index >= self._attacked
+        if clean is None and not untouched:
+            return self._reader.read(pair)
+        clean = self._reader.clean(pair) if clean is None else clean
+        return clean if untouched else self._reader.adversarial(pair), clean
+
+
+class Loader:
+    """A dataset's batches in a sampler's order, for as many passes as one likes.
+
+    A plain `DataLoader` would do, but for its errors: what a worker raises it wraps in a page of traceback.
+    """
+
+    def __init__(
+        self, data: Dataset[Any], sampler: Sampler[Any], *, workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            data: A dataset whose `__getitems__` makes the batch of a part.
+            sampler: Yields the parts; what is set on it before a pass counts for that pass.
+            workers: Processes that make batches ahead of time; 0 for this one.
+            pin_memory: Have batches ready for fast copies to a GPU.
+        """
+        self._batches: DataLoader[Batch | InputError] = DataLoader(
+            _Guarded(data),
+            batch_size=None,  # the dataset makes whole batches
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for found in self._found():
+            if isinstance(found, InputError):
+                raise InputError(str(found)) from found  # itself, it would keep this frame, and the workers
+            yield found
+
+    def _found(self) -> Iterator[Batch | InputError]:
+        """Batches, or what went wrong; a worker that was killed is most often one too many for the memory."""
+        try:
+            yield from self._batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a decoding process was killed ({first_line(error)}); is there memory for --workers "
+                f"{self._batches.num_workers}? Run again with fewer to go on"
+            ) from error
+
+
+class _Guarded(Dataset["Batch | InputError"]):
+    """Hands out a dataset's batches, and its errors instead of raising them."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __getitem__(self, part: Any) -> Batch | InputError:
+        try:
+            batch: Batch = self._data.__getitems__(part)
+        except InputError as error:
+            return error
+        except OSError as error:
+            return InputError(f"{error.filename or 'a shard'}: cannot be read ({error.strerror or error})")
+        return batch

@@ -1,0 +1,158 @@
+"""Pre-training on clean photographs: random crops that the purifier has to reproduce."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from impure.manifests.base.errors import InputError, first_line
+from impure.purifier.data.dataset import Batch
+from impure.purifier.data.sampler import BatchSplit
+
+LEAST_SIDE, MOST_SIDE = 160, 320  # pixels, of crops
+SCALE = (0.2, 1.0)  # crop's share of the photograph's area: MAE (He et al. 2022, appendix A.1)
+RATIO = (3 / 4, 4 / 3)  # crop's width by height
+TRIES = 10  # crops drawn before one that fits is made
+
+
+class PhotoPart(NamedTuple):
+    """What a rank computes at a time: crops of some photographs.
+
+    Attributes:
+        indices: Of the photographs.
+        share: Their number divided by the whole batch's.
+        side: Of their crops, pixels; the same in the whole batch.
+        seed: With an index, what decides a photograph's crop.
+    """
+
+    indices: list[int]
+    share: float
+    side: int
+    seed: tuple[int, int]
+
+
+def photo_sides(multiple: int) -> list[int]:
+    """Sides that crops of photographs may have: 160 to 320 pixels, as far as a network can take them.
+
+    Raises:
+        InputError: It can take none.
+    """
+    sides = list(range(-(-LEAST_SIDE // multiple) * multiple, MOST_SIDE + 1, multiple))
+    if not sides:
+        raise InputError(
+            f"no multiple of the network's {multiple} pixels lies between {LEAST_SIDE} and {MOST_SIDE}; "
+            "pre-train a network with smaller patches"
+        )
+    return sides
+
+
+class PhotoSampler(Sampler[PhotoPart]):
+    """Parts of batches of photographs in an order that depends on (seed, epoch) alone; every one once.
+
+    Set `epoch` and `start` before iterating; `start` updates are passed over, for resuming inside an epoch.
+
+    Attributes:
+        steps: Updates in a whole epoch.
+        epoch: From 0.
+        start: Updates to pass over.
+    """
+
+    def __init__(self, count: int, split: BatchSplit, *, sides: Sequence[int], seed: int) -> None:
+        """Cut the epoch into batches.
+
+        Args:
+            count: Of the photographs.
+            split: How batches are divided.
+            sides: Of crops, pixels; each batch draws one (see `photo_sides`).
+            seed: Of order, sides and crops.
+
+        Raises:
+            InputError: There is no photograph, or too few for ranks and parts.
+        """
+        if count < 1:
+            raise InputError("there is no photograph to pre-train on")
+        self._cuts = split.batches(count, "photographs")
+        self._split, self._sides, self._seed = split, list(sides), seed
+        self.steps = len(self._cuts) - 1
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return (self.steps - self.start) * self._split.accumulate
+
+    def __iter__(self) -> Iterator[PhotoPart]:
+        seed = (self._seed, self.epoch)
+        order = np.random.default_rng(seed)
+        batches = np.split(order.permutation(self._cuts[-1]), self._cuts[1:-1])
+        sides = order.choice(self._sides, len(batches)).tolist()
+        return (
+            PhotoPart(*part, side=side, seed=seed)
+            for batch, side in list(zip(batches, sides, strict=True))[self.start :]
+            for part in self._split.parts(batch)
+        )
+
+
+class PhotoDataset(Dataset[Batch]):
+    """Random crops of photographs, each paired with itself."""
+
+    def __init__(self, load: Callable[[int], Image.Image], count: int) -> None:
+        """Read nothing yet.
+
+        Args:
+            load: Decodes the photograph with an index, to RGB; raises InputError, naming it, where it cannot.
+            count: Of the photographs.
+        """
+        self._load, self._count = load, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitems__(self, part: PhotoPart) -> Batch:
+        """Crops of a part's photographs.
+
+        Raises:
+            InputError: A photograph cannot be read.
+        """
+        crops = torch.stack([self._crop(index, part) for index in part.indices])
+        return Batch(crops, crops, torch.arange(len(crops)), part.share)
+
+    def _crop(self, index: int, part: PhotoPart) -> Tensor:
+        """One photograph's crop, uint8 (3, side, side)."""
+        stream = np.random.SeedSequence(part.seed, spawn_key=(index,))
+        try:
+            picture = self._load(index)
+        except OSError as error:
+            raise InputError(f"photograph {index}: cannot be read ({first_line(error)})") from error
+        crop = random_crop(picture, part.side, np.random.default_rng(stream))
+        return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+
+
+def random_crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Image.Image:
+    """A random window of an RGB picture, resized (bicubic) to a square and mirrored every other time.
+
+    The window has a share of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform in
+    its logarithm (Szegedy et al. 2015). Where none of `TRIES` fits into the picture, it is the largest
+    central one of such a ratio.
+
+    Args:
+        picture: The photograph, RGB.
+        side: Of the result, pixels.
+        generator: Source of the window.
+    """
+    size = np.array(picture.size)
+    least, most = np.log(RATIO)
+    ratio = np.exp(generator.uniform(least, most, TRIES))
+    area = generator.uniform(*SCALE, TRIES) * size.prod()
+    windows = np.sqrt([area * ratio, area / ratio]).round().T.clip(1)  # TRIES, (width, height)
+    fits = (windows <= size).all(1)
+    window, place = windows[fits.argmax()], generator.uniform(size=2)
+    if not fits.any():
+        window, place = np.minimum(size, (size[::-1] * (RATIO[1], 1 / RATIO[0])).round()), np.full(2, 0.5)
+    corner = np.floor(place * (size - window + 1))
+    box = (*corner.tolist(), *(corner + window).tolist())
+    crop = picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if generator.random() < 0.5 else crop

@@ -1,0 +1,60 @@
+"""The purifier as a defence."""
+
+from typing import get_args
+
+import torch
+from torch import Generator, Tensor
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.defences.defence import Defence
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.noise import Dividing, Draws
+from impure.purifier.riae.patches import reflect_pad
+
+
+class Riae(Defence):
+    """`RIAE.purify`; the noise goes on from image to image and from call to call."""
+
+    def __init__(self, riae: RIAE, *, seed: int = 0, dividing: Dividing = "uniform") -> None:
+        """Put the purifier in eval mode.
+
+        Args:
+            riae: The trained purifier.
+            seed: Of the noise.
+            dividing: `uniform` (the paper's choice for tests) or `random` (its section 5.3).
+
+        Raises:
+            InputError: `dividing` is unknown.
+        """
+        super().__init__()
+        if dividing not in get_args(Dividing):
+            names = ", ".join(get_args(Dividing))
+            raise InputError(f"defence 'riae': dividing {dividing!r} is unknown; choose from {names}")
+        self.riae = riae.eval()
+        self.dividing = dividing
+        self.reseed(seed)
+
+    def reseed(self, seed: int, *, alike: bool = False) -> None:
+        """Begin the noise anew; see `Defence.reseed`."""
+        self._seed, self._alike = seed, alike
+        self._generator: Generator | None = None  # made on the images' device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Purified images."""
+        if self._generator is None or self._generator.device != images.device:
+            self._generator = torch.Generator(images.device).manual_seed(self._seed)
+        if self._alike:
+            return self._purify_alike(images, self._generator)
+        return self.riae.purify(images, seed=self._generator, dividing=self.dividing)
+
+    def _purify_alike(self, images: Tensor, generator: Generator) -> Tensor:
+        """`RIAE.purify` with the first image's draws for all."""
+        padded = reflect_pad(images, self.riae.config.multiple)
+        drawn = self.riae.draw_test(padded[:1], generator, self.dividing)
+        purified = self.riae.purify_once(padded, _repeat(drawn, len(padded)))
+        return purified[..., : images.shape[2], : images.shape[3]]
+
+
+def _repeat(draws: Draws, count: int) -> Draws:
+    """One image's draws for `count` images; noises that are not used stay empty."""
+    return Draws(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in draws))

@@ -1,0 +1,1 @@
+"""Accuracy behind defences: selection, prediction, scores, reports."""

@@ -1,0 +1,118 @@
+"""Image strips for people: what an attack did to an image, what a defence made of it, and the answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import GAIN, Pixels, amplify
+from impure.manifests.collection.collection import CLEAN
+from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
+from impure.purifier.data.pairs import Pair
+from impure.purifier.evaluation.predict import NO_CLASS
+
+LONGEST = 24  # characters of a caption: more would run into the next
+_UNDEFENDED = ("clean", "adversarial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One sample: images (H, W, 3), and the class predicted for each."""
+
+    target: str
+    attack: str
+    key: str
+    label: int
+    images: Mapping[str, Pixels]  # "clean", "adversarial", and each defence but `none`
+    predictions: Mapping[str, int]
+
+
+class Panel(NamedTuple):
+    """One picture of a strip; differences are around grey, `GAIN` times as large, and have no answer."""
+
+    caption: str
+    pixels: Pixels
+    answer: int | None
+
+
+def example(
+    target: str, attack: str, pair: Pair, images: Mapping[str, Tensor], answers: Mapping[str, Tensor]
+) -> Example:
+    """The first image of a batch in all its forms.
+
+    Args:
+        target: Of the sample.
+        attack: Of the sample.
+        pair: The sample.
+        images: RGB in [0,1] (B, 3, H, W) by name.
+        answers: Predicted classes (B,) by the same names.
+    """
+    return Example(
+        target=target,
+        attack=attack,
+        key=pair.key,
+        label=pair.label,
+        images={name: to_pixels(batch[0]) for name, batch in images.items()},
+        predictions={name: int(answers[name][0]) for name in images},
+    )
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """RGB in [0,1] (3, H, W) as 8-bit pixels (H, W, 3); what is no number is black."""
+    levels = (image.detach().nan_to_num(0).clamp(0, 1) * 255).round().byte()
+    pixels: Pixels = levels.permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def panels(shown: Example) -> list[Panel]:
+    """The pictures of a strip from left to right; of a clean image the attack's are left out."""
+    images, answers = shown.images, shown.predictions
+    found = [Panel("clean", images["clean"], answers["clean"])]
+    if shown.attack != CLEAN:
+        found.append(Panel("adversarial", images["adversarial"], answers["adversarial"]))
+        found.append(Panel(f"perturbation ×{GAIN}", amplify(images["adversarial"], images["clean"]), None))
+    for name in (each for each in images if each not in _UNDEFENDED):
+        found.append(Panel(name, images[name], answers[name]))
+        if images[name].shape == images["clean"].shape:  # some defences enlarge
+            found.append(Panel(f"{name}: residual ×{GAIN}", amplify(images[name], images["clean"]), None))
+    return found
+
+
+def class_name(label: int, names: Sequence[str]) -> str:
+    """A class's name where it is known, else its number."""
+    if label == NO_CLASS:
+        return "not finite"
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def draw_strips(shown: Sequence[Example], names: Sequence[str] = ()) -> Image.Image:
+    """Draw examples below each other, one row each.
+
+    Args:
+        shown: The examples.
+        names: Class names in label order, where they are known.
+
+    Raises:
+        InputError: There is nothing to draw.
+    """
+    if not shown:
+        raise InputError("no example to draw")
+    return draw_sheet([_strip(each, names) for each in shown])
+
+
+def _strip(shown: Example, names: Sequence[str]) -> Strip:
+    """One example: the pictures side by side, and the answers below them."""
+    title = f"{shown.attack} on {shown.target}: {class_name(shown.label, names)}"
+    return Strip(title, [[_picture(panel, shown.label, names) for panel in panels(shown)]])
+
+
+def _picture(panel: Panel, label: int, names: Sequence[str]) -> Picture:
+    """A panel as it is drawn."""
+    caption = panel.caption.replace("×", "x")  # Pillow's own font lacks the sign
+    if panel.answer is None:
+        return Picture(panel.pixels, caption)
+    text = f"{caption}: {class_name(panel.answer, names)}"
+    return Picture(panel.pixels, text[:LONGEST], GOOD if panel.answer == label else BAD)

@@ -1,0 +1,105 @@
+"""What is counted: right answers of a target behind a defence, with Wilson's interval."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import CLEAN
+
+#: A row in files; what was added later stands at the end.
+COLUMNS = (
+    "target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high", "combine",
+    "draws",
+)  # fmt: skip
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One cell of Table 1: one target, one attack (or `clean`), one defence, one way to combine draws.
+
+    Raises:
+        InputError: The counts are impossible.
+    """
+
+    target: str
+    attack: str
+    defence: str
+    n: int
+    correct: int
+    combine: str = "one"  # how the draws became one answer; see `judging.combined`
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        wilson(self.correct, self.n)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(self.correct, self.n)
+
+    @property
+    def label(self) -> str:
+        """The defence, and how its draws were combined where there were several."""
+        return self.defence if self.draws == 1 else f"{self.defence} ({self.combine} of {self.draws})"
+
+    def record(self) -> dict[str, Any]:
+        """The row under the names of `COLUMNS`."""
+        values = (
+            self.target, self.attack, self.defence, self.n, self.correct, self.accuracy, *self.interval,
+            self.combine, self.draws,
+        )  # fmt: skip
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """Unweighted mean accuracy of a target and defence over the attacks, without `clean`."""
+
+    target: str
+    defence: str
+    attacks: int
+    accuracy: float
+    combine: str = "one"
+    draws: int = 1
+
+
+def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
+    """The mean over the attacks for each target, defence and combination, in the order of the rows."""
+    groups: dict[tuple[str, str, str, int], list[float]] = {}
+    for row in rows:
+        if row.attack != CLEAN:
+            key = (row.target, row.defence, row.combine, row.draws)
+            groups.setdefault(key, []).append(row.accuracy)
+    return tuple(
+        Mean(
+            target=target,
+            defence=defence,
+            attacks=len(found),
+            accuracy=sum(found) / len(found),
+            combine=combine,
+            draws=draws,
+        )
+        for (target, defence, combine, draws), found in groups.items()
+    )
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927).
+
+    Raises:
+        InputError: `n` is not positive, or `correct` is not between 0 and `n`.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise InputError(f"no interval for {correct} right of {n}")
+    share, z2 = correct / n, Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -1,0 +1,180 @@
+"""`validation.csv`: what a run's validations found, and which was the best."""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import atomic_path
+from impure.manifests.collection.collection import CLEAN
+from impure.purifier.evaluation.scores import COLUMNS as ROW_COLUMNS
+from impure.purifier.evaluation.scores import Row
+
+FILE = "validation.csv"
+COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one draw
+READ = COLUMNS[:6]  # the counts tell the accuracy once more
+NONE, PURIFIER = "none", "riae"  # in the column `defence`
+
+Cell = tuple[str, str, int]  # target, attack, number of images
+Found = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How good a purifier is: one row for each target and attack, `clean` among them.
+
+    Raises:
+        InputError: There is no row of an attack, or none of `clean`.
+    """
+
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        attacks = {row.attack for row in self.rows}
+        if CLEAN not in attacks or attacks == {CLEAN}:
+            found = ", ".join(sorted(attacks)) or "none"
+            raise InputError(f"a validation needs clean and attacked images; there are rows of {found}")
+
+    @property
+    def attacked(self) -> float:
+        """Mean accuracy over targets and attacks, without clean."""
+        return _mean(row for row in self.rows if row.attack != CLEAN)
+
+    @property
+    def clean(self) -> float:
+        """Mean accuracy over the targets on clean images."""
+        return _mean(row for row in self.rows if row.attack == CLEAN)
+
+    @property
+    def overall(self) -> float:
+        """Mean accuracy over all rows: every target and attack, and clean, with equal weight."""
+        return _mean(self.rows)
+
+    def better_than(self, other: "Score | None") -> bool:
+        """Whether `overall` is higher: a tie leaves the earlier one in place. Anything is better than None.
+
+        Raises:
+            InputError: The other was measured on other targets, attacks or numbers of images.
+        """
+        if other is None:
+            return True
+        if _cells(self.rows) != _cells(other.rows):
+            raise InputError("these validations are of different targets, attacks or numbers of images")
+        return self.overall > other.overall
+
+
+def _mean(rows: Iterable[Row]) -> float:
+    """Unweighted mean accuracy."""
+    found = [row.accuracy for row in rows]
+    return math.fsum(found) / len(found)
+
+
+def _cells(rows: Iterable[Row]) -> list[Cell]:
+    """What was measured on."""
+    return sorted((row.target, row.attack, row.n) for row in rows)
+
+
+class ValidationTable:
+    """The rows of `validation.csv` by epoch and defence; the file is replaced as a whole."""
+
+    def __init__(self, path: Path, cells: Iterable[Cell]) -> None:
+        """Read what an earlier part of the run wrote, if it did.
+
+        Args:
+            path: The file.
+            cells: What is measured now.
+
+        Raises:
+            InputError: The file is damaged, or its rows are of other cells.
+        """
+        self._path = path
+        self._found: dict[tuple[int, str], tuple[Row, ...]] = dict(read_rows(path)) if path.exists() else {}
+        wanted = sorted(cells)
+        if any(_cells(rows) != wanted for rows in self._found.values()):
+            raise InputError(
+                f"{path}: its rows are of other targets, attacks or numbers of images; validate on the same "
+                "images, or choose another folder"
+            )
+
+    def put(self, epoch: int, defence: str, rows: Sequence[Row]) -> None:
+        """Add the rows of an epoch, or replace them.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        self._found[epoch, defence] = tuple(rows)
+        self._write()
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the purifier's rows of later epochs.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        late = [key for key in self._found if key[0] > epoch]
+        for key in late:
+            del self._found[key]
+        if late:
+            self._write()
+
+    def best(self) -> tuple[int, Score] | None:
+        """The epoch with the best purifier, the earliest of equals; None where there is none."""
+        return best(self._found)
+
+    def _write(self) -> None:
+        """Write all rows."""
+        try:
+            with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+                writer.writeheader()
+                for (epoch, _), rows in sorted(self._found.items()):
+                    writer.writerows({"epoch": epoch, **row.record()} for row in rows)
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot be written ({error})") from error
+
+
+def best(found: Found) -> tuple[int, Score] | None:
+    """The epoch with the best purifier, the earliest of equals; None where there is none.
+
+    Raises:
+        InputError: Epochs were measured on different targets, attacks or numbers of images, or one without
+            clean or without attacked images.
+    """
+    chosen: tuple[int, Score] | None = None
+    for epoch in sorted(epoch for epoch, defence in found if defence == PURIFIER):
+        score = Score(rows=found[epoch, PURIFIER])
+        if score.better_than(chosen and chosen[1]):
+            chosen = epoch, score
+    return chosen
+
+
+def read_rows(path: Path) -> Found:
+    """Read `validation.csv`, in its order.
+
+    Raises:
+        InputError: It cannot be read, lacks a column, or a row makes no sense.
+    """
+    found: dict[tuple[int, str], tuple[Row, ...]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if missing := set(READ) - set(reader.fieldnames or ()):
+                raise InputError(f"it has no column {', '.join(sorted(missing))}")
+            for line in reader:
+                epoch, row = _row(line, reader.line_num)
+                found[epoch, row.defence] = (*found.get((epoch, row.defence), ()), row)
+    except (OSError, ValueError, csv.Error, InputError) as error:
+        raise InputError(f"{path}: not a readable validation table ({error}); remove it") from error
+    return found
+
+
+def _row(line: Mapping[str, str | None], number: int) -> tuple[int, Row]:
+    """A line of the file as epoch and row."""
+    try:
+        epoch, n, correct = (int(line[name] or "") for name in ("epoch", "n", "correct"))
+        target, attack, defence = (line[name] or "" for name in ("target", "attack", "defence"))
+        return epoch, Row(target=target, attack=attack, defence=defence, n=n, correct=correct)
+    except (ValueError, InputError) as error:
+        raise InputError(f"line {number}: {error}") from error

@@ -1,0 +1,1 @@
+"""What RIAE is trained to make small."""

@@ -1,0 +1,93 @@
+"""The loss: pixels in normalised space, and perceptual features (paper, section 3.2.3)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from impure.purifier.losses.feature_network import FeatureNetwork
+from impure.purifier.losses.rcm import Combination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A perceptual loss: which network, which of its layers, how they are weighed."""
+
+    network: str = ""  # "" for none
+    lambdas: Mapping[str, float] = field(default_factory=dict)  # submodule -> weight (lambda_i of Eq. 14)
+    combination: Combination = "code"
+    per_position: bool = False  # sum over channels, mean over positions (Eqs. 12, 13); else mean over all
+
+
+RECIPES: dict[str, Recipe] = {
+    "code": Recipe(
+        network="torchvision:vgg19_bn", lambdas={"features.38": 30, "features.51": 10, "classifier.1": 10}
+    ),
+    "paper": Recipe(
+        network="torchvision:vgg19",
+        lambdas={"features.26": 30, "features.35": 10, "classifier.6": 5},
+        combination="paper",
+        per_position=True,
+    ),
+    "pixel": Recipe(),
+}
+
+
+def l1(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:
+    """Mean absolute difference of features, a scalar, in float32 even where they are rounder.
+
+    Args:
+        output: What the network made: (B, C, H, W), (B, C), or tokens (B, N, C).
+        wanted: What it should have made.
+        per_position: Sum over the C channels and take the mean of the rest, as Eqs. 12 and 13 are written.
+    """
+    precise = torch.promote_types(output.dtype, torch.float32)
+    mean = (output.to(precise) - wanted.to(precise)).abs().mean()
+    return mean * output.shape[2 if output.dim() == 3 else 1] if per_position else mean
+
+
+class PerceptualLoss:
+    """Sum of lambda_i times the L1 distance of the features of two images (Eqs. 13, 14)."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        lambdas: Mapping[str, float],
+        *,
+        per_position: bool = False,
+        bf16: bool = False,
+    ) -> None:
+        """Take over a network: it is changed in place (see `FeatureNetwork`), so use it for nothing else.
+
+        Args:
+            network: Takes RGB in [0,1] (B, 3, H, W), and normalises by itself.
+            lambdas: Names of its submodules (or how they end), each with its weight.
+            per_position: See `l1`.
+            bf16: Compute the features in bfloat16; their distance is taken in float32.
+
+        Raises:
+            InputError: The network has no submodule of such a name.
+        """
+        self.features = FeatureNetwork(network, lambdas, bf16=bf16)
+        self.lambdas = dict(lambdas)
+        self.per_position = per_position
+
+    def __call__(self, images: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
+        """Loss of images against their clean images; a scalar.
+
+        The features of a clean image that several images share are computed once.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W).
+            clean: Distinct clean images, RGB in [0,1] (U, 3, H, W).
+            clean_row: (B,) int64: the row of `clean` that belongs to each image.
+        """
+        with torch.no_grad():
+            wanted = self.features(clean)
+        made = self.features(images)
+        terms = [
+            weight * l1(made[node], wanted[node].index_select(0, clean_row), self.per_position)
+            for node, weight in self.lambdas.items()
+        ]
+        return torch.stack(terms).sum()

@@ -1,0 +1,1 @@
+"""RIAE, the network."""

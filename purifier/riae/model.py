@@ -1,0 +1,248 @@
+"""RIAE, the Regional Intersection AutoEncoder (paper, section 3.2.1)."""
+
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.riae.blocks import EPSILON, Block
+from impure.purifier.riae.decoders import DECODERS
+from impure.purifier.riae.noise import Dividing, Draws, draw_for_test, draw_for_training, grid_of
+from impure.purifier.riae.patches import (
+    SUBSETS,
+    patchify,
+    position_table,
+    put_back,
+    reflect_pad,
+    take,
+    unpatchify,
+    window_positions,
+)
+from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
+STD = (0.229, 0.224, 0.225)
+
+
+class RIAE(nn.Module):
+    """Rebuilds every quarter of an image's patches from the other three quarters.
+
+    A pass is a plain function of the images and its `Draws`. Only the parameters that the masking mode uses
+    exist.
+    """
+
+    mean: Tensor
+    std: Tensor
+    signal: Tensor
+    encoder_table: Tensor
+    decoder_table: Tensor
+
+    def __init__(self, config: RIAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, narrow = config.encoder_dim, config.decoder_dim
+        self.embedding = nn.Linear(config.values, width)
+        self.class_token = nn.Parameter(torch.zeros(width))
+        self.encoder = nn.ModuleList(Block(width, config.encoder_heads) for _ in range(config.encoder_depth))
+        self.fusion = nn.ModuleList(nn.Linear(width, width) for _ in config.fusion)
+        self.fusion_logits = nn.Parameter(torch.zeros(len(config.fusion) + 1))
+        self.encoder_norm = nn.LayerNorm(width, eps=EPSILON)
+        self.bridge = nn.Sequential(nn.Linear(width, narrow), nn.LayerNorm(narrow, eps=EPSILON))
+        self.class_bridge = nn.Linear((SUBSETS - 1) * width, narrow)
+        if config.mask == "occlusion":
+            self.mask_token = nn.Parameter(torch.zeros(narrow))
+        self.decoder = DECODERS[config.decoder](narrow, config.decoder_heads, config.decoder_depth)
+        self.decoder_norm = nn.LayerNorm(narrow, eps=EPSILON)
+        self.pixels = nn.Linear(narrow, config.values)
+        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+        self._add_constants()
+        self.apply(_initialise)
+
+    def _add_constants(self) -> None:
+        """What is fixed and therefore in no checkpoint."""
+        # DDPM's schedule: the share of signal that is left at step t (Ho et al. 2020, Eq. 4).
+        signal = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).float()
+        grid = self.config.grid
+        constants = {
+            "mean": torch.tensor(MEAN).view(3, 1, 1),
+            "std": torch.tensor(STD).view(3, 1, 1),
+            "signal": signal,
+            "encoder_table": self._table(grid, grid, self.config.encoder_dim),
+            "decoder_table": self._table(grid, grid, self.config.decoder_dim),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def _table(self, rows: int, columns: int, dim: int) -> Tensor:
+        """Positions (rows, columns, dim)."""
+        return self.config.position_scale * position_table(rows, columns, dim, self.config.position_period)
+
+    @classmethod
+    def from_pretrained(cls, where: str | Path) -> "RIAE":
+        """Load a checkpoint, here or on the Hugging Face Hub (see `impure.purifier.checkpoints.checkpoint.load_riae`)."""
+        from impure.purifier.checkpoints.checkpoint import load_riae  # it imports this module
+
+        return load_riae(where)
+
+    def draw_training(self, images: Tensor, generator: Generator) -> Draws:
+        """The random choices of a training pass; see `draws.draw_for_training`."""
+        return draw_for_training(self.config, images, generator)
+
+    def draw_test(self, images: Tensor, generator: Generator, dividing: Dividing = "uniform") -> Draws:
+        """The random choices of a test pass; see `draws.draw_for_test`."""
+        return draw_for_test(self.config, images, generator, dividing)
+
+    def forward(self, images: Tensor, draws: Draws) -> Tensor:
+        """Rebuild every patch.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W); both sides multiples of `config.multiple`.
+            draws: The random choices of this pass, made for images of this size.
+
+        Returns:
+            The reconstruction (B, 3, H, W) in normalised space, not clamped.
+
+        Raises:
+            InputError: A side is no multiple of `config.multiple`.
+        """
+        rebuilt: Tensor = self.smooth(self.rebuild(images, draws))
+        return rebuilt
+
+    def purify(
+        self,
+        images: Tensor,
+        *,
+        seed: int | Generator = 0,
+        draws: int = 1,
+        dividing: Dividing = "uniform",
+    ) -> Tensor:
+        """Purify images of any size; differentiable, so call it under `no_grad` where no gradient is needed.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W). Sides that are no multiple of `config.multiple` are
+                reflected to the right and below, and cropped back.
+            seed: Of the noise: the same seed gives the same output on a CPU. A generator goes on instead.
+            draws: How many purifications to average.
+            dividing: `uniform` (the paper's choice for tests) or `random`.
+
+        Returns:
+            RGB clamped to [0,1] (B, 3, H, W).
+
+        Raises:
+            InputError: `draws` is below 1, or `dividing` is unknown.
+        """
+        if draws < 1:
+            raise InputError(f"purify: draws is {draws}; it must be at least 1")
+        generator = seed if isinstance(seed, Generator) else Generator(images.device).manual_seed(seed)
+        padded = reflect_pad(images, self.config.multiple)
+        height, width = images.shape[2:]
+        total = torch.zeros_like(images)
+        for _ in range(draws):
+            purified = self.purify_once(padded, self.draw_test(padded, generator, dividing))
+            total = total + purified[..., :height, :width]
+        return total / draws
+
+    def purify_once(self, images: Tensor, draws: Draws) -> Tensor:
+        """Purify with choices made beforehand.
+
+        Args:
+            images: RGB in [0,1] (B, 3, H, W); both sides multiples of `config.multiple`.
+            draws: The random choices, made for images of this size.
+
+        Returns:
+            RGB clamped to [0,1] (B, 3, H, W).
+
+        Raises:
+            InputError: A side is no multiple of `config.multiple`.
+        """
+        return self.denormalise(self(images, draws)).clamp(0, 1)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """From RGB in [0,1] (B, 3, H, W) to the network's space, likewise: ImageNet's mean 0, deviation 1."""
+        return (images - self.mean) / self.std
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """The inverse of `normalise` (B, 3, H, W), not clamped."""
+        return images * self.std + self.mean
+
+    def rebuild(self, images: Tensor, draws: Draws) -> Tensor:
+        """Everything before the last convolution, which alone mixes neighbouring patches; see `forward`."""
+        rows, columns = grid_of(self.config, images)
+        patches = take(patchify(self.normalise(images), self.config.patch), draws.division)  # B, S, L, 3pp
+        places = (rows, columns, draws)
+        tokens, classes, masked = self._encode(patches, self._positions(self.encoder_table, *places), draws)
+        positions = self._positions(self.decoder_table, *places)  # B, S, L, d
+        first = self.class_bridge(_others(classes))  # B, S, d
+        rebuilt = self.decoder(tokens + positions, first, masked + positions)  # B, S, L, d
+        values = put_back(self.pixels(self.decoder_norm(rebuilt)), draws.division)  # B, N, 3pp
+        return unpatchify(values, self.config.patch, *images.shape[2:])
+
+    def _encode(self, patches: Tensor, positions: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode every subset by itself.
+
+        Returns:
+            The decoder's visible tokens (B, S, L, d), the encoder's class tokens (B, S, D), and the tokens
+            that stand in a subset's place where it is to be rebuilt (B, S, L, d).
+        """
+        mask, batch = self.config.mask, patches.shape[0]  # len() would fix an exported graph's batch
+        if mask in IMAGE_NOISE:  # clean and noisy image in one batch
+            noisy = self._diffuse(patches, draws.image_step, draws.image_noise)
+            patches, positions = torch.cat([patches, noisy]), torch.cat([positions, positions])
+        encoded = self._encoder(self.embedding(patches) + positions)  # B or 2B, S, L + 1, D
+        first, others = encoded.split([1, encoded.shape[2] - 1], dim=2)
+        tokens, *noisy_tokens = self.bridge(others).split([batch] * (2 if mask in IMAGE_NOISE else 1))
+        masked = noisy_tokens[0] if noisy_tokens else tokens
+        if mask == "occlusion":
+            masked = self.mask_token.expand_as(tokens)
+        if mask in FEATURE_NOISE:
+            masked = self._diffuse(masked, draws.feature_step, draws.feature_noise)
+        return tokens, first[:batch, :, 0], masked
+
+    def _encoder(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, S, L, D) to fused features (B, S, L + 1, D); the class token comes first."""
+        first = self.class_token.expand(*tokens.shape[:2], 1, -1)
+        features = torch.cat([first, tokens], dim=2).flatten(0, 1)  # B * S, L + 1, D
+        shares = self.fusion_logits.softmax(0)
+        fused = torch.zeros_like(features)
+        for index, block in enumerate(self.encoder):
+            features = block(features)
+            if index in self.config.fusion:
+                level = self.config.fusion.index(index)
+                fused = fused + shares[level] * self.fusion[level](features)
+        normed: Tensor = self.encoder_norm(fused + shares[-1] * features)
+        return normed.view(*tokens.shape[:2], *normed.shape[1:])
+
+    def _diffuse(self, values: Tensor, step: Tensor, noise: Tensor) -> Tensor:
+        """Add noise to values (B, ...): sqrt(signal_t) x + sqrt(1 - signal_t) n (Ho et al. 2020, Eq. 4)."""
+        signal = self.signal[step].view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
+        return signal.sqrt() * values + (1 - signal).sqrt() * noise
+
+    def _positions(self, table: Tensor, rows: int, columns: int, draws: Draws) -> Tensor:
+        """Positions (B, S, L, D) of the divided patches; an image larger than the table gets a larger one."""
+        least = max(rows, table.shape[0]), max(columns, table.shape[1])
+        if least != table.shape[:2]:
+            table = self._table(*least, table.shape[2]).to(table)
+        return window_positions(table, draws.division, draws.corner, columns)
+
+
+def _others(classes: Tensor) -> Tensor:
+    """Beside each subset's place the class tokens (B, S, D) of all other subsets: (B, S, (S - 1) * D)."""
+    parts = classes.unbind(1)
+    return torch.stack(
+        [torch.cat(parts[:index] + parts[index + 1 :], dim=-1) for index in range(len(parts))], dim=1
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    """Xavier for linear layers, small normal tokens, and a last convolution that begins as the identity."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.dirac_(module.weight)
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    elif isinstance(module, RIAE):
+        nn.init.normal_(module.class_token, std=0.02)
+        if module.config.mask == "occlusion":
+            nn.init.normal_(module.mask_token, std=0.02)

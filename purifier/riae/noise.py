@@ -1,0 +1,107 @@
+"""Every random choice of one pass of RIAE, drawn beforehand: the network itself is a plain function.
+
+So a pass can be repeated, compiled, exported with its noise as an input, or attacked with fixed noise.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Generator, Tensor
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.riae.patches import SUBSETS, random_division, uniform_division
+from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
+
+Dividing = Literal["uniform", "random"]
+
+# Diffusion steps t as in the authors' release; of the noise the paper's section 5.1 says only that its
+# intensity is random.
+IMAGE_STEPS = (200, 600)  # in training, the second excluded
+IMAGE_STEP = 400  # at test time
+FEATURE_STEPS = (200, 1000)
+FEATURE_STEP = 600
+
+
+class Draws(NamedTuple):
+    """One entry per sample of the batch; L patches in each of S subsets, noises as the masking mode wants."""
+
+    division: Tensor  # B, S, L: patch indices
+    corner: Tensor  # B, 2: row and column in the position table where the image lies
+    image_step: Tensor  # B: diffusion step t of the image noise
+    feature_step: Tensor  # B: likewise of the feature noise
+    image_noise: Tensor  # B, S, L, 3pp, standard normal; (0,) where there is none
+    feature_noise: Tensor  # B, S, L, d, standard normal; (0,) where there is none
+
+
+def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Draws:
+    """Random dividing, position window and noise levels, for each sample by itself.
+
+    Args:
+        config: Of the network.
+        images: (B, 3, H, W); both sides multiples of `config.multiple`.
+        generator: Source of every choice, on the images' device.
+
+    Raises:
+        InputError: A side is no such multiple.
+    """
+    rows, columns = grid_of(config, images)
+    batch = len(images)
+
+    def draw(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (batch,), generator=generator, device=generator.device)
+
+    return Draws(
+        random_division(batch, rows * columns, generator),
+        torch.stack([draw(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
+        draw(*IMAGE_STEPS),
+        draw(*FEATURE_STEPS),
+        *_noises(config, images, rows * columns, generator),
+    )
+
+
+def draw_for_test(
+    config: RIAEConfig, images: Tensor, generator: Generator, dividing: Dividing = "uniform"
+) -> Draws:
+    """The centred position window and the noise levels of the test (see `draw_for_training`).
+
+    Raises:
+        InputError: A side is no multiple of `config.multiple`, or `dividing` is unknown.
+    """
+    if dividing not in get_args(Dividing):
+        raise InputError(f"dividing {dividing!r} is unknown; choose from {', '.join(get_args(Dividing))}")
+    rows, columns = grid_of(config, images)
+    batch, device = len(images), images.device
+    if dividing == "uniform":
+        division = uniform_division(batch, rows, columns, device)
+    else:
+        division = random_division(batch, rows * columns, generator)
+    corner = [max(config.grid - side, 0) // 2 for side in (rows, columns)]
+    return Draws(
+        division,
+        torch.tensor(corner, device=device).expand(batch, 2),
+        torch.full((batch,), IMAGE_STEP, device=device),
+        torch.full((batch,), FEATURE_STEP, device=device),
+        *_noises(config, images, rows * columns, generator),
+    )
+
+
+def grid_of(config: RIAEConfig, images: Tensor) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+        InputError: A side is no multiple of `config.multiple`.
+    """
+    height, width = images.shape[2:]
+    if height % config.multiple or width % config.multiple:
+        raise InputError(f"RIAE: {height}x{width} pixels are no multiples of {config.multiple}; crop or pad")
+    return height // config.patch, width // config.patch
+
+
+def _noises(config: RIAEConfig, images: Tensor, patches: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Image noise and feature noise."""
+
+    def noise(modes: tuple[str, ...], width: int) -> Tensor:
+        shape = (len(images), SUBSETS, patches // SUBSETS, width) if config.mask in modes else (0,)
+        return torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype)
+
+    return noise(IMAGE_NOISE, config.values), noise(FEATURE_NOISE, config.decoder_dim)

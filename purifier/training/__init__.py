@@ -1,0 +1,1 @@
+"""Training runs: the step, the loop, the folder, the log, validation."""

@@ -1,0 +1,117 @@
+"""What a run learns from: stored pairs, or clean photographs to pre-train on."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from impure.manifests.base.canonical_json import digest
+from impure.manifests.collection.collection import Committed
+from impure.purifier.data.crops import crop_side
+from impure.purifier.data.dataset import PairDataset
+from impure.purifier.data.pair_reader import CACHE_BYTES
+from impure.purifier.data.pairs import pairs_digest
+from impure.purifier.data.photos import PhotoDataset, PhotoSampler, photo_sides
+from impure.purifier.data.sampler import BatchSplit, EpochSampler
+from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.train_config import TrainConfig
+
+BatchOrder = EpochSampler | PhotoSampler
+"""Which images make which update; see `EpochSampler`."""
+
+
+class Material(Protocol):
+    """Data, the order in which it is learnt from, and what tells it from any other."""
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """Makes the batches that an order asks for."""
+
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
+        """This rank's parts of every batch."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its identity, for `config.json`."""
+
+
+class PairMaterial:
+    """Pairs of committed shards."""
+
+    def __init__(
+        self, units: Sequence[Committed], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        """List the pairs.
+
+        Args:
+            units: Shards of any image sizes, targets and attacks.
+            clean_pairs: Also learn to leave clean images alone.
+            cache_bytes: Of decoded images to keep; 0 where other processes decode, each for itself.
+
+        Raises:
+            InputError: A shard is inconsistent, or all are empty.
+        """
+        self._data = PairDataset(units, clean_pairs=clean_pairs, cache_bytes=cache_bytes)
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """The pairs."""
+        return self._data
+
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
+        """See `EpochSampler`.
+
+        Raises:
+            InputError: Some images are smaller than the crop, or a batch cannot be divided.
+        """
+        multiple = config.riae().multiple
+        for side in np.unique(self._data.sizes).tolist():
+            crop_side(side, config.crop, multiple)
+        data, split = self._data, _split(config, ranks)
+        return EpochSampler(data.sizes, data.clean_ids, split, variants=config.variants, seed=config.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """Digests of pixels and collections, and the names of the units."""
+        pairs = self._data.pairs
+        units = {str(unit.unit): unit for unit in pairs.units}
+        return {
+            "pairs": len(pairs),
+            "pixels": pairs_digest(pairs),
+            "units": sorted(units),
+            "collections": sorted({digest(unit.rows()[1]) for unit in units.values()}),
+        }
+
+
+class PhotoMaterial:
+    """Photographs, for pre-training with the pixel loss alone."""
+
+    def __init__(self, load: Callable[[int], Image.Image], names: Sequence[str]) -> None:
+        """Take over a list of photographs.
+
+        Args:
+            load: Decodes the photograph with an index.
+            names: What tells them apart.
+        """
+        self._load, self._names = load, names
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """Random crops."""
+        return PhotoDataset(self._load, len(self._names))
+
+    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
+        """See `PhotoSampler`."""
+        sides = photo_sides(config.riae().multiple)
+        return PhotoSampler(len(self._names), _split(config, ranks), sides=sides, seed=config.seed)
+
+    def describe(self) -> dict[str, Any]:
+        """Number and digest of the names."""
+        return {"photographs": len(self._names), "names": digest(list(self._names))}
+
+
+def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:
+    """How a run divides its batches."""
+    return BatchSplit(
+        batch_size=config.batch_size, rank=ranks.rank, world=ranks.world, accumulate=config.accumulate
+    )

@@ -1,0 +1,47 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from impure.manifests.base.canonical_json import canonical_json, differing_fields, digest, from_mapping
+from impure.manifests.base.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    steps: int
+    names: tuple[str, ...] = ()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_the_digest_does_not_depend_on_the_order_of_keys(value):
+    assert digest(value) == digest(dict(reversed(value.items())))
+
+
+def test_a_config_survives_json():
+    config = Example(steps=3, names=("a", "b"))
+    assert canonical_json(config) == '{"names":["a","b"],"steps":3}'
+    assert from_mapping(Example, {"steps": 3, "names": ["a", "b"]}, "here") == config
+
+
+@pytest.mark.parametrize(("values", "said"), [({"steps": 1, "stpes": 2}, "stpes"), ({"names": []}, "steps")])
+def test_unknown_and_missing_keys_are_named(values, said):
+    with pytest.raises(InputError, match=f"here.*{said}"):
+        from_mapping(Example, values, "here")
+
+
+def test_differing_fields_are_named_with_both_values():
+    assert differing_fields({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == ["b.c (there 3, now 2)"]
+    assert differing_fields({"a": 1}, {"a": 1}) == []
+
+
+def test_nan_has_no_canonical_form():
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"a": float("nan")})

@@ -1,0 +1,100 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.images import decode_photo, decode_stored, encode_png, px_sha256
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+COLOUR = np.stack([RAMP, RAMP.T, RAMP[::-1]], axis=-1)
+
+
+def saved(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def test_png_keeps_every_pixel_and_is_the_same_twice():
+    data = encode_png(COLOUR)
+    assert data == encode_png(COLOUR.copy())
+    assert np.array_equal(decode_stored(data, "here"), COLOUR)
+
+
+def test_the_pixel_hash_is_of_the_bytes_in_c_order():
+    assert px_sha256(COLOUR) == px_sha256(np.asfortranarray(COLOUR))
+    assert px_sha256(COLOUR) != px_sha256(COLOUR[::-1])
+
+
+def test_sixteen_bit_images_are_scaled_not_clipped():
+    deep = (RAMP.astype(np.uint16) * 257).astype(np.uint16)
+    photo = decode_photo(saved(Image.fromarray(deep), "PNG"), "here")
+    assert photo.mode == "RGB"
+    assert np.array_equal(np.asarray(photo)[..., 0], RAMP)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (Image.fromarray(RAMP), "JPEG"),
+        (Image.fromarray(COLOUR).convert("CMYK"), "JPEG"),
+        (Image.fromarray(COLOUR).quantize(16), "PNG"),
+        (Image.fromarray(COLOUR).convert("RGBA"), "PNG"),
+        (Image.fromarray(RAMP).convert("1"), "PNG"),
+    ],
+)
+def test_any_kind_of_image_becomes_rgb_close_to_what_it_shows(image, kind):
+    photo = decode_photo(saved(image, kind), "here")
+    assert photo.mode == "RGB"
+    assert np.abs(np.asarray(photo, float) - np.asarray(image.convert("RGB"), float)).mean() < 6
+
+
+def test_pictures_are_turned_upright_on_request_and_broken_exif_does_no_harm():
+    wide = Image.fromarray(np.zeros((8, 16, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(wide, "JPEG", exif=exif)
+    assert decode_photo(turned, "here").size == (16, 8)
+    assert decode_photo(turned, "here", upright=True).size == (8, 16)
+    for value in range(1, 9):
+        exif[0x0112] = value
+        picture = Image.fromarray(COLOUR)
+        data = saved(picture, "PNG", exif=exif)
+        with Image.open(io.BytesIO(data)) as opened:
+            expected = ImageOps.exif_transpose(opened)
+        assert np.array_equal(decode_photo(data, "here", upright=True), expected)
+    broken = turned.replace(b"Exif\0\0MM", b"Exif\0\0ZZ")
+    assert broken != turned
+    assert decode_photo(broken, "here", upright=True).size == (16, 8)
+
+
+def test_palette_transparency_is_dropped_without_a_warning():
+    image = Image.fromarray(COLOUR).quantize(16)
+    assert decode_photo(saved(image, "PNG", transparency=bytes(range(16))), "here").mode == "RGB"
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", saved(Image.fromarray(COLOUR), "PNG")[:60]])
+def test_broken_bytes_are_refused_with_their_place(data):
+    with pytest.raises(InputError, match=r"here: .*decoded"):
+        decode_photo(data, "here")
+    with pytest.raises(InputError, match="here"):
+        decode_stored(data, "here")
+
+
+def test_decompression_bombs_are_refused():
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = saved(Image.fromarray(COLOUR), "PNG")
+    bomb = data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+    with pytest.raises(InputError, match="here"):
+        decode_photo(bomb, "here")
+    with pytest.raises(InputError, match="here"):
+        decode_stored(bomb, "here")
+
+
+def test_a_shard_image_that_is_no_png_is_refused():
+    with pytest.raises(InputError, match="here"):
+        decode_stored(saved(Image.fromarray(COLOUR), "JPEG"), "here")

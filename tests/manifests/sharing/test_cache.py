@@ -1,0 +1,100 @@
+import multiprocessing
+import shutil
+
+import pytest
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sha256_file
+from impure.manifests.collection.collection import CLEAN, Collection, select
+from impure.manifests.collection.verify import verify
+from impure.manifests.sharing.cache import is_url, local_tar, open_shards
+
+
+def test_what_is_an_address():
+    assert is_url("s3://bucket/x")
+    assert not is_url("/data/pairs/*/*/train/*.tar")
+
+
+def test_listing_needs_no_tar(web, shared, tmp_path):
+    units = open_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
+    assert [each.unit for each in units] == [
+        each.unit for each in select(str(shared), attacks=["pgd"], splits=["train"])
+    ]
+    assert units[0].rows()[0].num_rows
+    assert units[0].sources() == select(str(shared))[0].sources()
+    assert web.bytes_of(".tar") == 0
+    assert open_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].unit.attack == CLEAN
+    with pytest.raises(InputError, match="no shards of attack 'cw'; it has clean, fgsm, pgd"):
+        open_shards(web.url, tmp_path / "cache", attacks=["cw"])
+
+
+def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
+    units = open_shards(web.url, tmp_path / "cache")
+    for each in units:
+        assert sha256_file(local_tar(each)) == each.marker["tar"]["sha256"]
+    assert verify(Collection(tmp_path / "cache"), "decode") == []
+    web.sent.clear()
+    for each in open_shards(web.url, tmp_path / "cache"):
+        local_tar(each)
+    assert web.bytes_of(".tar") == web.bytes_of(".parquet") == web.bytes_of(".done.json") == 0
+
+
+def test_a_local_unit_is_where_it_is(shared):
+    unit = select(str(shared))[0]
+    assert local_tar(unit) == unit.tar
+
+
+def read_all(units, results):
+    results.put([sha256_file(local_tar(each)) for each in units])
+
+
+def test_many_processes_fetch_each_tar_once(web, tmp_path):
+    units = open_shards(web.url, tmp_path / "cache")
+    local_tar(units[0])  # the parent has talked to the server before it forks, as a trainer has
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    workers = [context.Process(target=read_all, args=(units, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    expected = [each.marker["tar"]["sha256"] for each in units]
+    assert all(results.get(timeout=60) == expected for _ in workers)
+    for worker in workers:
+        worker.join()
+    fetched = [path for path, _, _ in web.sent if path.endswith(".tar")]
+    assert sorted(fetched) == sorted(f"{each.unit}.tar" for each in units)
+
+
+def test_a_changed_unit_replaces_the_cached_one(web, shared, tmp_path):
+    before = open_shards(web.url, tmp_path / "cache")[0]
+    local_tar(before)
+    path = shared / f"{before.unit}.tar"
+    path.write_bytes(path.read_bytes() + bytes(512))
+    path.with_suffix(".done.json").write_text(
+        path.with_suffix(".done.json").read_text().replace(before.marker["tar"]["sha256"], sha256_file(path))
+        .replace(f'"bytes": {before.marker["tar"]["bytes"]}', f'"bytes": {path.stat().st_size}')
+    )  # fmt: skip
+    sums = (shared / "SHA256SUMS").read_text().splitlines()
+    names = [line.split("  ")[1] for line in sums]
+    (shared / "SHA256SUMS").write_text("".join(f"{sha256_file(shared / name)}  {name}\n" for name in names))
+    after = open_shards(web.url, tmp_path / "cache")[0]
+    assert not after.tar.exists()
+    assert local_tar(after).read_bytes() == path.read_bytes()
+
+
+def test_a_cache_is_of_one_address(web, shared, tmp_path):
+    open_shards(web.url, tmp_path / "cache", splits=["test"])
+    with pytest.raises(InputError, match="cache of another address"):
+        open_shards(f"file://{shared}", tmp_path / "cache")
+    own = shutil.copytree(shared, tmp_path / "own")
+    with pytest.raises(InputError, match="a collection of its own"):
+        open_shards(web.url, own)
+
+
+def test_a_damaged_tar_is_not_read(web, shared, tmp_path):
+    unit = open_shards(web.url, tmp_path / "cache")[0]
+    data = bytearray((shared / f"{unit.unit}.tar").read_bytes())
+    data[1000] ^= 1
+    (shared / f"{unit.unit}.tar").write_bytes(data)
+    with pytest.raises(InputError, match="has another SHA-256 than its marker says"):
+        local_tar(unit)
+    assert not unit.tar.exists()

@@ -1,0 +1,231 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.collection.shard_lock import claim, wait_to_claim
+from impure.manifests.collection.verify import verify
+from impure.pipeline.executors.inline import rank_of, share
+from impure.pipeline.executors.task_queue import Ledger
+from impure.pipeline.generation.events import Failed, Made, Settled, Taken, Task
+
+RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
+
+
+def arguments(imagenet, card, root, *more):
+    return [
+        *("generate", "--images", imagenet, "--target", card, "--attack", "fgsm,pgd", "--split", "train"),
+        *(
+            "--per-class",
+            4,
+            "--shard-size",
+            3,
+            "--batch-size",
+            3,
+            "--threads",
+            1,
+            "--json",
+            "--out",
+            root,
+            *more,
+        ),
+    ]
+
+
+def start(*given, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, *map(str, given)], env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def hashes(root):
+    rows = [row for unit in Collection(root).committed for row in unit.rows()[0].to_pylist()]
+    assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
+    return {row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def calm(imagenet, card, run, tmp_path_factory):
+    """Pixel hashes of an undisturbed run in one process."""
+    root = tmp_path_factory.mktemp("calm")
+    made = run("data", *arguments(imagenet, card, root))
+    assert made.exit_code == 0, made.output
+    return hashes(root)
+
+
+def test_local_workers_make_the_same_pixels(imagenet, card, tmp_path, calm):
+    process = start(*arguments(imagenet, card, tmp_path, "--executor", "local", "--workers", 2))
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert json.loads(out)["units"] == 8
+    assert hashes(tmp_path) == calm
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", [("ray",), ("slurm", "--submit", "cluster=local", "--workers", "2")])
+def test_ray_and_slurm_make_the_same_pixels(executor, imagenet, card, tmp_path, calm):
+    process = start(*arguments(imagenet, card, tmp_path, "--executor", *executor))
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    assert json.loads(out)["units"] == 8
+    assert hashes(tmp_path) == calm
+    assert verify(Collection(tmp_path), "decode") == []
+
+
+def test_ranks_share_the_work_and_torchruns_variables_name_them(imagenet, card, run, tmp_path, calm):
+    first = run("data", *arguments(imagenet, card, tmp_path, "--executor", "rank", "--worker", "0/2"))
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["units"] == 4
+    second = start(
+        *arguments(imagenet, card, tmp_path, "--executor", "rank"), RANK="1", WORLD_SIZE="2"
+    )  # fmt: skip
+    assert json.loads(second.communicate()[0])["units"] == 4
+    assert hashes(tmp_path) == calm
+
+
+def test_two_processes_at_once_make_every_unit_once(imagenet, card, tmp_path, calm):
+    both = [start(*arguments(imagenet, card, tmp_path)) for _ in range(2)]
+    documents = []
+    for process in both:
+        out, error = process.communicate()
+        assert process.returncode == 0, error
+        documents.append(json.loads(out))
+    assert [document["units"] for document in documents] == [8, 8]
+    assert sum(document["units"] - document["resumed"] for document in documents) == 8
+    assert hashes(tmp_path) == calm
+
+
+def test_options_of_another_executor_are_refused(imagenet, card, run, tmp_path):
+    for more, named in (
+        (("--worker", "0/2"), "rank"),
+        (("--workers", 2), "local"),
+        (("--submit", "a=1"), "slurm"),
+    ):
+        refused = run("data", *arguments(imagenet, card, tmp_path, *more))
+        assert refused.exit_code == 1
+        assert named in refused.output
+
+
+@pytest.mark.parametrize(
+    ("worker", "environment", "found"),
+    [
+        ("1/4", {"RANK": "0", "WORLD_SIZE": "2"}, (1, 4)),
+        (None, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2)),
+        (
+            None,
+            {
+                "SLURM_ARRAY_TASK_ID": "5",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_MIN": "4",
+                "RANK": "0",
+            },
+            (1, 3),
+        ),
+    ],
+)
+def test_a_rank_is_told_by_the_option_then_slurm_then_torchrun(worker, environment, found):
+    assert rank_of(worker, environment) == found
+
+
+@pytest.mark.parametrize("worker", [None, "2/2", "-1/2", "a/b", "1", "0/0", "1/2/3"])
+def test_a_rank_that_makes_no_sense_is_refused(worker):
+    with pytest.raises(InputError):
+        rank_of(worker, {})
+
+
+def test_shares_are_disjoint_and_complete():
+    tasks = [Task("t", "train", shard, ("fgsm",), 1) for shard in range(7)]
+    assert sorted(task.shard for index in range(3) for task in share(tasks, index, 3)) == list(range(7))
+
+
+TASK = Task("t", "train", 0, ("fgsm", "pgd"), 5)
+FGSM, PGD = TASK.units
+
+
+def ledger():
+    heard = []
+    return Ledger([TASK], heard.append), heard
+
+
+def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
+    book, _ = ledger()
+    for _ in range(2):
+        task = book.take()
+        book.hear(Failed(FGSM, "broken"))
+        book.hear(Made(PGD, {}, 0.0, resumed=False))
+        book.hear(Settled(task))
+        assert not book.done
+    assert book.take().attacks == ("fgsm",)
+    book.hear(Failed(FGSM, "broken still"))
+    book.hear(Settled(task))
+    assert book.done
+    assert book.failed == {FGSM: "broken still"}
+    assert set(book.made) == {PGD}
+
+
+def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
+    book, _ = ledger()
+    for _ in range(3):
+        book.died([book.take()], [FGSM], "SIGKILL")
+    task = book.take()
+    assert task.attacks == ("pgd",)
+    book.hear(Made(PGD, {}, 0.0, resumed=False))
+    book.hear(Settled(task))
+    assert book.done
+    assert set(book.failed) == {FGSM}
+
+
+def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_units():
+    book, heard = ledger()
+    for _ in range(3):
+        book.died([book.take()], [], "SIGKILL")
+    assert book.done
+    assert set(book.failed) == {FGSM, PGD}
+    assert heard.count(Failed(PGD, "SIGKILL")) == 3
+
+
+def test_a_unit_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
+    book, _ = ledger()
+    for _ in range(3):
+        assert not book.done
+        task = book.take()
+        book.hear(Settled(task))
+    assert book.done
+    assert set(book.failed) == {FGSM, PGD}
+
+
+def test_what_another_process_has_is_waited_for_at_the_end():
+    book, _ = ledger()
+    task = book.take()
+    book.hear(Taken(FGSM))
+    book.hear(Made(PGD, {}, 0.0, resumed=False))
+    book.hear(Settled(task))
+    again = book.take()
+    assert (again.attacks, again.wait) == (("fgsm",), True)
+
+
+def test_a_claim_is_anothers_until_it_is_let_go(tmp_path):
+    collection, name = Collection(tmp_path), str(Unit("t", "fgsm", "train", 0))
+    held = claim(collection, name)
+    assert claim(collection, name) is None
+    waited = []
+
+    def waits():
+        with wait_to_claim(collection, name):
+            waited.append(time.monotonic())
+
+    thread = threading.Thread(target=waits)
+    thread.start()
+    time.sleep(0.1)
+    assert not waited
+    held.close()
+    thread.join(10)
+    assert waited
+    assert not list(tmp_path.glob("_tmp/*"))

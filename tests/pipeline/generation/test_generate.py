@@ -1,0 +1,340 @@
+import gc
+import hashlib
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Collection, select
+from impure.manifests.collection.commit_lock import sweep
+from impure.manifests.collection.samples import read_shard
+from impure.manifests.collection.schema import STATUS_OK
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.verify import verify
+from impure.manifests.collection.writer import ShardWriter, encode, open_shard, sample_key
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.generation.attack_batches import SAMPLE_FIELDS
+from impure.pipeline.targets.load import load_target
+
+
+def hashes(root):
+    """Pixel hashes by sample, of everything that is committed."""
+    return {
+        row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"])
+        for unit in Collection(root).committed
+        for row in unit.rows()[0].to_pylist()
+        if row["status"] == STATUS_OK
+    }
+
+
+def command(imagenet, card, root, *more):
+    return (
+        "data", "generate", "--images", imagenet, "--target", card, "--split", "train", "--per-class", 2,
+        "--shard-size", 4, "--batch-size", 4, "--threads", 1, "--out", root, *more,
+    )  # fmt: skip
+
+
+def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
+    target = load_target(str(card))
+    for unit in select(str(collection_root)):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        for sample in read_shard(unit.tar):
+            row = rows[sample.key]
+            image = torch.tensor(sample.adversarial).permute(2, 0, 1)[None] / 255
+            assert target(image).argmax().item() == row["pred_adv"]
+            assert row["success"] == (row["pred_adv"] != row["label"]) == sample.meta["success"]
+            assert sample.label == row["label"] == target.card.wnids.index(row["wnid"])
+
+
+def test_budgets_hold_on_the_stored_bytes_and_clean_pairs_are_untouched(collection_root):
+    for unit in select(str(collection_root)):
+        most = 0 if unit.unit.attack == "clean" else 16
+        for sample in read_shard(unit.tar):
+            assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= most
+
+
+def test_every_planned_image_has_a_row_and_the_config_travels_along(collection_root):
+    for unit in select(str(collection_root)):
+        table, config = unit.rows()
+        assert config == unit.marker["config"]
+        assert table["index_in_shard"].to_pylist() == list(range(unit.marker["counts"]["planned"]))
+    about = Collection(collection_root).about()
+    assert set(about["targets"]) == {"small"}
+    assert len(about["config_digest"]) == 64
+
+
+def test_the_same_command_changes_nothing_and_another_config_is_refused(imagenet, card, tmp_path, run):
+    first = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert first.exit_code == 0, first.output
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    again = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert "2 of them there already" in again.output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+    other = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--precision", "bf16"))
+    assert other.exit_code == 1
+    assert "precision" in other.output
+
+
+def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card, tmp_path, run):
+    made = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--eps", 4, 16, 8, "--json"))
+    assert made.exit_code == 0, made.output
+    more = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--targeted", "least-likely"))
+    assert more.exit_code == 0, more.output
+    units = select(str(tmp_path))
+    assert {unit.unit.attack for unit in units} == {"pgd", "pgd-e4", "pgd-e8", "pgd-least-likely"}
+    rows = [(unit.unit.attack, row) for unit in units for row in unit.rows()[0].to_pylist()]
+    assert len({row["key"] for _, row in rows}) == len(rows) == 24
+    for name, row in rows:
+        assert row["attack"] == "pgd"
+        assert row["eps_255"] == {"pgd-e4": 4, "pgd-e8": 8}.get(name, 16)
+        assert row["linf_255"] <= row["eps_255"]
+        wanted = row["pred_adv"] == row["aim"] if "least" in name else row["pred_adv"] != row["label"]
+        assert row["success"] == wanted
+        assert (row["aim"] >= 0) == ("least" in name)
+        assert json.loads(row["params_json"])["targeted"] == ("least-likely" if "least" in name else "")
+    assert verify(Collection(tmp_path), "decode") == []
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, run, monkeypatch):
+    import impure.pipeline.generation.attack_batches as module
+
+    original, sizes = module.attack_batch, []
+
+    def small(config, model, clean, *arguments, **more):
+        if len(clean) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(clean))
+        return original(config, model, clean, *arguments, **more)
+
+    monkeypatch.setattr(module, "attack_batch", small)
+    made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
+    assert made.exit_code == 0, made.output
+    assert [unit.marker["attacked_together"] for unit in select(str(tmp_path))] == [[1] * 4, [1] * 2]
+    assert [unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))] == [4, 4]
+    assert len(sizes) == 6
+
+
+def test_the_batch_size_is_frozen_with_the_plan(imagenet, card, tmp_path, run):
+    assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
+    made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--batch-size", "auto"))
+    assert made.exit_code == 0, made.output
+    assert {unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))} == {4}
+
+
+def test_damaged_units_are_made_again_and_whole_ones_are_not(imagenet, card, tmp_path, run):
+    make = command(imagenet, card, tmp_path, "--attack", "fgsm,pgd")
+    assert run(*make).exit_code == 0
+    before = hashes(tmp_path)
+    units = Collection(tmp_path).committed
+    units[0].tar.write_bytes(units[0].tar.read_bytes()[:-512])
+    units[1].manifest.unlink()
+    Collection(tmp_path).marker_path(units[2].unit).write_text("{")
+    again = run(*make)
+    assert again.exit_code == 0, again.output
+    assert "4 units, 1 of them there already" in again.output
+    assert verify(Collection(tmp_path), "decode") == []
+    assert hashes(tmp_path) == before
+
+
+def test_of_two_processes_the_first_to_commit_wins_and_another_config_is_told_so(
+    imagenet, card, tmp_path, run
+):
+    assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 0
+    unit = Collection(tmp_path).committed[0]
+    samples, rows = list(read_shard(unit.tar)), unit.rows()[0].to_pylist()
+    there = unit.tar.stat().st_mtime_ns
+
+    def commit(config, facts):
+        with open_shard(Collection(tmp_path), unit.unit) as shard:
+            for sample, row in zip(samples, rows, strict=True):
+                shard.add(encode(sample, row, Storage(), "fgsm"))
+            return shard.commit(config, facts)
+
+    marker = commit(unit.marker["config"], {"run_id": "later"})
+    assert marker["run_id"] == unit.marker["run_id"]
+    assert unit.tar.stat().st_mtime_ns == there
+    with pytest.raises(InputError, match="seed"):
+        commit({**unit.marker["config"], "seed": 9}, {})
+
+
+def test_manifests_record_the_software(collection_root):
+    for unit in select(str(collection_root)):
+        facts = json.loads(pq.read_metadata(unit.manifest).metadata[b"impure.facts"])
+        assert {"torch", "impure", "python"} <= set(facts["software"])
+        assert facts["threads"] == 1
+
+
+def test_shards_are_byte_identical_when_made_again(imagenet, card, tmp_path, run):
+    digests = []
+    for name in ("a", "b"):
+        assert run(*command(imagenet, card, tmp_path / name, "--attack", "pgd")).exit_code == 0
+        digests.append(
+            [hashlib.sha256(unit.tar.read_bytes()).digest() for unit in select(str(tmp_path / name))]
+        )
+    assert digests[0] == digests[1]
+
+
+def test_an_interrupted_run_ends_as_an_undisturbed_one(imagenet, card, tmp_path, run, monkeypatch):
+    assert run(*command(imagenet, card, tmp_path / "a", "--attack", "fgsm,pgd")).exit_code == 0
+    calls = []
+
+    def breaks(*arguments, **_):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(tmp_path))
+        return original(*arguments)
+
+    original = ShardWriter.commit
+    monkeypatch.setattr(ShardWriter, "commit", breaks)
+    broken = run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd"))
+    assert broken.exit_code == 1
+    assert "No space left" in broken.output
+    assert len(select(str(tmp_path / "b"))) == 2
+    monkeypatch.setattr(ShardWriter, "commit", original)
+    assert run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd")).exit_code == 0
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+
+
+def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tmp_path, run):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    out = tmp_path / "out"
+    arguments = [argument for argument in command(images, card, out)]
+    assert run("data", "sample", *arguments[2:]).exit_code == 0
+    planned = Collection(out).plans()["small-train"][0].to_pylist()
+    (images / planned[0]["source_id"]).unlink()
+    Image.new("RGB", (64, 64)).save(images / planned[1]["source_id"])
+    result = run(*arguments, "--attack", "fgsm", "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["attacks"]["fgsm"]["failed"] == 2
+    rows = [row for unit in select(str(out)) for row in unit.rows()[0].to_pylist()]
+    status = {row["source_id"]: row["status"] for row in rows}
+    assert status[planned[0]["source_id"]] == "failed"
+    assert status[planned[1]["source_id"]] == "changed"
+    assert verify(Collection(out), "decode") == []
+
+
+def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, tmp_path, run, monkeypatch):
+    import impure.pipeline.generation.attack_batches as module
+    from impure.pipeline.attacks.engine.threat_model import AttackError
+
+    original = module.attack_batch
+
+    def breaks(config, model, clean, labels, ids, seed, **more):
+        if broken in ids:
+            raise AttackError(f"NaN for image {broken}")
+        return original(config, model, clean, labels, ids, seed, **more)
+
+    assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
+    broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
+    monkeypatch.setattr(module, "attack_batch", breaks)
+    assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 3
+    rows = [row for unit in select(str(tmp_path)) for row in unit.rows()[0].to_pylist()]
+    assert {row["source_id"]: row["error"] for row in rows if row["status"] != "ok"} == {
+        broken: f"NaN for image {broken}"
+    }
+    assert len(rows) == 6
+
+
+def test_keys_are_short_dotless_and_unique():
+    assert sample_key("resnet101", "pgd-e16", "val/n1/ILSVRC2012_val_00000001.JPEG") == (
+        "resnet101__pgd-e16__ILSVRC2012_val_00000001"
+    )
+    strange = [
+        sample_key("t" * 32, config.key, f"val/{name}")
+        for name in ("ä.b.png", "ä_b.png", "x" * 200)
+        for config in (
+            *(AttackConfig(name=name, eps_255=255) for name in ATTACKS),
+            *(AttackConfig(name="mdifgsm", eps_255=255, targeted=aim) for aim in AIMS),
+        )
+    ]
+    assert len(set(strange)) == 3 * (len(ATTACKS) + len(AIMS))
+    for key in strange:
+        assert key.isascii()
+        assert "." not in key
+        assert len(f"{key}.clean.webp") <= 100
+
+
+def test_what_killed_processes_left_is_swept_and_what_living_ones_hold_stays(tmp_path):
+    import fcntl
+
+    for name in ("dead", "alive"):
+        (tmp_path / "_tmp" / name).mkdir(parents=True)
+        (tmp_path / "_tmp" / name / "alive.lock").touch()
+    with (tmp_path / "_tmp" / "alive" / "alive.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep(Collection(tmp_path))
+        assert [path.parent.name for path in (tmp_path / "_tmp").glob("*/alive.lock")] == ["alive"]
+
+
+def px(image):
+    return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root):
+    import webdataset
+
+    for unit in select(str(collection_root)):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        samples = list(webdataset.WebDataset(str(unit.tar), shardshuffle=False).decode("pil"))
+        assert [sample["__key__"] for sample in samples] == list(rows)
+        for sample in samples:
+            row = rows[sample["__key__"]]
+            assert px(sample["clean.png"]) == row["clean_px_sha256"]
+            assert px(sample["adv.png"]) == row["adv_px_sha256"]
+            assert sample["cls"] == row["label"]
+            assert sample["json"]["success"] == row["success"]
+    gc.collect()  # what the library leaves open must not warn inside another test
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collection_root, tmp_path):
+    import datasets
+
+    for unit in select(str(collection_root), attacks=["pgd"]):
+        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+        loaded = datasets.load_dataset(
+            "webdataset", data_files={"train": str(unit.tar)}, split="train", cache_dir=str(tmp_path)
+        )
+        assert len(loaded) == len(rows)
+        for sample in loaded:
+            row = rows[sample["__key__"]]
+            assert px(sample["clean.png"]) == row["clean_px_sha256"]
+            assert px(sample["adv.png"]) == row["adv_px_sha256"]
+    gc.collect()
+
+
+def test_members_are_adjacent_and_anonymous(collection_root):
+    for unit in select(str(collection_root)):
+        with tarfile.open(unit.tar) as tar:
+            members = tar.getmembers()
+            metas = [
+                json.load(tar.extractfile(member)) for member in members if member.name.endswith(".json")
+            ]
+        keys = [member.name.partition(".")[0] for member in members]
+        assert keys == [meta["key"] for meta in metas for _ in range(4)]
+        assert {(member.mtime, member.uid, member.gid, member.uname) for member in members} == {(0, 0, 0, "")}
+        assert all(set(meta) == set(SAMPLE_FIELDS) and None not in meta.values() for meta in metas)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own compiler
+def test_a_compiled_target_attacks_and_the_plain_one_judges(imagenet, card, tmp_path, run):
+    made = run(*command(imagenet, card, tmp_path, "--attack", "pgd,deepfool", "--compile"))
+    assert made.exit_code == 0, made.output
+    target = load_target(str(card))
+    for unit in select(str(tmp_path)):
+        assert unit.marker["config"]["compiled"] is True
+        rows = unit.rows()[0].to_pylist()
+        for sample, row in zip(read_shard(unit.tar), rows, strict=True):
+            image = torch.tensor(sample.adversarial).permute(2, 0, 1)[None] / 255
+            assert target(image).argmax().item() == row["pred_adv"]
+            assert row["success"]

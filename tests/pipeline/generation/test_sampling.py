@@ -1,0 +1,120 @@
+import shutil
+
+import pytest
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
+from impure.pipeline.generation.draw_plan import SampleConfig, make_plan, read_plan
+from impure.pipeline.generation.sampling import classify, sample
+from impure.pipeline.sources.open_source import open_source
+from impure.pipeline.sources.source import SourceImage
+from impure.pipeline.targets.load import load_target
+from impure.pipeline.targets.preprocess import load_clean
+
+
+@pytest.fixture(scope="module")
+def target(card):
+    return load_target(str(card))
+
+
+def draw(root, images, target, split="val", per_class=3, **settings):
+    config = SampleConfig(split=split, per_class=per_class, **settings)
+    return sample(Collection(root), open_source(str(images)), target, config)
+
+
+def ids(plan):
+    return [row["source_id"] for row in plan.table.to_pylist() if row["status"] == STATUS_OK]
+
+
+def test_validation_and_test_are_disjoint_and_balanced(tmp_path, imagenet, target):
+    validation, test = draw(tmp_path, imagenet, target)
+    assert not set(ids(validation)) & set(ids(test))
+    for plan in (validation, test):
+        wnids = plan.table["wnid"].to_pylist()
+        assert sorted(wnids.count(wnid) for wnid in set(wnids)) == [3, 3, 3]
+
+
+def test_only_correctly_classified_images_are_chosen_with_the_wnids_label(tmp_path, imagenet, target):
+    (plan,) = draw(tmp_path, imagenet, target, "train")
+    source = open_source(str(imagenet))
+    for row in plan.table.to_pylist():
+        clean = load_clean(source, SourceImage(row["source_id"], row["wnid"]), target.card)
+        ((prediction, _),) = classify(target, [clean])
+        assert prediction == row["label"] == target.card.wnids.index(row["wnid"])
+
+
+def test_the_seed_decides(tmp_path, imagenet, target):
+    first, again, other = (
+        ids(draw(tmp_path / name, imagenet, target, "train", seed=seed)[0])
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert first == again != other
+
+
+def test_a_plan_is_frozen_and_another_config_is_refused_by_name(tmp_path, imagenet, target):
+    (plan,) = draw(tmp_path, imagenet, target, "train")
+    before = Collection(tmp_path).plan_path("small", "train").stat()
+    assert ids(draw(tmp_path, imagenet, target, "train")[0]) == ids(plan)
+    assert Collection(tmp_path).plan_path("small", "train").stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(InputError, match=r"per_class \(there 3, now 2\)"):
+        draw(tmp_path, imagenet, target, "train", per_class=2)
+
+
+def test_shards_follow_the_plans_order(tmp_path, imagenet, target):
+    (plan,) = draw(tmp_path, imagenet, target, "train", shard_size=4)
+    assert plan.table["shard"].to_pylist() == [0] * 4 + [1] * 4 + [2]
+
+
+def test_a_shortfall_is_an_error_that_names_classes_and_writes_nothing(tmp_path, imagenet, target):
+    with pytest.raises(InputError, match=r"3 of 3 classes: n01440764 has \d+ of 40 .*--allow-short"):
+        draw(tmp_path, imagenet, target, "train", per_class=40)
+    assert not list(tmp_path.iterdir())
+
+
+def test_corrupt_images_are_passed_over_and_named(tmp_path, imagenet, target):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    broken = sorted((images / "train" / "n01440764").iterdir())[:6]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:100])
+    (plan,) = draw(tmp_path / "out", images, target, "train", per_class=5)
+    assert plan.counts()["sampled"] == 15
+    named = [row for row in plan.table.to_pylist() if row["status"] == UNREADABLE]
+    assert {row["source_id"] for row in named} <= {path.relative_to(images).as_posix() for path in broken}
+    assert len(named) == plan.counts()["unreadable"] > 0
+    assert all("decoded" in row["error"] for row in named)
+    assert read_plan(Collection(tmp_path / "out"), "small", "train").digest == plan.digest
+
+
+def test_two_images_of_one_name_are_refused_before_anything_is_attacked(tmp_path, imagenet, target):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    for wnid in ("n01440764", "n02102040"):
+        paths = sorted((images / "train" / wnid).iterdir())
+        for path in paths[1:]:
+            path.unlink()
+        paths[0].rename(paths[0].with_name("n01440764_5.JPEG"))
+    with pytest.raises(InputError, match=r"n01440764/n01440764_5.JPEG and .*two images of one name"):
+        draw(tmp_path / "out", images, target, "train", per_class=1)
+
+
+def test_no_shard_is_left_empty_by_unreadable_images():
+    rows = [{"source_id": f"{index}.png", "status": STATUS_OK} for index in range(10)]
+    for seed in range(50):
+        broken = {"source_id": f"broken-{seed}.png", "status": UNREADABLE}
+        config = {"seed": seed, "shard_size": 5, "target": {"name": "t"}}
+        plan = make_plan("train", [*rows, broken], config)
+        assert set(plan.table["shard"].to_pylist()) == {0, 1}
+
+
+def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet, target):
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    (images / "train" / "n01440764").rename(images / "train" / "n01530575")  # ImageNet's, not the target's
+    assert len(set(draw(tmp_path / "a", images, target, "train")[0].table["wnid"].to_pylist())) == 2
+    (images / "train" / "n01530575").rename(images / "train" / "n99999999")
+    with pytest.raises(InputError, match="n99999999"):
+        draw(tmp_path / "b", images, target, "train")
+
+
+def test_a_target_that_knows_none_of_the_classes_is_refused(tmp_path, imagenet, builtin_target):
+    with pytest.raises(InputError, match="knows none"):
+        draw(tmp_path, imagenet, builtin_target)

@@ -1,0 +1,460 @@
+"""The paper's release and MAE are rebuilt here from facts about them, to check conversions against."""
+
+import argparse
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.checkpoints.foreign import read_tensors
+from impure.purifier.checkpoints.init_weights import from_authors, initialise, license_of
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.noise import Draws
+from impure.purifier.riae.riae_config import RIAEConfig
+from tests.common import small_run
+
+Make = Callable[[str], RIAE]
+MASKS = ("occlusion", "image-noise", "feature-noise", "both")
+NOISES = {
+    "occlusion": ("mask", "mask"),
+    "image-noise": ("noise", "mask"),
+    "feature-noise": ("mask", "noise"),
+    "both": ("noise", "noise"),
+}
+PATCH, WIDE, NARROW = 4, 128, 64  # heads of 64 and 32 channels: two each
+CONFIG = RIAEConfig(
+    patch=PATCH, grid=8, encoder_dim=WIDE, encoder_depth=4, encoder_heads=2, decoder_dim=NARROW,
+    decoder_depth=2, decoder_heads=2, fusion=(0, 2),
+)  # fmt: skip
+
+
+def positions(side: int, dim: int) -> Tensor:
+    """(1, 1 + side * side, dim): the class token's zeros; column's sines and cosines, then the row's."""
+    rows = [np.zeros(dim)]
+    for row in range(side):
+        for column in range(side):
+            rate = 10000.0 ** -(np.arange(dim // 4) / (dim // 4))
+            parts = [wave(place * rate) for place in (column, row) for wave in (np.sin, np.cos)]
+            rows.append(np.concatenate(parts))
+    return torch.from_numpy(np.stack(rows)).float()[None]
+
+
+class Theirs(nn.Module):
+    """The release's network by its parameter names, one image at a time, patches in their natural order."""
+
+    def __init__(self, mask: str, side: int = 8) -> None:
+        super().__init__()
+        self.mask, self.side = mask, side
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, WIDE, PATCH, PATCH)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDE))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, NARROW))
+        self.pos_embed = nn.Parameter(positions(side, WIDE), requires_grad=False)
+        self.decoder_pos_embed = nn.Parameter(positions(side, NARROW), requires_grad=False)
+        norm = {"norm_layer": partial(nn.LayerNorm, eps=1e-6), "qkv_bias": True}
+        self.blocks = nn.ModuleList(Block(WIDE, 2, **norm) for _ in range(4))
+        self.norm = nn.LayerNorm(WIDE, eps=1e-6)
+        self.proj_layers = nn.ModuleList(nn.Linear(WIDE, WIDE) for _ in range(2))
+        self.proj_weights = nn.Parameter(torch.ones(3, 1, 1, 1))
+        self.decoder_head_embed = nn.Linear(3 * WIDE, NARROW)
+        self.decoder_embed = nn.Linear(WIDE, NARROW)
+        self.decoder_embed_norm = nn.LayerNorm(NARROW, eps=1e-6)
+        self.decoder_blocks = nn.ModuleList(Block(NARROW, 2, **norm) for _ in range(2))
+        self.decoder_norm = nn.LayerNorm(NARROW, eps=1e-6)
+        self.decoder_pred = nn.Linear(NARROW, 3 * PATCH * PATCH)
+        self.decoder_rb1 = nn.Conv2d(3, 3, 3, padding=1)
+        if mask != "occlusion":
+            left = torch.cumprod(1.0 - torch.linspace(0.0001, 0.02, 1000), dim=0)
+            self.sqrt_alphas_cumprod = nn.Parameter(left.sqrt(), requires_grad=False)
+            self.sqrt_one_minus_alphas_cumprod = nn.Parameter((1.0 - left).sqrt(), requires_grad=False)
+        for weight in self.parameters():
+            if weight.requires_grad:
+                nn.init.normal_(weight, std=0.3 if weight.dim() < 2 else 0.1)
+
+    def window(self, table: Tensor, count: int) -> Tensor:
+        """The centred part of a position table: it begins at half of the free places plus one."""
+        here = int(count**0.5)
+        begin = (self.side - here + 1) // 2
+        grid = table[0, 1:].view(self.side, self.side, -1)
+        return grid[begin : begin + here, begin : begin + here].flatten(0, 1)
+
+    def diffuse(self, x: Tensor, step: int, noise: Tensor) -> Tensor:
+        return self.sqrt_alphas_cumprod[step] * x + self.sqrt_one_minus_alphas_cumprod[step] * noise
+
+    def encode(self, image: Tensor, subsets: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Class tokens, one a subset, and patch tokens in their natural order (N, NARROW)."""
+        embedded = self.patch_embed.proj(image[None])[0].flatten(1).T
+        embedded = embedded + self.window(self.pos_embed, len(embedded))
+        classes, tokens = [], torch.zeros(len(embedded), WIDE)
+        for subset in subsets:
+            x = torch.cat([self.cls_token + self.pos_embed[:, :1], embedded[subset][None]], dim=1)
+            levels = []
+            for index, block in enumerate(self.blocks):
+                x = block(x)
+                if index in (0, 2):
+                    levels.append(self.proj_layers[index // 2](x))
+            shares = self.proj_weights.softmax(0)
+            x = self.norm(sum(share * level for share, level in zip(shares, [*levels, x], strict=True)))[0]
+            classes.append(x[0])
+            tokens[subset] = x[1:]
+        return classes, self.decoder_embed_norm(self.decoder_embed(tokens))
+
+    def rebuild(self, image: Tensor, subsets: Tensor, image_noise: Tensor, feature_noise: Tensor) -> Tensor:
+        """image (3, H, W) in [0,1]; noises in natural order: an image (3, H, W), tokens (N, NARROW)."""
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        image = (image - mean[:, None, None]) / std[:, None, None]
+        classes, tokens = self.encode(image, subsets)
+        masked = tokens
+        if self.mask in ("image-noise", "both"):
+            masked = self.encode(self.diffuse(image, 400, image_noise), subsets)[1]
+        if self.mask in ("feature-noise", "both"):
+            masked = self.diffuse(masked, 600, feature_noise)
+        if self.mask == "occlusion":
+            masked = self.mask_token[0].expand_as(tokens)
+        result = torch.zeros_like(tokens)
+        for index, subset in enumerate(subsets):
+            x = tokens.clone()
+            x[subset] = masked[subset]
+            x = x + self.window(self.decoder_pos_embed, len(x))
+            others = torch.cat([each for place, each in enumerate(classes) if place != index])
+            first = self.decoder_head_embed(others)[None] + self.decoder_pos_embed[0, :1]
+            x = torch.cat([first, x])[None]
+            for block in self.decoder_blocks:
+                x = block(x)
+            result[subset] = self.decoder_norm(x[0, 1:])[subset]
+        return self.decoder_rb1(image_of(self.decoder_pred(result), image.shape[1])[None])[0]
+
+
+def image_of(patches: Tensor, height: int) -> Tensor:
+    """Patches (N, row-column-colour values) of a square image as (3, H, W)."""
+    side = height // PATCH
+    image = torch.zeros(3, height, height)
+    for index, patch in enumerate(patches):
+        top, left = PATCH * (index // side), PATCH * (index % side)
+        image[:, top : top + PATCH, left : left + PATCH] = patch.view(PATCH, PATCH, 3).permute(2, 0, 1)
+    return image
+
+
+def natural(noise: Tensor, subsets: Tensor) -> Tensor:
+    """Noise by subsets (S, L, D) in the patches' natural order."""
+    flat = torch.zeros(subsets.numel(), noise.shape[-1])
+    flat[subsets.flatten()] = noise.flatten(0, 1)
+    return flat
+
+
+def expected(theirs: Theirs, images: Tensor, draws: Draws) -> Tensor:
+    results = []
+    for index, image in enumerate(images):
+        subsets, none = draws.division[index], torch.zeros(())
+        seen = draws.image_noise.numel() > 0
+        noise = image_of(natural(draws.image_noise[index], subsets), image.shape[1]) if seen else none
+        seen = draws.feature_noise.numel() > 0
+        feature = natural(draws.feature_noise[index], subsets) if seen else none
+        results.append(theirs.rebuild(image, subsets, noise, feature))
+    return torch.stack(results)
+
+
+def release(
+    tmp_path: Path, mask: str = "both", *, side: int = 8, args: bool = False, **changed: Any
+) -> tuple[Path, Theirs]:
+    """A file as the release writes it; `changed`: tensors that are other, or None for left out."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        theirs = Theirs(mask, side).eval()
+    weights = {**theirs.state_dict(), **{name.replace("__", "."): value for name, value in changed.items()}}
+    content: dict[str, Any] = {"model": {name: value for name, value in weights.items() if value is not None}}
+    if args:
+        image, feature = NOISES[mask]
+        content["args"] = argparse.Namespace(img_mask=image, feature_mask=feature, crop_size=[192, 256])
+        content |= {"optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}, "epoch": 3}
+    torch.save(content, tmp_path / "release.pth")
+    return tmp_path / "release.pth", theirs
+
+
+@pytest.mark.parametrize("dividing", ["uniform", "random"])
+@pytest.mark.parametrize("mask", MASKS)
+@torch.no_grad()
+def test_computes_what_the_release_computes(tmp_path: Path, mask: str, dividing: str) -> None:
+    path, theirs = release(tmp_path, mask, args=True)
+    riae = from_authors(path)
+    assert riae.config.mask == mask and not riae.training
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    draws = riae.draw_test(images, torch.Generator().manual_seed(2), dividing)  # type: ignore[arg-type]
+    torch.testing.assert_close(riae(images, draws), expected(theirs, images, draws), atol=1e-5, rtol=1e-5)
+
+
+def test_an_odd_position_table_is_refused(tmp_path: Path) -> None:
+    path, _ = release(tmp_path, side=7)
+    with pytest.raises(InputError, match="pos_embed has 7 places a side: RIAE needs an even number"):
+        from_authors(path, "both")
+
+
+def test_masking_mode_must_be_told_and_not_in_two_ways(tmp_path: Path) -> None:
+    path, _ = release(tmp_path)
+    with pytest.raises(InputError, match="does not tell its masking mode; name it"):
+        from_authors(path)
+    assert from_authors(path, "image-noise").config.mask == "image-noise"
+    with pytest.raises(InputError, match=r"occlusion is not the masking mode of this file \(one with noise"):
+        from_authors(path, "occlusion")
+    path, _ = release(tmp_path, "occlusion")
+    assert from_authors(path).config.mask == "occlusion"
+    with pytest.raises(InputError, match=r"both is not the masking mode of this file \(occlusion"):
+        from_authors(path, "both")
+    path, _ = release(tmp_path, "feature-noise", args=True)
+    with pytest.raises(InputError, match=r"both is not .*\(feature-noise"):
+        from_authors(path, "both")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"decoder_rb1__bias": None}, r"1 tensors are missing: decoder_rb1\.bias"),
+        ({"blocks__1__attn__qkv__bias": None}, r"missing: blocks\.1\.attn\.qkv\.bias"),
+        ({"sqrt_one_minus_alphas_cumprod": None}, "missing: sqrt_one_minus_alphas_cumprod"),
+        ({"pos_embed": None}, "has no tensor pos_embed"),
+        ({"loss_params": torch.ones(3)}, r"1 tensors are unexpected: loss_params"),
+        ({"norm__weight": torch.ones(5)}, r"norm\.weight has shape \(5,\), not \(128,\)"),
+        ({"mask_token": torch.ones(1, 1, 65)}, r"mask_token has shape \(1, 1, 65\)"),
+        ({"proj_weights": torch.ones(3)}, r"proj_weights has shape \(3,\), not 4 dimensions"),
+        ({"decoder_pos_embed": torch.ones(3)}, r"decoder_pos_embed has shape \(3,\)"),
+        ({"decoder_pos_embed": torch.ones(1, 50, NARROW)}, r"decoder_pos_embed has shape \(1, 50, 64\)"),
+        ({"decoder_pos_embed": positions(8, NARROW).flip(2)}, "decoder_pos_embed is not what RIAE computes"),
+        ({"pos_embed": positions(8, WIDE).flip(1)}, "pos_embed is not what RIAE computes"),
+        ({"sqrt_alphas_cumprod": torch.ones(1000)}, "sqrt_alphas_cumprod is not what RIAE computes"),
+        ({"norm__bias": torch.full((WIDE,), torch.nan)}, r"hold NaN or infinity, the first is norm\.bias"),
+        ({"decoder_head_embed__weight": torch.ones(NARROW, WIDE)}, "reads 128 numbers, not 3 times 128"),
+        ({"patch_embed__proj__weight": torch.ones(30, 3, 4, 4)}, "384 numbers, not 3 times 30"),
+        ({"patch_embed__proj__weight": torch.ones(0, 3, 4, 4)}, "384 numbers, not 3 times 0"),
+        ({"norm__bias": torch.ones(WIDE, dtype=torch.int64)}, "more than plain tensors"),
+        ({"pos_embed": torch.ones(1).expand(1, 1 + 300**2, WIDE)}, "grid is 300; a number up to 256"),
+        ({"norm__bias": torch.ones(1).expand(1 << 40)}, r"norm\.bias has shape \(1099511627776,\)"),
+    ],
+)
+def test_strict(tmp_path: Path, changed: dict[str, Tensor | None], message: str) -> None:
+    path, _ = release(tmp_path, **changed)
+    with pytest.raises(InputError, match=message):
+        from_authors(path, "both")
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, called: Callable[..., object], *given: object) -> None:
+        self.called, self.given = called, given
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.called, self.given
+
+
+SCALAR = np.float64(0).__reduce__()[0]  # what NumPy rebuilds its numbers with
+
+
+def trained(path: Path, weights: dict[str, Tensor], rate: object, protocol: int = 2) -> Path:
+    """A file as a training script with learning rates of some kind leaves it."""
+    content = {
+        "model": weights,
+        "args": argparse.Namespace(lr=rate, blr=rate, img_mask="noise", feature_mask="mask", batch_size=64),
+        "optimizer": {"state": {0: {"step": torch.ones(())}}, "param_groups": [{"lr": rate, "params": [0]}]},
+        "epoch": 3,
+        "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 7},
+    }
+    torch.save(content, path, pickle_protocol=protocol)
+    return path
+
+
+def as_numpy_1(path: Path) -> None:
+    """Give a file the names that NumPy 1 writes."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content.replace(b"numpy._core.", b"numpy.core."))
+
+
+@pytest.mark.parametrize("number", [np.float64(1e-4), np.float32(1e-4), np.int64(3), np.bool_(True)])
+@pytest.mark.parametrize("numpy", [1, 2])
+def test_numpys_numbers_are_passed_over(tmp_path: Path, number: object, numpy: int) -> None:
+    _, theirs = release(tmp_path)
+    path = trained(tmp_path / "release.pth", theirs.state_dict(), number)
+    if numpy == 1:
+        as_numpy_1(path)
+    name = b"numpy._core.multiarray" if numpy == 2 else b"numpy.core.multiarray"
+    assert path.read_bytes().count(name) == 1
+    riae = from_authors(path)
+    assert riae.config.mask == "image-noise"
+    assert torch.equal(riae.encoder_norm.weight, theirs.norm.weight)
+    assert initialise(fresh("image-noise"), path).kind == "authors"
+
+
+@pytest.mark.parametrize("given", [("no dtype",), (np.dtype("O"), b"more"), ()])
+def test_numpys_reading_is_not_called(tmp_path: Path, given: tuple[object, ...]) -> None:
+    """These arguments are ones that NumPy would not take, or unpickle by itself."""
+    _, theirs = release(tmp_path)
+    path = trained(tmp_path / "release.pth", theirs.state_dict(), Call(SCALAR, *given))
+    args = read_tensors(path)[1]
+    assert type(args.lr).__name__ == "_Inert" and not hasattr(args.lr, "__dict__")
+    with pytest.raises(InputError, match="more than plain tensors"):
+        from_authors(trained(path, {"norm.bias": Call(SCALAR, *given)}, 1e-4))
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_other_protocols_are_not_read(tmp_path: Path, protocol: int) -> None:
+    """PyTorch's safe reader knows protocol 2, that of every `torch.save` that is not told another."""
+    _, theirs = release(tmp_path)
+    path = trained(tmp_path / "release.pth", theirs.state_dict(), np.float64(1e-4), protocol)
+    with pytest.raises(
+        InputError, match=r"no checkpoint .* read safely \(Unsupported operand \d+\); .*store its"
+    ):
+        from_authors(path)
+
+
+def hostile(folder: Path) -> dict[str, Any]:
+    """Values that do something, or are of a kind that could, when they are unpickled."""
+    leave = Call(os.system, "touch exploded")
+    np.save(folder / "held.npy", np.array([leave], dtype=object), allow_pickle=True)
+    torch.save(leave, folder / "held.pth")
+    return {
+        "os.system": leave,
+        "eval": Call(eval, "open('exploded', 'w')"),
+        "numpy.load": Call(np.load, "held.npy", None, True),
+        "torch.load": Call(torch.load, "held.pth"),
+        "array": np.ones(2),
+        "object array": np.array([leave], dtype=object),
+        "inside a number": Call(SCALAR, leave),
+        "getattr": Call(getattr, SCALAR, "__globals__"),
+    }
+
+
+@pytest.mark.parametrize("place", ["lr", "model"])
+def test_no_code_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, theirs = release(tmp_path)
+    for name, value in hostile(tmp_path).items():
+        weights = {"norm.bias": value} if place == "model" else theirs.state_dict()
+        path = trained(tmp_path / "bad.pth", weights, value if place == "lr" else 1e-4)
+        with pytest.raises(InputError, match=r"^[^\n]*no checkpoint that can be read safely \([^\n]*\Z"):
+            from_authors(path)
+        assert not (tmp_path / "exploded").exists(), name
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken"])
+def test_damaged_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.pth").write_bytes(content)
+    with pytest.raises(InputError, match="no checkpoint that can be read safely"):
+        from_authors(tmp_path / "bad.pth")
+
+
+def mae(tmp_path: Path, *, decoder: bool = True, side: int = 4, name: str = "mae.pth") -> Path:
+    """An MAE ViT as its authors publish it; its positions are those of the images it was trained on."""
+    _, theirs = release(tmp_path, "occlusion", side=side)
+    added = ("proj_", "decoder_embed_norm", "decoder_head_embed", "decoder_rb1")
+    weights = {key: value for key, value in theirs.state_dict().items() if not key.startswith(added)}
+    if not decoder:
+        weights = {key: value for key, value in weights.items() if "decoder" not in key and "mask" not in key}
+    if name.endswith(".safetensors"):
+        save_file(weights, tmp_path / name)
+    else:
+        torch.save({"model": weights}, tmp_path / name)
+    return tmp_path / name
+
+
+def fresh(mask: str = "both", **changed: Any) -> RIAE:
+    return RIAE(replace(CONFIG, mask=mask, **changed))
+
+
+@pytest.mark.parametrize("name", ["mae.pth", "mae.safetensors"])
+@torch.no_grad()
+def test_begin_from_mae(tmp_path: Path, name: str) -> None:
+    """Encoder and decoder are those that the release's conversion makes of the same weights."""
+    riae, before = fresh("occlusion"), fresh("occlusion")
+    before.load_state_dict(riae.state_dict())
+    done = initialise(riae, mae(tmp_path, name=name))
+    assert done.kind == "mae" and done.license == "cc-by-nc-4.0" and done.file == name
+    heads = {each.split(".")[0] for each in done.left}
+    assert heads == {"fusion", "fusion_logits", "class_bridge", "bridge", "smooth"}
+    assert [each for each in done.left if "bridge." in each and "class" not in each] == [
+        "bridge.1.weight",
+        "bridge.1.bias",
+    ]
+    assert {*done.taken, *done.left} == set(riae.state_dict())
+    whole = from_authors(release(tmp_path, "occlusion")[0]).state_dict()
+    for key, value in riae.state_dict().items():
+        assert torch.equal(value, whole[key] if key in done.taken else before.state_dict()[key]), key
+
+
+def test_begin_from_an_encoder_alone(tmp_path: Path) -> None:
+    done = initialise(fresh(), mae(tmp_path, decoder=False))
+    assert {each.split(".")[0] for each in done.taken} == {
+        "embedding",
+        "class_token",
+        "encoder",
+        "encoder_norm",
+    }
+
+
+def test_a_decoder_of_another_kind_keeps_its_start(tmp_path: Path) -> None:
+    done = initialise(fresh(decoder="cross"), mae(tmp_path))
+    assert not any(name.startswith("decoder.") for name in done.taken)
+    assert "decoder_norm.weight" in done.taken and "decoder.0.query.weight" in done.left
+
+
+def test_begin_from_the_release(tmp_path: Path) -> None:
+    riae = fresh("image-noise")
+    done = initialise(riae, release(tmp_path)[0])
+    assert done.kind == "authors" and done.license == "other" and done.left == ()
+    whole = from_authors(release(tmp_path)[0], "both").state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in riae.state_dict().items())
+
+
+@pytest.mark.parametrize("place", ["", "model.safetensors"])
+def test_begin_from_our_own_with_another_masking_mode(tmp_path: Path, place: str) -> None:
+    source, riae = fresh("both"), fresh("occlusion", grid=10)
+    init = asdict(initialise(source, mae(tmp_path)))
+    small_run(tmp_path / "run", source, init=init)
+    done = initialise(riae, tmp_path / "run" / place)
+    assert done.kind == "impure" and done.left == ("mask_token",) and done.file == "model.safetensors"
+    assert done.license == "cc-by-nc-4.0"  # what it began from still binds
+    assert torch.equal(riae.embedding.weight, source.embedding.weight)
+
+
+def test_other_architectures_are_refused_and_left_alone(tmp_path: Path, riae: Make) -> None:
+    other = fresh(encoder_depth=5, decoder_heads=4)
+    before = other.embedding.weight.clone()
+    with pytest.raises(
+        InputError, match=r"another architecture \(encoder_depth 4, here 5; decoder_heads 2, here 4"
+    ):
+        initialise(other, mae(tmp_path))
+    assert torch.equal(other.embedding.weight, before)
+    small_run(tmp_path / "run", riae("both"))
+    with pytest.raises(InputError, match=r"another architecture \(encoder_dim 16, here 128"):
+        initialise(fresh(), tmp_path / "run")
+
+
+def test_files_of_something_else(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.ones(3)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="has no tensor patch_embed.*taken are RIAE's checkpoints, MAE's"):
+        initialise(fresh(), tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "other.pth")
+    with pytest.raises(InputError, match="holds no weights"):
+        initialise(fresh(), tmp_path / "other.pth")
+    with pytest.raises(InputError, match="no checkpoint there"):
+        initialise(fresh(), tmp_path / "missing")
+
+
+def test_unknown_licences_are_no_licences() -> None:
+    assert license_of({}) == license_of({"init": {}}) == "apache-2.0"
+    for init, named in (({"license": "mine"}, "'mine'"), ({"kind": "mae"}, "None"), (["x"], r"\['x'\]")):
+        with pytest.raises(InputError, match=f"init.license {named} is none of apache"):
+            license_of({"init": init})

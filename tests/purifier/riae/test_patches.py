@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from impure.purifier.riae import patches
+
+
+def test_patchify_cuts_row_by_row_and_back() -> None:
+    images = torch.arange(2 * 3 * 8 * 12.0).view(2, 3, 8, 12)
+    cut = patches.patchify(images, 4)
+    assert cut.shape == (2, 6, 48)
+    assert torch.equal(cut[1, 4].view(4, 4, 3), images[1, :, 4:8, 4:8].permute(1, 2, 0))
+    assert torch.equal(patches.unpatchify(cut, 4, 8, 12), images)
+
+
+def test_uniform_division_is_the_tile() -> None:
+    division = patches.uniform_division(2, 4, 6, torch.device("cpu"))
+    subset = torch.empty(24, dtype=torch.long)
+    for index, members in enumerate(division[1]):
+        subset[members] = index
+    assert torch.equal(subset.view(4, 6), torch.tensor([[0, 1], [2, 3]]).repeat(2, 3))
+
+
+def test_random_division_is_a_permutation_per_sample_and_seeded() -> None:
+    first, second = (patches.random_division(5, 16, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, second) and first.shape == (5, 4, 4)
+    assert torch.equal(first.flatten(1).sort(1).values, torch.arange(16).expand(5, -1))
+    assert not torch.equal(first[0], first[1])
+
+
+def test_put_back_undoes_take() -> None:
+    values = torch.randn(3, 16, 7)
+    division = patches.random_division(3, 16, torch.Generator().manual_seed(0))
+    subsets = patches.take(values, division)
+    assert torch.equal(subsets[2, 1, 0], values[2, division[2, 1, 0]])
+    assert torch.equal(patches.put_back(subsets, division), values)
+
+
+def test_position_table_formula() -> None:
+    table = patches.position_table(5, 6, 8)
+    rate = np.array([1.0, 10000.0**-0.5])
+    wanted = np.concatenate([np.sin(2 * rate), np.cos(2 * rate), np.sin(3 * rate), np.cos(3 * rate)])
+    np.testing.assert_allclose(table[3, 2].numpy(), wanted, atol=1e-6)
+
+
+def test_window_moves_over_the_table() -> None:
+    table = patches.position_table(6, 6, 8)
+    division = patches.uniform_division(2, 2, 4, torch.device("cpu"))
+    corner = torch.tensor([[0, 0], [3, 1]])
+    found = patches.put_back(patches.window_positions(table, division, corner, 4), division)
+    assert torch.equal(found[0], table[:2, :4].flatten(0, 1))
+    assert torch.equal(found[1], table[3:5, 1:5].flatten(0, 1))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 8, 9])
+def test_reflect_pad_equals_numpy(side: int) -> None:
+    images = torch.rand(1, 1, side, 8)
+    padded = patches.reflect_pad(images, 8)
+    wanted = np.pad(images[0, 0].numpy(), ((0, -side % 8), (0, 0)), mode="reflect" if side > 1 else "edge")
+    np.testing.assert_array_equal(padded[0, 0].numpy(), wanted)

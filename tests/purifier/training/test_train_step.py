@@ -1,0 +1,183 @@
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.data.dataset import Batch
+from impure.purifier.losses.rcm import combine
+from impure.purifier.riae import riae_config as presets
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.noise import Draws, draw_for_test
+from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.train_config import TrainConfig
+from impure.purifier.training.train_step import Learner
+from tests.purifier.conftest import SMALL
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**SMALL))  # type: ignore[arg-type]
+
+
+def learner(**values: Any) -> Learner:
+    config = TrainConfig(preset="tiny", recipe="pixel", mask="occlusion", **values)
+    torch.manual_seed(0)
+    return Learner(config, RIAE(config.riae()), None, CPU)
+
+
+def batch(count: int = 6, share: float = 1.0, seed: int = 0) -> Batch:
+    """Pairs of two attacked variants of each clean image."""
+    draws = Generator().manual_seed(seed)
+    levels = torch.randint(0, 256, (count + count // 2, 3, 16, 16), generator=draws).byte()
+    return Batch(levels[:count], levels[count:], torch.arange(count) // 2, share)
+
+
+def weights(model: torch.nn.Module) -> Tensor:
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is the same for every sample, whatever the part: no crop, the test's dividing, no noise."""
+
+    def alike(self: RIAE, images: Tensor, generator: Generator) -> Draws:
+        return draw_for_test(self.config, images, generator)
+
+    monkeypatch.setattr(RIAE, "draw_training", alike)
+    whole, parts = learner(), learner(accumulate=2)
+    six = batch()
+    first = Batch(six.adversarial[:4], six.clean[:2], six.clean_row[:4], 4 / 6)
+    second = Batch(six.adversarial[4:], six.clean[2:], six.clean_row[4:] - 2, 2 / 6)
+    losses = whole.update([six], 0, 1e-2), parts.update([first, second], 0, 1e-2)
+    assert torch.allclose(*losses, atol=1e-6)
+    gradients = [
+        torch.cat([each.grad.flatten() for each in one.model.parameters() if each.grad is not None])
+        for one in (whole, parts)
+    ]
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-6
+
+
+def test_draws_depend_on_seed_and_step_alone() -> None:
+    one, other = learner(), learner()
+    other.update([batch(seed=5)], 0, 0.0)  # no learning, but draws
+    assert torch.equal(one.update([batch()], 7, 0.0), other.update([batch()], 7, 0.0))
+    assert not torch.equal(one.update([batch()], 7, 0.0), one.update([batch()], 8, 0.0))
+
+
+def test_crops_of_variants_are_the_same_window() -> None:
+    one = learner(crop=8)
+    six = batch()
+    same = Batch(six.clean[six.clean_row], six.clean, six.clean_row, 1.0)
+    adversarial, clean, clean_row = one.crop(same)
+    assert adversarial.shape == (6, 3, 8, 8) and clean.shape == (3, 3, 8, 8)
+    assert torch.equal(adversarial, clean[clean_row]) and adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("recipe", ["code", "paper"])
+def test_losses_are_those_of_the_paper(recipe: str) -> None:
+    """Eqs. 10 to 15 written out, with the same draws in the same order."""
+    torch.manual_seed(0)
+    features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
+    config = TrainConfig(preset="tiny", recipe=recipe, nodes=("0", "1"), lambdas=(3.0, 0.5))
+    one = Learner(config, RIAE(config.riae()), deepcopy(features), CPU)
+    six = batch()
+    adversarial, clean, rows = six.adversarial / 255, six.clean / 255, six.clean_row
+    one.generator.manual_seed(4)
+    found = one.losses(adversarial, clean, rows)
+    again, model, channels = Generator().manual_seed(4), one.model, recipe == "paper"
+    with torch.no_grad():
+        output = model(adversarial, model.draw_training(adversarial, again))
+        pixel = (output - model.normalise(clean[rows])).abs().mean() * (3 if channels else 1)
+        mixed = combine(model.denormalise(output), adversarial, 4, recipe, again)  # type: ignore[arg-type]
+        perceptual = torch.zeros(())
+        for node, weight in ((0, 3.0), (1, 0.5)):
+            made, wanted = (features[: node + 1](each) for each in (mixed, clean[rows]))
+            perceptual = perceptual + weight * (made - wanted).abs().mean() * (4 if channels else 1)
+    assert torch.allclose(found, torch.stack([pixel + perceptual, pixel, perceptual]), rtol=1e-5)
+
+
+def test_parts_and_ranks_draw_differently_and_alike() -> None:
+    one, two = learner(accumulate=2), learner(accumulate=1)
+    two.ranks = Ranks(rank=1, world=2)
+    drawn = []
+    for each, part in ((one, 0), (one, 1), (two, 0)):
+        each._reseed(3, part)
+        drawn.append(torch.rand(4, generator=each.generator))
+    assert not torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[1], drawn[2])
+
+
+def test_optimiser_is_the_papers() -> None:
+    one = learner()
+    assert isinstance(one.optimizer, torch.optim.AdamW)
+    assert {group["betas"] for group in one.optimizer.param_groups} == {(0.9, 0.95)}
+
+
+def test_average_is_the_exponential_one() -> None:
+    one = learner(ema=0.75)
+    assert one.average is not None and one.published is one.average
+    seen = []
+    for step in range(3):
+        one.update([batch(seed=step)], step, 1e-2)
+        seen.append(weights(one.model))
+    wanted = seen[0]  # it begins with the first
+    for each in seen[1:]:
+        wanted = 0.75 * wanted + 0.25 * each
+    assert torch.allclose(weights(one.published), wanted, atol=1e-6)
+    assert not torch.allclose(wanted, seen[-1], atol=1e-4)
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    one = learner(grad_clip=1e-3)
+    one.update([batch()], 0, 1e-2)
+    norm = torch.cat([each.grad.flatten() for each in one.model.parameters() if each.grad is not None]).norm()
+    assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_state_brings_everything_back() -> None:
+    one, other = learner(ema=0.5), learner(ema=0.5)
+    one.update([batch()], 0, 1e-2)
+    other.load(deepcopy(one.state()), "run")
+    for each in (one, other):
+        each.update([batch(seed=1)], 1, 1e-2)
+    assert torch.equal(weights(one.model), weights(other.model))
+    assert torch.equal(weights(one.published), weights(other.published))
+
+
+def test_bf16_learns_the_same_within_its_precision() -> None:
+    full, half = learner(), learner(bf16=True)
+    losses = full.update([batch()], 0, 1e-3), half.update([batch()], 0, 1e-3)
+    assert losses[1].dtype == torch.float32
+    assert torch.allclose(*losses, rtol=0.02) and not torch.equal(*losses)
+    assert half.model.pixels.weight.dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # the C++ compiler's
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_compiled_learns_the_same() -> None:
+    """With sizes of images and lengths of batches that change."""
+    plain, compiled = learner(), learner(compiled=True)
+    for step, (count, side) in enumerate(((6, 16), (4, 24))):
+        found = batch(count)
+        images = [torch.nn.functional.interpolate(each, size=side) for each in found[:2]]
+        part = found._replace(adversarial=images[0], clean=images[1])
+        losses = [one.update([part], step, 1e-3) for one in (plain, compiled)]
+        assert torch.allclose(*losses, rtol=1e-3)
+    assert (weights(plain.model) - weights(compiled.model)).abs().max() < 4.1e-3  # AdamW: lr times the sign
+
+
+def test_what_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object, **__: object) -> object:
+        def fails(*_: object) -> None:
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler\nmore")
+
+        return fails
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(InputError, match=r"RIAE cannot be compiled here \(no C\+\+ compiler\); leave out"):
+        learner(compiled=True).update([batch()], 0, 1e-2)

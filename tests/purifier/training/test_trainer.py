@@ -1,0 +1,392 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.collection import Committed
+from impure.purifier.checkpoints import checkpoint
+from impure.purifier.checkpoints.checkpoint import load_riae
+from impure.purifier.riae import riae_config as presets
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.training import train_config as runs
+from impure.purifier.training import train_step as learning
+from impure.purifier.training import trainer as module
+from impure.purifier.training.data_source import PairMaterial
+from impure.purifier.training.train_config import TrainConfig, learning_rate
+from impure.purifier.training.train_step import Learner, parameter_groups
+from impure.purifier.training.trainer import Habits, keep_options, plan
+from impure.purifier.training.validation import Validator
+from tests.purifier.conftest import SMALL, Brightness, write_collection
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**SMALL))  # type: ignore[arg-type]
+
+
+def config(**values: Any) -> TrainConfig:
+    defaults = {"preset": "tiny", "recipe": "pixel", "epochs": 2, "warmup_epochs": 1, "batch_size": 5}
+    return TrainConfig(**{**defaults, **values})
+
+
+def train(
+    chosen: TrainConfig,
+    units: list[Committed],
+    features: nn.Module | None,
+    out: Path,
+    *,
+    init: Path | None = None,
+    validator: Validator | None = None,
+    **habits: Any,
+) -> Path:
+    material = PairMaterial(units, clean_pairs=chosen.clean_pairs)
+    return module.train(
+        chosen, material, features, out, CPU, habits=Habits(**habits), init=init, validator=validator
+    )
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    wanted, found = weights(one), weights(other)
+    return wanted.keys() == found.keys() and all(torch.equal(wanted[name], found[name]) for name in wanted)
+
+
+def log_rows(run: Path) -> list[dict[str, str]]:
+    with (run / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Killed(BaseException):
+    """What no handler catches."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    whole = Learner.update
+
+    def dying(self: Learner, parts: Any, done: int, rate: float) -> Tensor:
+        if done == step:
+            raise Killed
+        return whole(self, parts, done, rate)
+
+    monkeypatch.setattr(Learner, "update", dying)
+
+
+def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[Committed]) -> None:
+    out = train(config(), units, None, tmp_path / "run")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "log.csv",
+        "model.safetensors",
+        "state.pt",
+    ]
+    written = json.loads((out / "config.json").read_text())
+    assert written["train"]["batch_size"] == 5 and written["data"]["pairs"] == 18
+    rows = log_rows(out)
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8")]
+    assert float(rows[1]["pixel"]) == float(rows[1]["loss"]) and float(rows[1]["learning_rate"]) < 1e-4
+    assert isinstance(load_riae(out), RIAE)
+
+
+def test_training_learns(tmp_path: Path, units: list[Committed]) -> None:
+    chosen = config(epochs=10, batch_size=1, learning_rate=5e-3, clean_pairs=False)
+    losses = [float(row["loss"]) for row in log_rows(train(chosen, units[:1], None, tmp_path))]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("step", [4, 6])  # an epoch's end, the middle of one
+def test_killed_and_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    recipe = {"recipe": "code", "nodes": ("0",), "lambdas": (1.0,), "grad_clip": 1.0, "crop": 8}
+    recipe |= {"ema": 0.5, "accumulate": 2, "variants": 3}
+    features = nn.Sequential(nn.Conv2d(3, 4, 3))
+
+    def run(out: Path) -> Path:
+        return train(config(**recipe), units, features, out, checkpoint_seconds=0, log_steps=1)
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        kill_at(patched, step)
+        run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed")
+    assert same(whole, resumed)
+    rows = [[row["step"] for row in log_rows(each)] for each in (whole, resumed)]
+    assert rows[0] == rows[1]
+
+
+def test_finished_run_is_left_alone(tmp_path: Path, units: list[Committed]) -> None:
+    out = train(config(epochs=1), units, None, tmp_path)
+    before = (out / "state.pt").read_bytes()
+    train(config(epochs=1), units, None, tmp_path)
+    assert (out / "state.pt").read_bytes() == before
+
+
+def test_another_config_is_refused_by_name(tmp_path: Path, units: list[Committed]) -> None:
+    out = train(config(epochs=1), units, None, tmp_path / "run")
+    with pytest.raises(InputError, match=r"train\.batch_size \(there 5, now 6\)"):
+        train(config(epochs=1, batch_size=6), units, None, out)
+    with pytest.raises(InputError, match=r"data\.pairs"):
+        train(config(epochs=1), units[:1], None, out)
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learning.l1
+
+    def broken(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:
+        calls.append(1)
+        return whole(output, wanted, per_position) * (float("nan") if len(calls) > 4 else 1)
+
+    calls: list[int] = []
+    monkeypatch.setattr(learning, "l1", broken)
+    with pytest.raises(InputError, match="no longer finite at step 8"):
+        train(config(), units, None, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert all(each.isfinite().all() for each in load_file(tmp_path / "model.safetensors").values())
+
+
+def test_a_damaged_state(tmp_path: Path, units: list[Committed]) -> None:
+    out = train(config(epochs=1), units, None, tmp_path)
+    (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"state\.pt: not a readable training state"):
+        train(config(epochs=1), units, None, out)
+
+
+def test_unwritable_folder(tmp_path: Path, units: list[Committed]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"):
+        train(config(), units, None, tmp_path / "file" / "run")
+
+
+def test_full_disk(tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        train(config(), units, None, tmp_path)
+    assert not list(tmp_path.glob("*state*")) and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_feature_network_must_fit_the_recipe(tmp_path: Path, units: list[Committed]) -> None:
+    with pytest.raises(InputError, match="needs its feature network 'torchvision:vgg19_bn'"):
+        train(config(recipe="code"), units, None, tmp_path)
+    with pytest.raises(InputError, match="takes none"):
+        train(config(), units, Brightness(), tmp_path)
+
+
+def test_mixed_sizes_and_workers(tmp_path: Path) -> None:
+    units = write_collection(tmp_path / "data", sizes=((16, 16), (24, 16)))
+    one = train(config(epochs=1), units, None, tmp_path / "one")
+    two = train(config(epochs=1), units, None, tmp_path / "two", workers=1)
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+
+
+def test_schedule_and_decay() -> None:
+    chosen = TrainConfig(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    rates = [learning_rate(chosen, step, 5) for step in range(50)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == pytest.approx(rates[10])
+    assert rates[30] == pytest.approx(0.5, abs=1e-6) and rates[49] < 0.01
+    assert learning_rate(chosen, 50, 5) == pytest.approx(1e-8)
+    model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
+    decayed, plain = parameter_groups(model, chosen)
+    names = {id(each): name for name, each in model.named_parameters()}
+    assert {"class_token", "mask_token", "fusion_logits", "encoder_norm.weight"} <= {
+        names[id(each)] for each in plain["params"]
+    }
+    assert all(names[id(each)].endswith("weight") for each in decayed["params"])
+    assert decayed["weight_decay"] == 0.05 and plain["weight_decay"] == 0
+
+
+def test_config_checks() -> None:
+    assert TrainConfig().loss.lambdas == {"features.38": 30, "features.51": 10, "classifier.1": 10}
+    changed = TrainConfig(nodes=("a",), lambdas=(2.0,), feature_network="target")
+    assert changed.loss.lambdas == {"a": 2.0} and changed.loss.network == "target"
+    assert TrainConfig.for_preset("base", epochs=3).warmup_epochs == 1
+    assert TrainConfig.for_preset("tiny").learning_rate == runs.TRAINING["tiny"]["learning_rate"]
+    for values, word in (
+        ({"epochs": 0}, "epochs is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"warmup_epochs": 101}, "exceeds epochs 100"),
+        ({"recipe": "best"}, "choose from code, paper, pixel"),
+        ({"nodes": ("a",)}, "1 nodes but 0 lambdas"),
+        ({"preset": "huge"}, "no RIAE preset"),
+    ):
+        with pytest.raises(InputError, match=word):
+            TrainConfig(**values)  # type: ignore[arg-type]
+
+
+def judge(units: list[Committed], out: Path) -> Validator:
+    return Validator(units, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
+
+
+def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: list[Committed]) -> None:
+    plain = train(config(epochs=3), units, None, tmp_path / "plain")
+    judged = tmp_path / "judged"
+    train(config(epochs=3), units, None, judged, validator=judge(units, judged))
+    assert same(plain, judged)
+    best = judge(units, judged).best()
+    assert best is not None and 1 <= best[0] <= 3
+    kept = json.loads((judged / "best" / "config.json").read_text())
+    assert kept["epoch"] == best[0] and isinstance(load_riae(judged / "best"), RIAE)
+    assert sorted(path.name for path in (judged / "validation").iterdir()) == [
+        f"epoch-000{epoch}.jpg" for epoch in (1, 2, 3)
+    ]
+
+
+def test_killed_while_validating(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of an epoch that is taken again are replaced, and the best weights are those of the table."""
+
+    def run(out: Path) -> Path:
+        return train(config(epochs=4), units, None, out, validator=judge(units, out))
+
+    whole = run(tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(module, "save_weights", raise_killed)
+        run(tmp_path / "killed")
+    resumed = run(tmp_path / "killed")
+    assert same(whole, resumed) and same(whole / "best", resumed / "best")
+    assert (whole / "validation.csv").read_bytes() == (resumed / "validation.csv").read_bytes()
+
+
+def raise_killed(*_: object) -> None:
+    raise Killed
+
+
+def test_validation_every_other_epoch(tmp_path: Path, units: list[Committed]) -> None:
+    out = tmp_path / "run"
+    train(config(epochs=3), units, None, out, validator=judge(units, out), validate_epochs=2)
+    assert sorted(path.name for path in (out / "validation").iterdir()) == [
+        "epoch-0002.jpg",
+        "epoch-0003.jpg",
+    ]
+
+
+def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[Committed]) -> None:
+    (tmp_path / "best").mkdir()
+    for name in (".state.pt.0123.tmp", "best/.model.safetensors.4567.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    train(config(epochs=1), units, None, tmp_path)
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["_write_weights", "torch.save"])
+def test_killed_while_the_last_checkpoint_is_written(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    written = getattr(checkpoint, name) if name.startswith("_") else torch.save
+    calls: list[int] = []
+
+    def dying(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        written(*arguments)
+
+    whole = train(config(), units, None, tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(f"impure.purifier.checkpoints.checkpoint.{name}", dying)
+        train(config(), units, None, tmp_path / "killed")
+    assert same(whole, train(config(), units, None, tmp_path / "killed"))
+
+
+def test_only_one_trainer_in_a_folder(tmp_path: Path, units: list[Committed]) -> None:
+    with runs.only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
+        train(config(), units, None, tmp_path)
+    train(config(epochs=1), units, None, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_tensorboard(tmp_path: Path, units: list[Committed]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    train(config(), units, None, out, validator=judge(units, out), tensorboard=True)
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    wanted = [(int(row["step"]), pytest.approx(float(row["loss"]))) for row in log_rows(out)]
+    assert found == wanted and len(events.Scalars("validation/attacked")) == 2
+
+
+def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, units: list[Committed]) -> None:
+    first = train(config(epochs=1, recipe="pixel"), units, None, tmp_path / "first")
+    second = train(config(epochs=1, learning_rate=0.0), units, None, tmp_path / "second", init=first)
+    assert same(first, second)
+    written = json.loads((second / "config.json").read_text())["init"]
+    assert written["kind"] == "impure" and len(written["sha256"]) == 64
+    with pytest.raises(InputError, match=r"init\."):
+        train(config(epochs=1, learning_rate=0.0), units, None, second)
+
+
+def test_init_of_another_architecture_does_no_harm(
+    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(config(epochs=1), units, None, tmp_path / "first")
+    monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**{**SMALL, "encoder_dim": 32}))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a checkpoint of another architecture"):
+        train(config(), units, None, tmp_path / "second", init=first)
+    assert not (tmp_path / "second").exists()
+
+
+def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, units: list[Committed]) -> None:
+    out = train(config(epochs=1), units, None, tmp_path / "run")
+    state = torch.load(out / "state.pt", weights_only=True)
+    state["learner"]["model"]["embedding.weight"] = torch.zeros(3, 3)
+    torch.save(state, out / "state.pt")
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"not of this architecture .*embedding\.weight"):
+        train(config(epochs=1), units, None, out)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_images_of_another_size(tmp_path: Path) -> None:
+    units = write_collection(tmp_path / "data", sizes=((16, 16), (4, 16)))
+    with pytest.raises(InputError, match="images of 4 pixels, and the network takes multiples of 8"):
+        train(config(), units, None, tmp_path / "run")
+    with pytest.raises(InputError, match="a training crop of 16 pixels"):
+        train(config(crop=16), units, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_ranks_than_pairs(units: list[Committed]) -> None:
+    material = PairMaterial(units)
+    assert plan(config(), material, world=2)["ranks"] == 2
+    with pytest.raises(InputError, match="more ranks than images"):
+        plan(config(), material, world=6)
+
+
+def test_plan_counts_what_a_run_does(tmp_path: Path, units: list[Committed]) -> None:
+    found = plan(config(), PairMaterial(units))
+    assert (found["images_an_epoch"], found["updates_an_epoch"], found["updates"]) == (18, 4, 8)
+    out = train(config(), units, None, tmp_path / "run")
+    model = load_riae(out)
+    assert found["parameters"] == sum(each.numel() for each in model.parameters())
+    assert int(log_rows(out)[-1]["step"]) == found["updates"]
+
+
+def test_options_are_kept_but_never_over_a_file_of_the_users(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.yaml", tmp_path / "theirs.yaml"
+    theirs.write_text("# mine\nlr: 1\n")
+    for options in ("lr: 2\n", "lr: 3\n"):
+        keep_options(ours, options)
+        keep_options(theirs, options)
+    assert ours.read_text().endswith("\nlr: 3\n") and theirs.read_text() == "# mine\nlr: 1\n"
