@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from impure.manifests.collection.collection import Committed
+    from impure.manifests.collection.collection import CommittedShard
     from impure.pipeline.sources.source import Source, SourceImage
-    from impure.pipeline.targets.load import Target
-    from impure.purifier.training.data_source import Material
+    from impure.pipeline.targets.target import Target
+    from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.train_config import TrainConfig
     from impure.purifier.training.validation import Validator
 
@@ -85,20 +85,20 @@ def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch
     return devices.open_device(name, threads or (1 if tiny else devices.cores()))
 
 
-def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[Committed]":
+def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedShard]":
     """The units that --shards names, here or far away."""
-    from impure.manifests.collection.collection import select
+    from impure.manifests.collection.shard_filter import select_shards
     from impure.manifests.sharing.cache import is_url, parts_of
     from impure.manifests.sharing.cache import open_shards as open_remote
 
     if not is_url(shards):
-        return select(shards, **filters)
+        return select_shards(shards, **filters)
     cache = cache_home() / hashlib.sha256(parts_of(shards)[0].encode()).hexdigest()[:16]
     say(f"Shards are kept in {cache} once they are read.")
     return open_remote(shards, writable(cache), **filters)
 
 
-def name_of(shards: str, units: "list[Committed]") -> str:
+def name_of(shards: str, units: "list[CommittedShard]") -> str:
     """What to call a collection in file names."""
     from impure.manifests.sharing.cache import parts_of
 
@@ -123,7 +123,8 @@ def train(**given: Any) -> None:
       torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
     """
     from impure.purifier.training.distributed import joined
-    from impure.purifier.training.trainer import Habits, plan
+    from impure.purifier.training.runtime_options import RuntimeOptions
+    from impure.purifier.training.trainer import plan
     from impure.purifier.training.trainer import train as train_riae
 
     check_together(given)
@@ -139,7 +140,7 @@ def train(**given: Any) -> None:
         return None if rank else show_plan(plan(config, material, world), given["as_json"])
     features = open_features(config, given["feature_weights"])
     out = writable(given["out"] or Path("impure-runs") / run_name(units, name, given))
-    habits = Habits(
+    habits = RuntimeOptions(
         progress=True, workers=workers, validate_epochs=given["validate_epochs"],
         tensorboard=given["tensorboard"],
     )  # fmt: skip
@@ -152,7 +153,7 @@ def train(**given: Any) -> None:
     return None if rank else print_run(out, config, units, given)
 
 
-def model_for(units: "list[Committed]", given: dict[str, Any]) -> str:
+def model_for(units: "list[CommittedShard]", given: dict[str, Any]) -> str:
     """The preset that was asked for, or that suits the images."""
     if given["model"]:
         return str(given["model"])
@@ -197,19 +198,19 @@ def workers_of(given: dict[str, Any], device: "torch.device") -> int:
 
 
 def open_material(
-    units: "list[Committed]", config: "TrainConfig", workers: int, given: dict[str, Any]
-) -> "Material":
+    units: "list[CommittedShard]", config: "TrainConfig", workers: int, given: dict[str, Any]
+) -> "DataSource":
     """What is learnt from: pairs, or photographs."""
     from impure.pipeline.sources.open_source import open_source
     from impure.purifier.data.pair_reader import CACHE_BYTES
-    from impure.purifier.training.data_source import PairMaterial, PhotoMaterial
+    from impure.purifier.training.data_source import PairSource, PhotoSource
 
     if not given["pretrain"]:
         cached = 0 if workers else CACHE_BYTES
-        return PairMaterial(units, clean_pairs=config.clean_pairs, cache_bytes=cached)
+        return PairSource(units, clean_pairs=config.clean_pairs, cache_bytes=cached)
     source = open_source(given["images"], given["labels"])
     photos = source.images("train")
-    return PhotoMaterial(partial(_picture, source, photos), [photo.source_id for photo in photos])
+    return PhotoSource(partial(_picture, source, photos), [photo.source_id for photo in photos])
 
 
 def _picture(source: "Source", photos: "Sequence[SourceImage]", index: int) -> "Image":
@@ -221,7 +222,7 @@ def _picture(source: "Source", photos: "Sequence[SourceImage]", index: int) -> "
 
 def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> "Validator | None":
     """The validator that was asked for, or where none was, the one that can be had."""
-    from impure.pipeline.targets.of_collection import class_names, judges_of
+    from impure.pipeline.targets.of_collection import class_names, classifiers_of
     from impure.purifier.evaluation.validation_table import FILE
     from impure.purifier.training.validation import Validator
 
@@ -230,7 +231,7 @@ def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> 
         return None
     try:
         units = open_shards(given["shards"], {"splits": [split]})
-        judges = judges_of(units, given["targets"], given["weights"])
+        judges = classifiers_of(units, given["targets"], given["weights"])
     except InputError as error:
         if given["validate"] or given["targets"] or given["weights"] or (out / FILE).exists():
             raise
@@ -242,7 +243,7 @@ def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> 
     )  # fmt: skip
 
 
-def run_name(units: "list[Committed]", model: str, given: dict[str, Any]) -> str:
+def run_name(units: "list[CommittedShard]", model: str, given: dict[str, Any]) -> str:
     """What a run is called where nobody said."""
     return f"{name_of(given['shards'], units)}-{model}" if units else f"pretrained-{model}"
 
@@ -254,7 +255,7 @@ def show_plan(found: dict[str, Any], as_json: bool) -> None:
     return click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items()))
 
 
-def print_run(out: Path, config: "TrainConfig", units: "list[Committed]", given: dict[str, Any]) -> None:
+def print_run(out: Path, config: "TrainConfig", units: "list[CommittedShard]", given: dict[str, Any]) -> None:
     """Where the run is, and what to do with it."""
     if given["as_json"]:
         return print_json({"out": str(out), "config": asdict(config)})
@@ -337,7 +338,7 @@ def evaluate(**given: Any) -> None:
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
       impure-eval --shards ROOT --checkpoint lab/purifier@main --draws 5 --combine worst --limit 500
     """
-    from impure.pipeline.targets.of_collection import class_names, describe_images, judges_of
+    from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
     from impure.purifier.checkpoints.checkpoint import load_riae
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.measure import EvaluateConfig
@@ -351,7 +352,7 @@ def evaluate(**given: Any) -> None:
     out = writable(given["out"] or _beside(given["checkpoint"]))
     tiny = all(each.unit.target == BUILTIN for each in units)
     device = open_device(given["device"], given["threads"], tiny=tiny)
-    judges = judges_of(units, given["targets"], given["weights"])
+    judges = classifiers_of(units, given["targets"], given["weights"])
     asked = ("batch_size", "seed", "draws", "combine", "extra_resize", "limit")
     config = EvaluateConfig(**{name: given[name] for name in asked})
     found = measure(units, judges, defences, config, device=device, progress=True)

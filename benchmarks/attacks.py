@@ -17,13 +17,13 @@ from contenders import (
     LINEARISED,
     Bench,
     by_libraries,
+    export_model,
     gradient_evaluation,
     linearisations,
     plain_loop,
-    published,
     set_up,
 )
-from contest import Contender, Goal, Row, Section, compete, repeat
+from contest import Contender, Criterion, Row, Section, compete, repeat
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks import reference_libraries as libraries
@@ -51,7 +51,7 @@ BARE, OURS = "gradients alone", "impure"
 def run(bench: Bench, name: str) -> list[Section]:
     """Compare an attack with its bare gradients and with every other program of it."""
     config = AttackConfig(name=name, overrides=SHORTENED.get(name, ()))
-    problem, attack, units = bench.problem(name), config.build(), published(config)
+    problem, attack, units = bench.problem(name), config.build(), export_model(config)
     bare = partial(gradient_evaluation, bench.model, problem.clean, problem.labels)
     bare()
     proposal = attack.propose(problem)
@@ -75,12 +75,12 @@ def run(bench: Bench, name: str) -> list[Section]:
     return [section]
 
 
-def ratio_goals(name: str, rows: list[Row]) -> list[Goal]:
+def ratio_goals(name: str, rows: list[Row]) -> list[Criterion]:
     """Judge our ratio by its limit and by the libraries'."""
     ours, limit = next(row.ratio for row in rows if row.name == OURS), GOALS[name]
-    goals = [Goal(text="ratio at most", value=ours, limit=limit, met=ours <= limit)]
+    goals = [Criterion(text="ratio at most", value=ours, limit=limit, met=ours <= limit)]
     return goals + [
-        Goal(text=f"ratio below that of {row.name},", value=ours, limit=row.ratio, met=ours < row.ratio)
+        Criterion(text=f"ratio below that of {row.name},", value=ours, limit=row.ratio, met=ours < row.ratio)
         for row in rows
         if row.name.startswith(tuple(libraries.REFERENCES))
     ]
@@ -102,7 +102,7 @@ def run_deepfool(bench: Bench) -> list[Section]:
         share = section.rows[1].median / section.rows[1].units / theirs
         limit = GOALS["deepfool"]
         text = f"time per image and step over torchattacks', {text}, at most"
-        step.goals.append(Goal(text=text, value=share, limit=limit, met=share <= limit))
+        step.goals.append(Criterion(text=text, value=share, limit=limit, met=share <= limit))
     return [whole, step]
 
 

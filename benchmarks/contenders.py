@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 from impure.pipeline.attacks import reference_libraries as libraries
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.precision import in_precision
-from impure.pipeline.attacks.engine.rng import Draws
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, pose
-from impure.pipeline.targets.load import Target
-from impure.pipeline.targets.target_card import TargetCard, imagenet_wnids
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, make_problem
+from impure.pipeline.sources.imagenet import imagenet_wnids
+from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target_card import TargetCard
 
 EPS_255 = 16
 CLASSES = 1000
@@ -60,8 +61,8 @@ class Bench:
     def problem(self, name: str, count: int | None = None) -> Problem:
         """Pose the images, or the first few, to an attack."""
         images, labels = self.images[:count], self.labels[:count]
-        draws = Draws(seed=SEED, attack=name, source_ids=tuple(map(str, range(len(images)))))
-        return pose(self.model, images, labels, EPS_255, draws, torch.float32)
+        draws = KeyedRng(seed=SEED, attack=name, source_ids=tuple(map(str, range(len(images)))))
+        return make_problem(self.model, images, labels, EPS_255, draws, torch.float32)
 
 
 def set_up(
@@ -135,7 +136,7 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
             continue
         params = {name: config.params[name] for name in reference.takes}
         if reference.demands:  # Torchattacks' C&W has no search; with a large c it does not stop early
-            params |= {"steps": published(config), "c0": 1000.0}
+            params |= {"steps": export_model(config), "c0": 1000.0}
         run = cleverhans_cw if (library, config.name) == ("cleverhans", "cw") else reference.run
         counter = libraries.Target(bench.model, problem.clean)
         run(counter, problem, params)
@@ -158,7 +159,7 @@ def cleverhans_cw(model: nn.Module, problem: Problem, params: libraries.Params) 
     return images
 
 
-def published(config: AttackConfig) -> int:
+def export_model(config: AttackConfig) -> int:
     """Return the gradient evaluations of the attack as published."""
     steps = int(config.params.get("steps", 1)) * int(config.params.get("search_steps", 1))
     return steps + config.name.startswith("apgd")

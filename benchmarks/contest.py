@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
+class Criterion:
     """A value and the limit that it should keep."""
 
     text: str
@@ -71,7 +71,7 @@ class Section:
     params: dict[str, float | int | bool]
     grad_evals: list[int]
     rows: list[Row]
-    goals: list[Goal]
+    goals: list[Criterion]
 
     def __str__(self) -> str:
         gpu = list(self.rows[0].gpu)

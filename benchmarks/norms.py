@@ -19,10 +19,11 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.storage import unit_samples
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.rng import Draws
-from impure.pipeline.attacks.engine.threat_model import Problem, pose
-from impure.pipeline.targets.load import Target, load_target
-from impure.pipeline.targets.preprocess import to_tensor
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import Problem, make_problem
+from impure.pipeline.targets.load import load_target
+from impure.pipeline.targets.target import Target
+from impure.pipeline.tensors import to_tensor
 
 UNBOUND = 255
 """No budget: the libraries know none for these attacks."""
@@ -110,8 +111,8 @@ def main(root: Path, card: str, count: int, threads: int, as_json: bool) -> None
     torch.set_num_threads(threads)
     target = load_target(card)
     clean, labels, names = photographs(root, count)
-    draws = Draws(seed=0, attack="norms", source_ids=tuple(names))
-    problem = pose(target, clean, labels, UNBOUND, draws, torch.float32)
+    draws = KeyedRng(seed=0, attack="norms", source_ids=tuple(names))
+    problem = make_problem(target, clean, labels, UNBOUND, draws, torch.float32)
     rows = [asdict(row) for attack in CONTENDERS for row in contest(target, problem, attack)]
     packages = ("torch", "torchattacks", "cleverhans")
     conditions = {

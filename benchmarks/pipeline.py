@@ -19,18 +19,19 @@ import torch
 from attacks import device_name
 
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.collection.collection import Unit
 from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import PROFILES, Storage, unit_samples
 from impure.manifests.collection.writer import encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.executors.execute import Crew, Run, execute
+from impure.pipeline.executors.execute import ExecutorConfig, Run, execute
 from impure.pipeline.generation.attack_job import new_run_id
 from impure.pipeline.generation.draw_plan import Plan, SampleConfig
-from impure.pipeline.generation.run import Collector, Order, Place, open_collector
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run_at
 from impure.pipeline.sources.source import SourceImage
-from impure.pipeline.targets.preprocess import load_clean, to_tensor
+from impure.pipeline.targets.preprocess import load_clean
+from impure.pipeline.tensors import to_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Writing:
     bytes_per_pair: int
 
 
-def attack_alone(collector: Collector, plan: Plan, attack: AttackConfig, size: int) -> float:
+def attack_alone(collector: GenerationRun, plan: Plan, attack: AttackConfig, size: int) -> float:
     """Seconds that the attack takes on the planned images."""
     card, device = collector.target.card, collector.target.mean.device
     rows = plan.table.to_pylist()
@@ -72,22 +73,24 @@ def attack_alone(collector: Collector, plan: Plan, attack: AttackConfig, size: i
     return time.perf_counter() - begun
 
 
-def whole_pipeline(place: Place, collector: Collector, order: Order) -> tuple[float, dict[str, float], str]:
+def whole_pipeline(
+    place: Locations, collector: GenerationRun, order: GenerateConfig
+) -> tuple[float, dict[str, float], str]:
     """Seconds that the pipeline takes; how busy its stages were, and which held the others up."""
     begun = time.perf_counter()
-    ledger, view = execute(Run(place, order, collector, Crew()))
+    ledger, view = execute(Run(place, order, collector, ExecutorConfig()))
     if ledger.failed:
         raise click.ClickException(str(ledger.failed))
     return time.perf_counter() - begun, view.busy(), view.limit()
 
 
-def compare(place: Place, samples: SampleConfig, attack: AttackConfig, rounds: int) -> Throughput:
+def compare(place: Locations, samples: SampleConfig, attack: AttackConfig, rounds: int) -> Throughput:
     """Let both take turns, each round in a collection of its own."""
     alone, whole = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=place.root) as root:
-            here = Place(**{**asdict(place), "root": Path(root)})
-            collector = open_collector(here)
+            here = Locations(**{**asdict(place), "root": Path(root)})
+            collector = open_run_at(here)
             plan, *_ = collector.draw([samples], allow_short=False, advance=lambda count: None)
             order = order_for(plan, attack, samples)
             alone.append(attack_alone(collector, plan, attack, samples.batch_size))
@@ -104,21 +107,21 @@ def compare(place: Place, samples: SampleConfig, attack: AttackConfig, rounds: i
     )
 
 
-def order_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> Order:
+def order_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> GenerateConfig:
     """One attack on one plan."""
-    return Order(
+    return GenerateConfig(
         attacks=(attack,), splits=(plan.split,), seed=0, batch_size=samples.batch_size, compiled=False,
         storage=Storage(), run_id=new_run_id(),
     )  # fmt: skip
 
 
-def writing(place: Place, samples: SampleConfig, attack: AttackConfig) -> list[Writing]:
+def writing(place: Locations, samples: SampleConfig, attack: AttackConfig) -> list[Writing]:
     """Write the pairs of one attack in every way."""
     with tempfile.TemporaryDirectory(dir=place.root) as root:
-        here = Place(**{**asdict(place), "root": Path(root)})
-        collector = open_collector(here)
+        here = Locations(**{**asdict(place), "root": Path(root)})
+        collector = open_run_at(here)
         plan, *_ = collector.draw([samples], allow_short=False, advance=lambda count: None)
-        execute(Run(here, order_for(plan, attack, samples), collector, Crew()))
+        execute(Run(here, order_for(plan, attack, samples), collector, ExecutorConfig()))
         unit = collector.collection.committed[0]
         pairs, rows = list(unit_samples(unit)), unit.rows()[0].to_pylist()
         return [
@@ -128,9 +131,9 @@ def writing(place: Place, samples: SampleConfig, attack: AttackConfig) -> list[W
 
 
 def _write(
-    collector: Collector, pairs: Sequence[Sample], rows: Sequence[dict[str, object]], storage: Storage
+    collector: GenerationRun, pairs: Sequence[Sample], rows: Sequence[dict[str, object]], storage: Storage
 ) -> Writing:
-    unit = Unit("bench", "pgd", "train", 0)
+    unit = ShardId("bench", "pgd", "train", 0)
     begun = time.perf_counter()
     with open_shard(collector.collection, unit) as shard:
         for pair, row in zip(pairs, rows, strict=True):
@@ -159,7 +162,7 @@ def main(
 ) -> None:  # fmt: skip
     """Compare whole-pipeline and attack-only throughput; then write shards in every way."""
     with tempfile.TemporaryDirectory() as root:
-        place = Place(
+        place = Locations(
             images=images, labels=None, target=target, weights=None, root=Path(root), device=device,
             threads=threads,
         )  # fmt: skip
@@ -169,7 +172,7 @@ def main(
         configs = [AttackConfig(name=name) for name in attacks]
         flows = [compare(place, samples, config, rounds) for config in configs]
         ways = writing(place, samples, configs[0])
-        where = device_name(open_collector(place).target.mean.device)
+        where = device_name(open_run_at(place).target.mean.device)
     conditions = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": where, "threads": threads,
         "target": Path(target).stem, "per_class": per_class, "shard_size": shard_size,

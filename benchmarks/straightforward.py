@@ -83,7 +83,7 @@ class Straightforward(nn.Module):
         return self.encoder_norm(mixed)
 
     def forward(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
-        """Rebuild images (B, 3, H, W) in [0,1] with the choices of `impure.purifier.riae.noise.Draws`."""
+        """Rebuild images (B, 3, H, W) in [0,1] with the choices of `impure.purifier.riae.noise.Randomness`."""
         division, corner, image_step, feature_step, image_noise, feature_noise = draws
         batch, subsets, length = division.shape
         mean = torch.tensor([0.485, 0.456, 0.406], device=images.device).view(3, 1, 1)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import click
 import torch
 from attacks import device_name
-from contest import Flops, Goal, repeat
+from contest import Criterion, Flops, repeat
 from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,10 +23,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.data.dataset import Batch
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Draws
+from impure.purifier.riae.noise import KeyedRng
 from impure.purifier.riae.riae_config import DecoderKind, RIAEConfig, preset
 from impure.purifier.training.train_config import TrainConfig
-from impure.purifier.training.train_step import Learner
+from impure.purifier.training.train_step import TrainStep
 
 PRODUCTS, PLAIN, OURS = "matrix products", "straightforward, fp32", "impure"
 
@@ -54,7 +54,7 @@ class Row:
     memory_mib: float
 
 
-def training_pass(model: nn.Module, images: Tensor, clean: Tensor, draws: Draws, bf16: bool) -> None:
+def training_pass(model: nn.Module, images: Tensor, clean: Tensor, draws: KeyedRng, bf16: bool) -> None:
     """Go forwards and backwards once, with the pixel loss."""
     model.zero_grad(set_to_none=True)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -88,7 +88,7 @@ def contenders(setting: Setting) -> list[Contender]:
     train_config = TrainConfig(
         recipe="pixel", bf16=setting.bf16, compiled=setting.compiled, batch_size=batch, crop=setting.size
     )
-    learner = Learner(train_config, RIAE(setting.config), None, device)
+    learner = TrainStep(train_config, RIAE(setting.config), None, device)
     plain = Straightforward().to(device)
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
     images = levels[0].float() / 255
@@ -177,13 +177,13 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def goals(rows: list[Row], device: torch.device) -> list[Goal]:
+def goals(rows: list[Row], device: torch.device) -> list[Criterion]:
     """Mark what was to be reached, per device."""
     limits = (0.50, 3.0) if device.type == "cuda" else (0.85, 1.05)  # the specification's
     ours = next(row for row in rows if row.name == OURS)
     texts = (f"share of the rate of {PRODUCTS} at least", f"speed over {PLAIN} at least")
     return [
-        Goal(text=text, value=value, limit=limit, met=value >= limit)
+        Criterion(text=text, value=value, limit=limit, met=value >= limit)
         for text, value, limit in zip(texts, (ours.share, ours.speed), limits, strict=True)
     ]
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from click.testing import Result
 
-from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import STATUS_OK
+from impure.manifests.collection.shard_id import ShardId
 from impure.purifier.checkpoints.checkpoint import save_checkpoint, save_config
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
@@ -57,6 +58,6 @@ def stamps(root: Path) -> dict[str, int]:
     return {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
-def files_of(*units: Unit | str) -> set[str]:
+def files_of(*units: ShardId | str) -> set[str]:
     """The files of some units."""
     return {f"{unit}.{ending}" for unit in units for ending in ("tar", "parquet", "done.json")}

@@ -14,7 +14,8 @@ from PIL import Image
 from impure import cli
 from impure.manifests.base.files import read_json
 from impure.pipeline.builtin.drawing import CLASSES, render
-from impure.pipeline.targets.load import BUILTIN_CARD, Target, load_target
+from impure.pipeline.targets.load import BUILTIN_CARD, load_target
+from impure.pipeline.targets.target import Target
 
 #: ImageNet classes that the built-in classes stand for in tests.
 WNIDS = (

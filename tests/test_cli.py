@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from impure import cli
 from impure.manifests.base.files import read_json
-from impure.manifests.collection.collection import select
+from impure.manifests.collection.shard_filter import select_shards
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.commands.shared_options import MORE, NINE
 from tests.common import one_line, small_run
@@ -139,7 +139,7 @@ def test_corrupt_and_odd_images_are_counted_named_and_converted(imagenet, card, 
     result = run(*generate(images, card, tmp_path / "out", "--per-class", 5, "--allow-short", "--json"))
     assert result.exit_code in (0, 3), result.output
     said = json.loads(result.stdout)
-    rows = [row for unit in select(str(tmp_path / "out")) for row in unit.rows()[0].to_pylist()]
+    rows = [row for unit in select_shards(str(tmp_path / "out")) for row in unit.rows()[0].to_pylist()]
     unreadable = [row for row in rows if row["status"] == "unreadable"]
     broken = {path.relative_to(images).as_posix() for path in paths[::6]}
     assert {row["source_id"] for row in unreadable} <= broken
@@ -170,9 +170,9 @@ def test_status_ls_verify_and_preview_tell_what_is_there(collection_root, run, t
     assert status["missing"] == []
     assert "small/pgd/test" in run("data", "status", collection_root).stdout
     assert len(json.loads(run("data", "ls", collection_root, "--json").stdout)) == len(
-        select(str(collection_root))
+        select_shards(str(collection_root))
     )
-    assert run("data", "ls", collection_root).stdout.count(".tar") == len(select(str(collection_root)))
+    assert run("data", "ls", collection_root).stdout.count(".tar") == len(select_shards(str(collection_root)))
     verified = run("data", "verify", collection_root, "--json")
     assert json.loads(verified.stdout)["bad"] == []
     sheet = run("data", "preview", collection_root, "--out", tmp_path / "sheet.png")
@@ -183,7 +183,7 @@ def test_status_ls_verify_and_preview_tell_what_is_there(collection_root, run, t
 
 def test_verify_names_what_is_wrong_and_exits_with_3(collection_root, run, tmp_path):
     root = shutil.copytree(collection_root, tmp_path / "root")
-    units = select(str(root))
+    units = select_shards(str(root))
     units[0].tar.write_bytes(b"")
     units[1].stem.with_suffix(".done.json").unlink()
     result = run("data", "verify", root)

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from impure import cli
+from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit_lock import sweep
-from impure.manifests.collection.verify import verify
 
 RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
 KILLS = int(os.environ.get("IMPURE_KILLS", 6))

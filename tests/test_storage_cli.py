@@ -6,7 +6,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from impure.manifests.collection.collection import Collection, Unit, select
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import storage_of
 from tests.common import files_of, hashes, one_line, stamps
 
@@ -18,7 +20,7 @@ WAYS = {
 }
 OTHERS = ("webp", "once", "delta")
 PAIRED = ("webp", "once")
-CLEAN, PGD = Unit("small", "clean", "train", 0), Unit("small", "pgd", "train", 0)
+CLEAN, PGD = ShardId("small", "clean", "train", 0), ShardId("small", "pgd", "train", 0)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +55,13 @@ def test_the_pixels_are_those_of_the_default(stored, run, way):
 
 def test_members_are_as_asked_for(stored):
     for way, root in stored.items():
-        for unit in select(str(root)):
+        for unit in select_shards(str(root)):
             profile = {"once": "clean-once", "delta": "delta"}.get(way, "pairs")
             encoding = "webp" if way in PAIRED else "png"
             assert (storage_of(unit).profile, storage_of(unit).encoding) == (profile, encoding)
-    sizes = {way: sum(each.tar.stat().st_size for each in select(str(root))) for way, root in stored.items()}
+    sizes = {
+        way: sum(each.tar.stat().st_size for each in select_shards(str(root))) for way, root in stored.items()
+    }
     assert sizes["once"] < sizes["webp"]
 
 

@@ -17,8 +17,8 @@ from impure.pipeline import devices
 from impure.pipeline.builtin import drawing as images
 from impure.purifier.checkpoints.checkpoint import load_riae
 from impure.purifier.data import photos
-from impure.purifier.training.train_config import only_trainer
-from impure.purifier.training.train_step import Learner
+from impure.purifier.training.run_folder import only_trainer
+from impure.purifier.training.train_step import TrainStep
 from tests.common import one_line, small_run
 
 Run = Callable[..., Result]
@@ -327,15 +327,15 @@ def test_validation_that_was_asked_for_must_be_had(train: Run, card: Path, tmp_p
 def test_the_same_command_goes_on(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ("--epochs", 3, "--validate", "none")
     fine(train(tmp_path / "whole", *asked))
-    whole = Learner.update
+    whole = TrainStep.update
 
-    def dying(self: Learner, parts: Any, step: int, rate: float) -> torch.Tensor:
+    def dying(self: TrainStep, parts: Any, step: int, rate: float) -> torch.Tensor:
         if step == 4:  # in the second of three epochs of three updates
             raise KeyboardInterrupt
         return whole(self, parts, step, rate)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Learner, "update", dying)
+        patched.setattr(TrainStep, "update", dying)
         assert train(tmp_path / "killed", *asked).exit_code == 1
     assert epochs(tmp_path / "killed") == [1]
     fine(train(tmp_path / "killed", *asked, "--workers", 0))

@@ -10,13 +10,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.files import read_json, sha256_file, write_json, write_table
-from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.base.files import read_json, sha256_file, write_json
+from impure.manifests.base.parquet import write_table
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST
+from impure.manifests.collection.shard_id import ShardId
 from tests.common import files_of, hashes, one_line, stamps
 
-FGSM = Unit("small", "fgsm", "train", 1)
-PGD, OTHER = Unit("small", "pgd", "train", 0), Unit("small", "pgd", "train", 1)
+FGSM = ShardId("small", "fgsm", "train", 1)
+PGD, OTHER = ShardId("small", "pgd", "train", 0), ShardId("small", "pgd", "train", 1)
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +302,7 @@ def test_a_unit_of_images_out_of_tars_is_made_again(imagenet, card, tmp_path, ru
         "--per-class", 2, "--shard-size", 4, "--threads", 1, "--out", root)  # fmt: skip
     assert made.exit_code == 0, made.output
     wanted = hashes(root)
-    stem(root, Unit("small", "fgsm", "train", 0)).with_suffix(".tar").unlink()
+    stem(root, ShardId("small", "fgsm", "train", 0)).with_suffix(".tar").unlink()
     mended = run("data", "verify", root, "--repair", *images, "--target", card)
     assert mended.exit_code == 0, mended.output
     assert hashes(root) == wanted

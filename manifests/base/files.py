@@ -6,26 +6,18 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from impure.manifests.base.canonical_json import canonical_json, digest, parse_object
-from impure.manifests.base.errors import InputError, first_line
-
-CONFIG_KEY = b"impure.config"
-DIGEST_KEY = b"impure.digest"
-FACTS_KEY = b"impure.facts"  # software, threads, run: recorded, but not part of the config
+from impure.manifests.base.canonical_json import parse_object
+from impure.manifests.base.errors import InputError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what disks are to blame for
 
+
 # What a stranger's file may ask for; a plan of all of ImageNet is a fifth of it.
 MAX_JSON = 1 << 24  # bytes
-MAX_ROWS = 1 << 23
-MAX_TABLE = 1 << 32  # bytes, uncompressed
 
 
 @contextlib.contextmanager
@@ -90,46 +82,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if len(text) > MAX_JSON:
         raise InputError(f"{path}: refused, more than {MAX_JSON} bytes of JSON")
     return parse_object(text, str(path))
-
-
-def write_table(
-    path: Path, table: pa.Table, config: Mapping[str, Any], facts: Mapping[str, Any] | None = None
-) -> None:
-    """Write a Parquet file whose metadata carries the config as canonical JSON, its digest, and facts."""
-    metadata = {
-        CONFIG_KEY: canonical_json(dict(config)).encode(),
-        DIGEST_KEY: digest(dict(config)).encode(),
-        FACTS_KEY: canonical_json(dict(facts or {})).encode(),
-    }
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
-
-
-def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
-    """Read a Parquet file written by `write_table`: the table, and the config from its metadata.
-
-    Raises:
-        InputError: The file cannot be read, is too large, has other columns, or carries no config.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_extent(path, file.metadata)
-            if file.schema_arrow.names != schema.names or file.schema_arrow.types != schema.types:
-                raise InputError(f"{path}: its columns are not those of this version of impure")
-            table = file.read()
-        table.validate(full=True)  # text that is no UTF-8 would only show when it is looked at
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
-    config = (table.schema.metadata or {}).get(CONFIG_KEY)
-    if config is None:
-        raise InputError(f"{path}: its metadata carries no impure config")
-    return table, parse_object(config, f"{path}: config in its metadata")
-
-
-def _check_extent(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuse a file that would fill the memory, before its columns are read."""
-    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    if metadata.num_rows > MAX_ROWS or size > MAX_TABLE:
-        raise InputError(f"{path}: refused, {metadata.num_rows} rows of {size} bytes in all are too many")
 
 
 def sha256_file(path: Path) -> str:

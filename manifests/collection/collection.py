@@ -1,8 +1,5 @@
 """The paths of a collection, and what is committed in it."""
 
-import glob
-import re
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +10,10 @@ import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, read_table, write_json
+from impure.manifests.base.files import read_json, write_json
+from impure.manifests.base.parquet import read_table
 from impure.manifests.collection.schema import MANIFEST, PLAN, SCHEMA_VERSION, STATUS_OK
-
-SPLITS = ("train", "validation", "test")
-CLEAN = "clean"  # the "attack" of untouched pairs
+from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 
 #: What readers rely on in a marker, and its kind.
 _MARKER: dict[str, type] = {
@@ -35,38 +31,13 @@ _MARKER: dict[str, type] = {
     "counts.failed": int,
     "counts.succeeded": int,
 }
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SHARD = re.compile(r"[0-9]{6}|[1-9][0-9]{6,8}")  # as `Unit` writes it
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Unit:
-    """One unit of work and of storage: one shard of one attack on one target."""
-
-    target: str
-    attack: str
-    split: str
-    shard: int
-
-    def __str__(self) -> str:
-        return f"{self.target}/{self.attack}/{self.split}/{self.shard:06d}"
-
-
-def unit_of(marker: str) -> Unit | None:
-    """The unit whose marker a path below a collection's root is; None for any other path."""
-    parts = marker.removesuffix(".done.json").split("/")
-    if len(parts) != 4 or not marker.endswith(".done.json"):
-        return None
-    target, attack, split, shard = parts
-    known = _NAME.fullmatch(target) and _NAME.fullmatch(attack) and split in SPLITS
-    return Unit(target, attack, split, int(shard)) if known and _SHARD.fullmatch(shard) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class CommittedShard:
     """A unit whose marker is there: the only kind that readers see."""
 
-    unit: Unit
+    unit: ShardId
     stem: Path  # path without extension
     marker: dict[str, Any]
     origin: str = ""  # URL of the collection that this one caches; see `remote`
@@ -133,11 +104,11 @@ class Collection:
         """The frozen plan of one target and split."""
         return self.root / "plans" / f"{target}-{split}.parquet"
 
-    def stem(self, unit: Unit) -> Path:
+    def stem(self, unit: ShardId) -> Path:
         """Path of a unit's files without their extension."""
         return self.root / str(unit)
 
-    def marker_path(self, unit: Unit) -> Path:
+    def marker_path(self, unit: ShardId) -> Path:
         """The completion marker, written last."""
         return self.stem(unit).with_suffix(".done.json")
 
@@ -146,12 +117,12 @@ class Collection:
         folders = [folder for folder in self.root.glob("[!_.]*") if folder.is_dir()]
         return [path for folder in folders for path in folder.glob(pattern)]
 
-    def marked(self) -> list[Unit]:
+    def marked(self) -> list[ShardId]:
         """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
         names = (path.relative_to(self.root).as_posix() for path in self.find("*/*/*.done.json"))
-        return sorted(unit for unit in map(unit_of, names) if unit is not None)
+        return sorted(unit for unit in map(parse_shard_id, names) if unit is not None)
 
-    def read(self, unit: Unit) -> Committed:
+    def read(self, unit: ShardId) -> CommittedShard:
         """Read a unit's marker.
 
         Raises:
@@ -169,10 +140,10 @@ class Collection:
                 )
         if any(not isinstance(count, int) or count < 0 for count in marker["counts"].values()):
             raise InputError(f"{path}: its counts are no counts; delete it and generate again")
-        return Committed(unit, self.stem(unit), marker)
+        return CommittedShard(unit, self.stem(unit), marker)
 
     @cached_property
-    def committed(self) -> list[Committed]:
+    def committed(self) -> list[CommittedShard]:
         """Every committed unit, ordered by target, attack, split and shard.
 
         Raises:
@@ -180,7 +151,7 @@ class Collection:
         """
         return [self.read(unit) for unit in self.marked()]
 
-    def readable(self) -> list[Committed]:
+    def readable(self) -> list[CommittedShard]:
         """Every unit whose marker can be read, in the same order."""
         found = []
         for unit in self.marked():
@@ -198,14 +169,14 @@ class Collection:
                 raise InputError(f"{path}: names no target or source, or an image without a shard")
         return {path.stem: plan for path, plan in found.items()}
 
-    def missing(self) -> list[Unit]:
+    def missing(self) -> list[ShardId]:
         """Units that the plans ask for and that are not committed, of attacks that have been begun."""
         there = set(self.marked())
         begun = {
             (path.parts[-3], path.parts[-2], path.parts[-1]) for path in self.find("*/*") if path.is_dir()
         }
         wanted = {
-            Unit(target, attack, split, shard)
+            ShardId(target, attack, split, shard)
             for table, config in self.plans().values()
             for target, attack, split in begun
             if table.num_rows and target == config["target"]["name"] and split == table["split"][0].as_py()
@@ -228,56 +199,3 @@ class Collection:
     def about(self) -> dict[str, Any]:
         """What collection.json says."""
         return read_json(self.about_path)
-
-
-def select(
-    shards: str,
-    *,
-    targets: Sequence[str] = (),
-    attacks: Sequence[str] = (),
-    splits: Sequence[str] = (),
-) -> list[Committed]:
-    """Find committed units below a collection's root, or those whose tars match a glob.
-
-    Args:
-        shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
-        targets: Keep only these; empty keeps all.
-        attacks: Likewise.
-        splits: Likewise.
-
-    Raises:
-        InputError: There is no such folder, no committed shard, or nothing passes the filter.
-    """
-    units = _find(shards)
-    for name, wanted in (("target", targets), ("attack", attacks), ("split", splits)):
-        there = sorted({getattr(each.unit, name) for each in units})
-        if missing := sorted(set(wanted) - set(there)):
-            raise InputError(f"{shards}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
-        units = [each for each in units if not wanted or getattr(each.unit, name) in wanted]
-    if not units:
-        raise InputError(f"{shards}: no shards are left by the filters on target, attack and split")
-    return units
-
-
-def _find(shards: str) -> list[Committed]:
-    """All committed units that `shards` points to, before filtering."""
-    root = Path(shards)
-    if root.is_dir():
-        units = Collection(root).committed
-    else:
-        tars = [Path(name).absolute() for name in sorted(glob.glob(shards)) if name.endswith(".tar")]
-        if not tars:
-            raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
-        roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
-        units = [each for root in roots for each in _of(Collection(root), set(tars))]
-    if not units:
-        raise InputError(
-            f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
-        )
-    return units
-
-
-def _of(collection: Collection, tars: set[Path]) -> list[Committed]:
-    """The committed units of some tars; the markers of others are not read, whatever they hold."""
-    stems = {tar.with_suffix("") for tar in tars}
-    return [collection.read(unit) for unit in collection.marked() if collection.stem(unit) in stems]

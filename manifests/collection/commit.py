@@ -8,13 +8,14 @@ from typing import Any
 from impure.manifests.base.canonical_json import differing_fields, digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sync, write_json
-from impure.manifests.collection.collection import Collection, Committed, Unit
-from impure.manifests.collection.commit_lock import alone
+from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.commit_lock import commit_lock
+from impure.manifests.collection.shard_id import ShardId
 
 
 def find_committed(
-    collection: Collection, unit: Unit, config: Mapping[str, Any], remedy: str = "choose another --out"
-) -> Committed | None:
+    collection: Collection, unit: ShardId, config: Mapping[str, Any], remedy: str = "choose another --out"
+) -> CommittedShard | None:
     """The unit if it is committed and whole; None if it has to be made, or made again.
 
     Args:
@@ -40,7 +41,7 @@ def find_committed(
 
 def move_in(
     collection: Collection,
-    unit: Unit,
+    unit: ShardId,
     tar: Path,
     manifest: Path,
     marker: dict[str, Any],
@@ -64,7 +65,7 @@ def move_in(
     """
     stem, marker_path = collection.stem(unit), collection.marker_path(unit)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with alone(collection):
+    with commit_lock(collection):
         if there := find_committed(collection, unit, marker["config"], remedy):
             return there.marker
         marker_path.unlink(missing_ok=True)  # of a damaged unit: no reader may see old marker and new files

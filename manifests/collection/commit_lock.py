@@ -15,7 +15,7 @@ _ASIDE = re.compile(r".+\.[0-9a-f]{32}")
 
 
 @contextmanager
-def alone(collection: Collection) -> Iterator[None]:
+def commit_lock(collection: Collection) -> Iterator[None]:
     """Hold the collection's lock: one process at a time; a killed one lets go of it."""
     folder = collection.root / "_tmp"
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def alone(collection: Collection) -> Iterator[None]:
 
 
 @contextmanager
-def aside(collection: Collection, name: str) -> Iterator[Path]:
+def temp_dir(collection: Collection, name: str) -> Iterator[Path]:
     """A folder of one's own below `_tmp`, gone afterwards; a lock tells the living from the killed.
 
     Args:
@@ -33,7 +33,7 @@ def aside(collection: Collection, name: str) -> Iterator[Path]:
         name: What is built there, for people who look; its slashes become dots.
     """
     folder = collection.root / "_tmp" / f"{name.replace('/', '.')}.{uuid.uuid4().hex}"
-    with alone(collection):  # no sweep may see the folder before its lock is held
+    with commit_lock(collection):  # no sweep may see the folder before its lock is held
         folder.mkdir()
         lock = (folder / "alive.lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -46,7 +46,7 @@ def aside(collection: Collection, name: str) -> Iterator[Path]:
 
 def sweep(collection: Collection) -> None:
     """Remove what killed processes left below `_tmp`; folders of living ones stay."""
-    with alone(collection):
+    with commit_lock(collection):
         for folder in (collection.root / "_tmp").iterdir():
             if not _is_alive(folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 import re
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import SPLITS, unit_of
+from impure.manifests.collection.shard_id import SPLITS, parse_shard_id
 
 SUMS = "SHA256SUMS"
 ABOUT = "collection.json"
@@ -23,7 +23,7 @@ def is_plan(name: str) -> bool:
 def is_own(name: str) -> bool:
     """Whether a name below a collection's root is one that a collection has."""
     stem, _, ending = name.partition(".")
-    in_unit = ending in ("tar", "parquet", "done.json") and unit_of(f"{stem}.done.json") is not None
+    in_unit = ending in ("tar", "parquet", "done.json") and parse_shard_id(f"{stem}.done.json") is not None
     return in_unit or name == ABOUT or name in KIT or is_plan(name)
 
 

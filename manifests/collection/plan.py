@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from impure.manifests.base.canonical_json import differing_fields, digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_table
+from impure.manifests.base.parquet import read_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.schema import PLAN

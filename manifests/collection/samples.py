@@ -13,7 +13,7 @@ from typing import Any
 from impure.manifests.base.canonical_json import parse_object
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import ENCODINGS, Pixels, decode_stored, px_sha256
-from impure.manifests.collection.tar import Member, read_members, walk
+from impure.manifests.base.tar import Member, read_members, walk
 
 IMAGES = ("clean", "adv", "delta")
 

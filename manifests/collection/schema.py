@@ -1,6 +1,10 @@
 """Arrow schemas of plans and manifests. Change one and SCHEMA_VERSION goes up."""
 
+from typing import Any
+
 import pyarrow as pa
+
+Row = dict[str, Any]
 
 SCHEMA_VERSION = 2
 

@@ -9,7 +9,7 @@ from typing import IO
 from impure.manifests.collection.collection import Collection
 
 
-def claim(collection: Collection, name: str) -> ExitStack | None:
+def lock_shard(collection: Collection, name: str) -> ExitStack | None:
     """Take a unit to make it, unless a living process has it.
 
     Args:
@@ -25,8 +25,8 @@ def claim(collection: Collection, name: str) -> ExitStack | None:
         return None
 
 
-def wait_to_claim(collection: Collection, name: str) -> ExitStack:
-    """Take a unit, or a plan, as soon as nobody else has it (see `claim`)."""
+def wait_for_shard_lock(collection: Collection, name: str) -> ExitStack:
+    """Take a unit, or a plan, as soon as nobody else has it (see `lock_shard`)."""
     return _take(collection, name, fcntl.LOCK_EX)
 
 

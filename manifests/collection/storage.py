@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from impure.manifests.base.canonical_json import canonical_json, from_mapping
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import ENCODINGS, Pixels
-from impure.manifests.collection.collection import CLEAN, Collection, Committed
+from impure.manifests.base.tar import MAX_NAME, Member
+from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.sample_key import stem_of
 from impure.manifests.collection.samples import (
     Fingerprint,
     Sample,
@@ -24,7 +26,7 @@ from impure.manifests.collection.samples import (
     index_shard,
     read_sample,
 )
-from impure.manifests.collection.tar import MAX_NAME, Member
+from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import local_tar
 
 #: profile -> images stored of a sample in an attack's unit, and in the clean one's
@@ -103,7 +105,7 @@ class Storage:
         return self.stored(sample, attack).fingerprint
 
 
-def storage_of(committed: Committed) -> Storage:
+def storage_of(committed: CommittedShard) -> Storage:
     """How a unit says that it is stored; units without a word are PNG pairs.
 
     Raises:
@@ -126,7 +128,7 @@ def change_of(stored: Stored) -> NDArray[np.int64]:
     return stored.images.get("adv", stored.images["clean"]) - clean
 
 
-def index_stored(committed: Committed) -> list[SampleIndex]:
+def index_stored(committed: CommittedShard) -> list[SampleIndex]:
     """List a unit's samples, with the members that lie in another unit's tar; perturbations stay as they are.
 
     Raises:
@@ -146,7 +148,7 @@ def index_stored(committed: Committed) -> list[SampleIndex]:
     ]
 
 
-def index_unit(committed: Committed) -> list[SampleIndex]:
+def index_unit(committed: CommittedShard) -> list[SampleIndex]:
     """List a unit's samples as whole pairs, wherever their members lie; `read_sample` reads each.
 
     Raises:
@@ -161,17 +163,12 @@ def index_unit(committed: Committed) -> list[SampleIndex]:
     return samples
 
 
-def unit_samples(committed: Committed) -> Iterator[Sample]:
+def unit_samples(committed: CommittedShard) -> Iterator[Sample]:
     """Read every pair of a unit in order, one at a time (see `index_unit` and `samples.read_sample`)."""
     return map(read_sample, index_unit(committed))
 
 
-def stem_of(key: str) -> str:
-    """What the keys of one image have in common under all attacks on one target."""
-    return key.rpartition("__")[2]
-
-
-def _clean_members(committed: Committed) -> dict[str, Member]:
+def _clean_members(committed: CommittedShard) -> dict[str, Member]:
     """Where the clean images of a unit's split and shard lie, by `stem_of` their keys."""
     collection, unit = Collection(committed.root), replace(committed.unit, attack=CLEAN)
     if not collection.marker_path(unit).is_file():
@@ -185,12 +182,12 @@ def _clean_members(committed: Committed) -> dict[str, Member]:
     return found
 
 
-def _clean_tar(committed: Committed) -> Path:
+def _clean_tar(committed: CommittedShard) -> Path:
     """The tar that holds a unit's clean images."""
     return Collection(committed.root).stem(replace(committed.unit, attack=CLEAN)).with_suffix(".tar")
 
 
-def _remedy(committed: Committed) -> str:
+def _remedy(committed: CommittedShard) -> str:
     """How to make the clean unit."""
     return (
         f"make them: `impure-data generate --attack {CLEAN} --out {committed.root}` "

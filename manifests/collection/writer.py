@@ -12,17 +12,18 @@ import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import sha256_file, sync, write_table
-from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.base.files import sha256_file, sync
+from impure.manifests.base.parquet import write_table
+from impure.manifests.checks.status import count
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit import move_in
-from impure.manifests.collection.commit_lock import aside
+from impure.manifests.collection.commit_lock import temp_dir
 from impure.manifests.collection.samples import Fingerprint, Sample, read_fingerprints
-from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION
-from impure.manifests.collection.status import count
+from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, Row
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.pipeline.generation.draw_plan import Row, sample_stem
 
-#: What a marker records beside the config; see `Job.facts`.
+#: What a marker records beside the config; see `AttackJob.facts`.
 RECORDED = ("run_id", "attacked_together", "threads", "device", "software", "seconds")
 
 
@@ -51,15 +52,10 @@ def encode(sample: Sample, row: Row, storage: Storage, attack: str, clean: bytes
     return Encoded(members, storage.fingerprint(sample, attack), row)
 
 
-def sample_key(target: str, attack: str, source_id: str) -> str:
-    """Name a sample: ASCII, no dots, at most 89 bytes, unique in a collection (see `sample_stem`)."""
-    return f"{target}__{attack}__{sample_stem(source_id)}"
-
-
 class ShardWriter:
     """A unit in the making: its tar grows aside, sample by sample, until `commit` moves it into place."""
 
-    def __init__(self, collection: Collection, unit: Unit, folder: Path) -> None:
+    def __init__(self, collection: Collection, unit: ShardId, folder: Path) -> None:
         self._collection, self._unit = collection, unit
         self._path, self._manifest = folder / "shard.tar", folder / "manifest.parquet"
         self._tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)
@@ -131,9 +127,9 @@ class ShardWriter:
 
 
 @contextmanager
-def open_shard(collection: Collection, unit: Unit) -> Iterator[ShardWriter]:
+def open_shard(collection: Collection, unit: ShardId) -> Iterator[ShardWriter]:
     """A writer in a folder of its own, which is gone afterwards."""
-    with aside(collection, str(unit)) as folder:
+    with temp_dir(collection, str(unit)) as folder:
         shard = ShardWriter(collection, unit, folder)
         try:
             yield shard
@@ -143,10 +139,10 @@ def open_shard(collection: Collection, unit: Unit) -> Iterator[ShardWriter]:
 
 def rewriting(
     old: Collection, new: Collection, storage: Storage
-) -> Callable[[Unit, Iterator[tuple[Sample | None, Row]], dict[str, Any]], None]:
+) -> Callable[[ShardId, Iterator[tuple[Sample | None, Row]], dict[str, Any]], None]:
     """What stores samples and rows of another collection's units, with what their markers record."""
 
-    def write(unit: Unit, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
+    def write(unit: ShardId, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
         marker = old.read(unit).marker
         with open_shard(new, unit) as shard:
             for sample, row in made:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 @json_option
 def status_command(root: Path, as_json: bool) -> None:
     """Say how much of a collection is there: units, images, success rates, size."""
+    from impure.manifests.checks.status import status, status_table
     from impure.manifests.collection.collection import Collection
-    from impure.manifests.collection.status import status, status_table
 
     found = status(Collection(root))
     if not found["groups"] and not found["missing"] and not Collection(root).about_path.exists():

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, read_json, sync, write_json
-from impure.manifests.collection.collection import Collection, Committed
-from impure.manifests.collection.commit_lock import alone
+from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.commit_lock import commit_lock
 from impure.manifests.collection.layout import ABOUT
 from impure.manifests.sharing.filesystem import Share, connect, open_share
 from impure.manifests.sharing.staging import (
@@ -41,7 +41,7 @@ def open_shards(
     targets: Sequence[str] = (),
     attacks: Sequence[str] = (),
     splits: Sequence[str] = (),
-) -> list[Committed]:
+) -> list[CommittedShard]:
     """Find the units of a collection at an fsspec URL; `collection.select`, from far away.
 
     Markers, manifests and plans are mirrored into the cache, and brought up to date on every call.
@@ -62,7 +62,7 @@ def open_shards(
     there = [unit for unit in units_in(names) if fnmatchcase(f"{unit}.tar", glob)]
     wanted = choose(shards, there, targets=targets, attacks=attacks, splits=splits)
     mirror = Collection(cache)
-    with alone(mirror):
+    with commit_lock(mirror):
         _claim(mirror, share.url)
         staged = Collection(cache / "_tmp" / "mirror")
         for plan in stage_plans(share, names, mirror, staged, f"delete {cache}"):
@@ -76,7 +76,7 @@ def open_shards(
     return [replace(mirror.read(unit), origin=share.url) for unit in wanted]
 
 
-def local_tar(committed: Committed) -> Path:
+def local_tar(committed: CommittedShard) -> Path:
     """The path of a unit's tar, which is fetched first where the unit lies in a cache and its tar does not.
 
     Safe in any number of threads and processes: one fetches, the others wait; the file appears whole, with
@@ -119,7 +119,7 @@ def _claim(mirror: Collection, url: str) -> None:
         raise InputError(f"{mirror.root}: the cache of another address; choose another, or delete it")
 
 
-def _mirror(share: Share, mirror: Collection, theirs: Committed) -> None:
+def _mirror(share: Share, mirror: Collection, theirs: CommittedShard) -> None:
     """Bring manifest and marker of a unit up to date; a tar of another marker goes."""
     marker, staged = mirror.marker_path(theirs.unit), theirs.stem.with_suffix(".done.json")
     here = mirror.stem(theirs.unit).with_suffix(".parquet")

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.collection.collection import SPLITS, Committed
+from impure.manifests.checks.status import add_up, percent
+from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import STATUS_OK
-from impure.manifests.collection.status import add_up, percent
+from impure.manifests.collection.shard_id import SPLITS
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -19,7 +20,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return markdown_table(header, list(dict.fromkeys(cells)))
 
 
-def targets_table(units: Sequence[Committed]) -> str:
+def targets_table(units: Sequence[CommittedShard]) -> str:
     """Identity of the targets."""
     header = ["target", "architecture", "classes", "input", "weights"]
     rows = []
@@ -46,7 +47,7 @@ def images_table(plans: dict[str, FrozenPlan]) -> str:
     return _table(header, rows)
 
 
-def attacks_table(units: Sequence[Committed]) -> str:
+def attacks_table(units: Sequence[CommittedShard]) -> str:
     """What was done to the images, with all parameters."""
     header = ["attack", "method", "ε", "preset", "by", "seed", "parameters"]
     rows = []
@@ -60,7 +61,7 @@ def attacks_table(units: Sequence[Committed]) -> str:
     return _table(header, rows)
 
 
-def software_table(units: Sequence[Committed]) -> str:
+def software_table(units: Sequence[CommittedShard]) -> str:
     """Versions and devices of everything that made pixels."""
     versions: dict[str, set[str]] = {}
     for each in units:
@@ -71,7 +72,7 @@ def software_table(units: Sequence[Committed]) -> str:
     return _table(["software", "version"], rows)
 
 
-def rates_table(units: Sequence[Committed]) -> str:
+def rates_table(units: Sequence[CommittedShard]) -> str:
     """Counts and success rates by target, attack and split."""
     groups: dict[tuple[str, str, str], list[dict[str, int]]] = {}
     for each in units:

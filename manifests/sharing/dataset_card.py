@@ -8,9 +8,10 @@ import jinja2
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, sha256_file, write_json
-from impure.manifests.collection.collection import CLEAN, SPLITS, Collection, Committed
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT, CROISSANT, INDICES, PREVIEW, README, SUMS
 from impure.manifests.collection.plan import FrozenPlan, read_plan
+from impure.manifests.collection.shard_id import CLEAN, SPLITS
 from impure.manifests.sharing.card_tables import (
     attacks_table,
     images_table,
@@ -81,7 +82,7 @@ def write_card(
     return [root / name for name in (*written, SUMS)]
 
 
-def readme(units: Sequence[Committed], plans: dict[str, FrozenPlan]) -> str:
+def readme(units: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
@@ -111,7 +112,7 @@ def readme(units: Sequence[Committed], plans: dict[str, FrozenPlan]) -> str:
     )
 
 
-def configs(units: Sequence[Committed]) -> dict[str, dict[str, list[str]]]:
+def configs(units: Sequence[CommittedShard]) -> dict[str, dict[str, list[str]]]:
     """What `load_dataset` offers: configuration -> split -> paths of tars.
 
     Shards with different members cannot be one table, so each way of storing is a configuration. The
@@ -130,7 +131,7 @@ def configs(units: Sequence[Committed]) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def shard_index(units: Sequence[Committed], split: str) -> dict[str, Any]:
+def shard_index(units: Sequence[CommittedShard], split: str) -> dict[str, Any]:
     """The shards of a split as `wids` reads them, for random access."""
     return {
         "__kind__": "wids-shard-index-v1",
@@ -148,7 +149,9 @@ def shard_index(units: Sequence[Committed], split: str) -> dict[str, Any]:
     }
 
 
-def _unit_sums(units: Sequence[Committed], progress: Callable[[int], object]) -> Iterator[tuple[str, str]]:
+def _unit_sums(
+    units: Sequence[CommittedShard], progress: Callable[[int], object]
+) -> Iterator[tuple[str, str]]:
     """Hash the files of all units.
 
     Raises:
@@ -170,9 +173,9 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _paths(units: Sequence[Committed], ending: str) -> list[str]:
+def _paths(units: Sequence[CommittedShard], ending: str) -> list[str]:
     """A glob for each folder of which every such file is committed; for others file by file."""
-    folders: dict[Path, list[Committed]] = {}
+    folders: dict[Path, list[CommittedShard]] = {}
     for each in units:
         folders.setdefault(each.stem.parent, []).append(each)
     found = []
@@ -185,18 +188,18 @@ def _paths(units: Sequence[Committed], ending: str) -> list[str]:
     return found
 
 
-def _storage(each: Committed) -> dict[str, Any]:
+def _storage(each: CommittedShard) -> dict[str, Any]:
     """What a unit says of how its images are stored; PNG pairs where it says nothing."""
     said = each.marker["config"].get("storage")
     return {"profile": PAIRS, "encoding": "png"} | (said if isinstance(said, dict) else {})
 
 
-def _with_images(units: Sequence[Committed]) -> list[Committed]:
+def _with_images(units: Sequence[CommittedShard]) -> list[CommittedShard]:
     """The units that can be looked at: some sample is stored, and not as a perturbation alone."""
     return [each for each in units if each.marker["counts"]["stored"] and _storage(each)["profile"] != DELTA]
 
 
-def _config(each: Committed) -> str:
+def _config(each: CommittedShard) -> str:
     """Configuration of `load_dataset`: shards with the same members share one."""
     storage = _storage(each)
     apart = each.unit.attack == CLEAN and storage["profile"] == CLEAN_ONCE
@@ -204,14 +207,14 @@ def _config(each: Committed) -> str:
     return name if storage["encoding"] == "png" else f"{name}-{storage['encoding']}"
 
 
-def _licence(units: Sequence[Committed]) -> str:
+def _licence(units: Sequence[CommittedShard]) -> str:
     """Which of `_NOTES` holds."""
     if all(source == DRAWN for each in _one_of_each_plan(units) for source in each.sources()):
         return DRAWN
     return DELTA if all(_storage(each)["profile"] == DELTA for each in units) else PAIRS
 
 
-def _one_of_each_plan(units: Sequence[Committed]) -> list[Committed]:
+def _one_of_each_plan(units: Sequence[CommittedShard]) -> list[CommittedShard]:
     """A unit of each target and split."""
     return list({(each.unit.target, each.unit.split): each for each in units}.values())
 
@@ -222,13 +225,13 @@ def _title(plans: dict[str, FrozenPlan]) -> str:
     return f"Adversarial image pairs on {', '.join(sources)}"
 
 
-def _days(units: Sequence[Committed]) -> list[str]:
+def _days(units: Sequence[CommittedShard]) -> list[str]:
     """The days on which units were made, as their run ids begin (YYYYMMDD)."""
     days = {str(each.marker.get("run_id", ""))[:8] for each in units}
     return [f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in sorted(days) if day.isdigit() and len(day) == 8]
 
 
-def _croissant(units: Sequence[Committed]) -> dict[str, Any]:
+def _croissant(units: Sequence[CommittedShard]) -> dict[str, Any]:
     """Croissant metadata."""
     sources = sorted({source for each in _one_of_each_plan(units) for source in each.sources()})
     targets = sorted({each.unit.target for each in units})

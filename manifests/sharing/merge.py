@@ -11,13 +11,14 @@ from typing import Any
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file, sync
-from impure.manifests.collection.collection import CLEAN, Collection, Committed, Unit
+from impure.manifests.checks.consistency import unit_problems
+from impure.manifests.checks.verify import Finding
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
-from impure.manifests.collection.commit_lock import alone, aside, sweep
-from impure.manifests.collection.consistency import unit_problems
+from impure.manifests.collection.commit_lock import commit_lock, sweep, temp_dir
 from impure.manifests.collection.plan import FrozenPlan, plan_differences, read_plans
+from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import storage_of
-from impure.manifests.collection.verify import Finding
 
 REMEDY = "nothing was merged into it; keep the two collections apart"
 
@@ -33,8 +34,8 @@ class Merged:
         differing: Units in both, of one config, whose pixels differ all the same; that of `into` was kept.
     """
 
-    copied: tuple[Unit, ...]
-    there: tuple[Unit, ...]
+    copied: tuple[ShardId, ...]
+    there: tuple[ShardId, ...]
     bad: tuple[Finding, ...]
     differing: tuple[Finding, ...]
 
@@ -68,8 +69,8 @@ def merge(
     _bring_plans(into, theirs)
     progress(len(left_out))
     bad = [*(Finding("plans", problem) for problem in problems), *left_out]
-    copied: list[Unit] = []
-    there: list[Unit] = []
+    copied: list[ShardId] = []
+    there: list[ShardId] = []
     differing: list[Finding] = []
     for each in units:
         try:
@@ -109,7 +110,7 @@ def _plans_beside(into: Collection, theirs: Mapping[str, FrozenPlan]) -> dict[st
     return ours
 
 
-def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[Committed], list[Finding]]:
+def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[CommittedShard], list[Finding]]:
     """The units of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
 
     Raises:
@@ -138,12 +139,12 @@ def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
     Raises:
         InputError: Another process has meanwhile put contradicting ones there.
     """
-    with aside(into, "plans") as folder:
+    with temp_dir(into, "plans") as folder:
         for plan in plans.values():
             copy = folder / plan.path.name
             shutil.copyfile(plan.path, copy)
             sync(copy)
-        with alone(into):
+        with commit_lock(into):
             there = _plans_beside(into, plans)
             for plan in plans.values():
                 final = into.plan_path(plan.target, plan.split)
@@ -153,14 +154,14 @@ def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
                     sync(final.parent)
 
 
-def _bring(into: Collection, each: Committed) -> Committed | None:
+def _bring(into: Collection, each: CommittedShard) -> CommittedShard | None:
     """Copy one unit; where another process was first, its unit.
 
     Raises:
         InputError: The unit cannot be had whole, or another process was first and used another config.
     """
     _check_clean(into, each)
-    with aside(into, str(each.unit)) as folder:
+    with temp_dir(into, str(each.unit)) as folder:
         tar, manifest = folder / "shard.tar", folder / "manifest.parquet"
         _copy_checked(each.tar, tar, each.marker["tar"]["sha256"])
         _copy_checked(each.manifest, manifest, each.marker["manifest"]["sha256"])
@@ -168,7 +169,7 @@ def _bring(into: Collection, each: Committed) -> Committed | None:
     return None if in_force is each.marker else into.read(each.unit)
 
 
-def _check_clean(into: Collection, each: Committed) -> None:
+def _check_clean(into: Collection, each: CommittedShard) -> None:
     """Refuse a unit whose clean images lie in a clean unit that `into` does not have."""
     images = storage_of(each).images(each.unit.attack)
     clean = replace(each.unit, attack=CLEAN)
@@ -195,7 +196,7 @@ def _copy_checked(source: Path, copy: Path, sha256: str) -> None:
         raise InputError(f"{source.name} changed while it was copied; check disk and memory")
 
 
-def _differing_pixels(ours: Committed, theirs: Committed) -> list[Finding]:
+def _differing_pixels(ours: CommittedShard, theirs: CommittedShard) -> list[Finding]:
     """Say in how many samples two units of one config differ, if they do.
 
     Markers that name the same tar settle it. A tar may differ for its encoder's sake alone: then the pixels'
@@ -214,7 +215,7 @@ def _differing_pixels(ours: Committed, theirs: Committed) -> list[Finding]:
     return [Finding(str(ours.unit), problem)]
 
 
-def _pixel_hashes(committed: Committed) -> dict[str, tuple[Any, ...]]:
+def _pixel_hashes(committed: CommittedShard) -> dict[str, tuple[Any, ...]]:
     """Hashes of clean and adversarial pixels by sample, as the manifest says."""
     columns = ("status", "clean_px_sha256", "adv_px_sha256")
     return {str(row["key"]): tuple(row[name] for name in columns) for row in committed.rows()[0].to_pylist()}
@@ -222,7 +223,7 @@ def _pixel_hashes(committed: Committed) -> dict[str, tuple[Any, ...]]:
 
 def _describe(into: Collection, other: Collection) -> None:
     """Write collection.json anew; of the software only a run of the pipeline knows, so it is handed on."""
-    with alone(into):
+    with commit_lock(into):
         into.write_about(_software(into) or _software(other))
 
 

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import CLEAN, Collection, Committed, Unit, unit_of
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.plan import plan_differences, read_plan
+from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
 from impure.manifests.sharing.filesystem import Share
 
 Item = TypeVar("Item")
@@ -27,12 +28,12 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[R
         pool.shutdown(cancel_futures=True)
 
 
-def units_in(names: Iterable[str]) -> list[Unit]:
+def units_in(names: Iterable[str]) -> list[ShardId]:
     """The units whose markers are among some names, ordered."""
-    return sorted(unit for unit in map(unit_of, names) if unit is not None)
+    return sorted(unit for unit in map(parse_shard_id, names) if unit is not None)
 
 
-def choose(url: str, units: Sequence[Unit], **wanted: Sequence[str]) -> list[Unit]:
+def choose(url: str, units: Sequence[ShardId], **wanted: Sequence[str]) -> list[ShardId]:
     """Keep the units of some `targets`, `attacks` and `splits`; empty keeps all.
 
     Raises:
@@ -53,8 +54,8 @@ def choose(url: str, units: Sequence[Unit], **wanted: Sequence[str]) -> list[Uni
 
 
 def stage_markers(
-    share: Share, units: Iterable[Unit], here: Collection, staged: Collection
-) -> list[Committed]:
+    share: Share, units: Iterable[ShardId], here: Collection, staged: Collection
+) -> list[CommittedShard]:
     """Fetch the markers of some units into a collection aside, and read them.
 
     Args:
@@ -67,7 +68,7 @@ def stage_markers(
         InputError: One cannot be had or read, or is another unit's.
     """
 
-    def stage(unit: Unit) -> Committed:
+    def stage(unit: ShardId) -> CommittedShard:
         path = staged.marker_path(unit)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(share.read(f"{unit}.done.json", here.marker_path(unit)))
@@ -89,7 +90,7 @@ def _blaming(address: str) -> Iterator[None]:
         raise InputError(f"{address}: refused ({error})") from error
 
 
-def clean_units(found: Sequence[Committed], there: Sequence[Unit]) -> list[Unit]:
+def clean_units(found: Sequence[CommittedShard], there: Sequence[ShardId]) -> list[ShardId]:
     """The clean units, not among those found, that hold the clean images of those found."""
     have = {each.unit for each in found}
     lacking = {(each.unit.target, each.unit.split) for each in found if _profile(each) == CLEAN_ONCE}
@@ -100,7 +101,7 @@ def clean_units(found: Sequence[Committed], there: Sequence[Unit]) -> list[Unit]
     ]
 
 
-def _profile(committed: Committed) -> object:
+def _profile(committed: CommittedShard) -> object:
     """How a unit's images are stored."""
     storage = committed.marker["config"].get("storage")
     return storage.get("profile") if isinstance(storage, dict) else None

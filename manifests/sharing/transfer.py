@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, blaming, sha256_file, sync
-from impure.manifests.collection.collection import Collection, Committed, Unit
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
-from impure.manifests.collection.commit_lock import alone
+from impure.manifests.collection.commit_lock import commit_lock
 from impure.manifests.collection.layout import ABOUT, KIT, SUMS, is_plan, parse_sums
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.sharing.filesystem import Advance, Share, connect, open_share
 from impure.manifests.sharing.staging import (
     choose,
@@ -92,7 +93,7 @@ def pull(
         found += stage_markers(share, clean_units(found, there), collection, staged)
         todo = [each for each in found if not _is_there(collection, each)]
         total = _bytes(todo)
-        with alone(collection):
+        with commit_lock(collection):
             for plan in plans:
                 _move(staged.root / plan, root / plan)
         in_parallel(
@@ -103,7 +104,7 @@ def pull(
     return Transfer(units=len(found), there=len(found) - len(todo), bytes=total, described=described)
 
 
-def _bytes(units: Sequence[Committed]) -> int:
+def _bytes(units: Sequence[CommittedShard]) -> int:
     """Of tars and manifests."""
     return sum(int(each.marker[kind]["bytes"]) for each in units for kind in KINDS)
 
@@ -127,7 +128,7 @@ def _staging(collection: Collection, url: str) -> Iterator[Collection]:
         shutil.rmtree(folder)
 
 
-def _is_there(collection: Collection, theirs: Committed) -> bool:
+def _is_there(collection: Collection, theirs: CommittedShard) -> bool:
     """Whether a unit of a share is here, whole, already.
 
     Raises:
@@ -137,7 +138,7 @@ def _is_there(collection: Collection, theirs: Committed) -> bool:
     return ours is not None and _is_same(ours, theirs, ELSEWHERE)
 
 
-def _is_same(ours: Committed, theirs: Committed, remedy: str) -> bool:
+def _is_same(ours: CommittedShard, theirs: CommittedShard, remedy: str) -> bool:
     """Always, or an error: two units of one name must be of one config and one run.
 
     Raises:
@@ -163,12 +164,12 @@ def _move(staged: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def _pull_unit(share: Share, collection: Collection, theirs: Committed, advance: Advance) -> None:
+def _pull_unit(share: Share, collection: Collection, theirs: CommittedShard, advance: Advance) -> None:
     """Fetch tar and manifest of a unit whose marker is staged, and commit it."""
     for kind, ending in KINDS.items():
         size, sha256 = theirs.marker[kind]["bytes"], theirs.marker[kind]["sha256"]
         staged, here = theirs.stem.with_suffix(ending), collection.stem(theirs.unit).with_suffix(ending)
-        with alone(collection):  # a pull that was killed between its renames left the file in place
+        with commit_lock(collection):  # a pull that was killed between its renames left the file in place
             if here.is_file() and here.stat().st_size == size and sha256_file(here) == sha256:
                 os.replace(here, staged)
         share.download(f"{theirs.unit}{ending}", staged, size, sha256, advance)
@@ -185,7 +186,7 @@ def _pull_about(share: Share, collection: Collection, names: Sequence[str], *, w
     if not whole:
         here = collection.about() if collection.about_path.exists() else {}
         theirs = parse_object(share.read(ABOUT), f"{share.url}/{ABOUT}") if ABOUT in names else {}
-        with alone(collection):
+        with commit_lock(collection):
             collection.write_about({"software": here.get("software") or theirs.get("software", {})})
 
 
@@ -230,7 +231,7 @@ def push(root: Path, url: str, *, progress: Progress = _no_progress) -> Transfer
     return Transfer(units=len(units), there=len(units) - len(todo), bytes=total, described=described)
 
 
-def _offered(share: Share, names: Sequence[str], collection: Collection) -> dict[Unit, Committed]:
+def _offered(share: Share, names: Sequence[str], collection: Collection) -> dict[ShardId, CommittedShard]:
     """The units that a share has already; its plans must be those of the local collection."""
     with TemporaryDirectory() as folder:
         staged = Collection(Path(folder))
@@ -238,7 +239,7 @@ def _offered(share: Share, names: Sequence[str], collection: Collection) -> dict
         return {each.unit: each for each in stage_markers(share, units_in(names), collection, staged)}
 
 
-def _push_unit(share: Share, each: Committed, advance: Advance) -> None:
+def _push_unit(share: Share, each: CommittedShard, advance: Advance) -> None:
     """Send tar, manifest, then the marker."""
     for kind, ending in KINDS.items():
         path = each.stem.with_suffix(ending)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import GAIN, amplify
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import Sample, read_sample
 from impure.manifests.collection.storage import index_unit
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
@@ -16,7 +16,7 @@ from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sh
 Row = dict[str, Any]
 
 
-def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[str] = ()) -> Image.Image:
+def contact_sheet(units: Sequence[CommittedShard], per_attack: int, names: Sequence[str] = ()) -> Image.Image:
     """Draw the first samples of every target and attack, one row each.
 
     Args:
@@ -35,7 +35,7 @@ def contact_sheet(units: Sequence[Committed], per_attack: int, names: Sequence[s
     return draw_sheet([_strip(committed, samples, names) for committed, samples in shown])
 
 
-def _samples(committed: Committed, count: int) -> Iterator[tuple[Sample, Row]]:
+def _samples(committed: CommittedShard, count: int) -> Iterator[tuple[Sample, Row]]:
     """The first samples of a unit with their rows of the manifest."""
     rows = {row["key"]: row for row in committed.stored_rows("key", "pred_adv", "success", "linf_255", "l2")}
     for index in islice(index_unit(committed), count):
@@ -44,7 +44,7 @@ def _samples(committed: Committed, count: int) -> Iterator[tuple[Sample, Row]]:
         yield read_sample(index), rows[index.key]
 
 
-def _strip(committed: Committed, samples: Sequence[tuple[Sample, Row]], names: Sequence[str]) -> Strip:
+def _strip(committed: CommittedShard, samples: Sequence[tuple[Sample, Row]], names: Sequence[str]) -> Strip:
     """One attack's samples side by side, with captions."""
     unit, counts = committed.unit, committed.marker["counts"]
     title = (

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.collection.collection import Collection, Committed
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.schema import MANIFEST, PLAN
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _units(collection: Collection) -> pa.Table:
         ) from error
 
 
-def _unit_row(each: Committed) -> dict[str, Any]:
+def _unit_row(each: CommittedShard) -> dict[str, Any]:
     """A row of `units`; what else a marker holds is left out by the schema."""
     unit, marker = each.unit, each.marker
     attack = marker["config"].get("attack")

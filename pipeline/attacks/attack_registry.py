@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from impure.pipeline.attacks.engine.signed_gradient import DIFGSM, FGSM, MIFGSM, PGD
 from impure.pipeline.attacks.engine.threat_model import Attack
 from impure.pipeline.attacks.methods.apgd import APGDCE, APGDDLR, APGDT
 from impure.pipeline.attacks.methods.autoattack import AutoAttack
 from impure.pipeline.attacks.methods.cw import CW
 from impure.pipeline.attacks.methods.deepfool import DeepFool
+from impure.pipeline.attacks.methods.difgsm import DIFGSM
 from impure.pipeline.attacks.methods.fab import FABT
+from impure.pipeline.attacks.methods.fgsm import FGSM
+from impure.pipeline.attacks.methods.mifgsm import MIFGSM
+from impure.pipeline.attacks.methods.pgd import PGD
 from impure.pipeline.attacks.methods.square import Square
 
 PRESETS = ("paper", "library")

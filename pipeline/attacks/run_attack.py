@@ -8,14 +8,14 @@ from torch import Tensor
 
 from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
-from impure.pipeline.attacks.engine.iterate import in_turn
+from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.precision import (
     PRECISIONS,
     check_precision,
     in_precision,
     matrix_products,
 )
-from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.target_class import choose_goal
 from impure.pipeline.attacks.engine.threat_model import (
     Attack,
@@ -24,9 +24,9 @@ from impure.pipeline.attacks.engine.threat_model import (
     Model,
     Problem,
     Proposal,
+    finalize,
+    make_problem,
     model_dtype,
-    pose,
-    settle,
 )
 
 __all__ = [
@@ -74,16 +74,16 @@ def attack_batch(
             with other abilities.
         ValueError: the tensors do not fit together.
     """
-    draws = Draws(seed=seed, attack=config.name, source_ids=tuple(source_ids))
+    draws = KeyedRng(seed=seed, attack=config.name, source_ids=tuple(source_ids))
     with matrix_products("fp32"):
-        problem = pose(model, clean, labels, config.eps_255, draws, dtype or model_dtype(model))
-        problem = problem.aiming_at(choose_goal(config.targeted, problem))
+        problem = make_problem(model, clean, labels, config.eps_255, draws, dtype or model_dtype(model))
+        problem = problem.with_criterion(choose_goal(config.targeted, problem))
     with matrix_products(config.precision):
         seen = model if through is None else through  # a compiled module has no truth value
         attacked_through = in_precision(seen, config.precision, problem.clean)
         proposal = _propose(config, problem.seen_by(attacked_through))
     with matrix_products("fp32"):
-        return settle(problem, proposal)
+        return finalize(problem, proposal)
 
 
 def _propose(config: AttackConfig, problem: Problem) -> Proposal:
@@ -91,7 +91,7 @@ def _propose(config: AttackConfig, problem: Problem) -> Proposal:
     attack = config.build()
     if config.restarts == 1:
         return attack.propose(problem)
-    return in_turn(problem, [partial(_restart, attack, restart) for restart in range(config.restarts)])
+    return in_sequence(problem, [partial(_restart, attack, restart) for restart in range(config.restarts)])
 
 
 def _restart(attack: Attack, restart: int, problem: Problem, _: Tensor) -> Proposal:

@@ -20,10 +20,10 @@ from impure.pipeline.commands.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from impure.pipeline.executors.task_queue import Ledger
+    from impure.pipeline.executors.task_queue import TaskQueue
     from impure.pipeline.generation.draw_plan import Plan, SampleConfig
     from impure.pipeline.generation.events import Made
-    from impure.pipeline.generation.run import Collector, Order
+    from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 
 @click.command("sample", cls=Command)
@@ -34,10 +34,10 @@ def sample_command(**given: Any) -> None:
     Writes frozen plans (Parquet) that `generate` follows; the same command finds them again.
     """
     from impure.pipeline.commands.parse_options import find_place, sample_configs
-    from impure.pipeline.generation.run import open_collector
+    from impure.pipeline.generation.run import open_run_at
 
     place = find_place(given)
-    collector = open_collector(place)
+    collector = open_run_at(place)
     plans = draw_plans(collector, sample_configs(given, collector, place.threads), given["allow_short"])
     counts = {plan.split: plan.counts() for plan in plans}
     if given["as_json"]:
@@ -70,14 +70,14 @@ def generate_command(**given: Any) -> None:
     """
     from impure.pipeline.attacks.engine.precision import check_precision
     from impure.pipeline.commands.parse_options import find_place, order_of, sample_configs
-    from impure.pipeline.executors.execute import Crew, Run, execute
-    from impure.pipeline.generation.run import open_collector
+    from impure.pipeline.executors.execute import ExecutorConfig, Run, execute
+    from impure.pipeline.generation.run import open_run_at
 
     options = {name: given[name] for name in ("executor", "workers", "worker", "submit")}
-    crew = Crew(**options, logs=cache_home() / "slurm")
+    crew = ExecutorConfig(**options, logs=cache_home() / "slurm")
     place = find_place(given)
     # Under torchrun a rank is one of several on its machine, and takes the GPU of its number there.
-    collector = open_collector(place, int(os.environ.get("LOCAL_RANK", 0)) if crew.executor == "rank" else 0)
+    collector = open_run_at(place, int(os.environ.get("LOCAL_RANK", 0)) if crew.executor == "rank" else 0)
     check_precision(given["precision"], collector.target.mean.device)
     samples = sample_configs(given, collector, place.threads)
     order = order_of(given, samples)
@@ -108,7 +108,7 @@ def generate_command(**given: Any) -> None:
     return exit_on_shortfall(plans, list(ledger.made.values()), ledger.failed)
 
 
-def draw_plans(collector: "Collector", samples: "list[SampleConfig]", allow_short: bool) -> "list[Plan]":
+def draw_plans(collector: "GenerationRun", samples: "list[SampleConfig]", allow_short: bool) -> "list[Plan]":
     """Sample with a bar."""
     with progress(collector.wanted(samples), " sampled") as advance:
         return collector.draw(samples, allow_short=allow_short, advance=advance)
@@ -134,9 +134,9 @@ def exit_on_shortfall(plans: "Sequence[Plan]", made: "Sequence[Made]", failed: d
         raise SystemExit(SHORTFALL)
 
 
-def totals(ledger: "Ledger") -> dict[str, dict[str, int]]:
+def totals(ledger: "TaskQueue") -> dict[str, dict[str, int]]:
     """Counts by attack, in the order in which they were asked for."""
-    from impure.manifests.collection.status import add_up
+    from impure.manifests.checks.status import add_up
 
     counts: dict[str, list[dict[str, int]]] = {name: [] for name in ledger.attacks}
     for unit, made in ledger.made.items():
@@ -144,7 +144,7 @@ def totals(ledger: "Ledger") -> dict[str, dict[str, int]]:
     return {name: add_up(each) for name, each in counts.items() if each}
 
 
-def print_dry_run(collector: "Collector", order: "Order", as_json: bool) -> None:
+def print_dry_run(collector: "GenerationRun", order: "GenerateConfig", as_json: bool) -> None:
     """Say what a run would make, and how long it would take."""
     from impure.pipeline.generation.forecast import forecast
 
@@ -156,10 +156,10 @@ def print_dry_run(collector: "Collector", order: "Order", as_json: bool) -> None
     return click.echo(", ".join(f"{name} {value}" for name, value in shown.items()))
 
 
-def print_results(root: Path, ledger: "Ledger") -> None:
+def print_results(root: Path, ledger: "TaskQueue") -> None:
     """What was made, by attack, and what to type next."""
     from impure.manifests.base.tables import markdown_table
-    from impure.manifests.collection.status import percent
+    from impure.manifests.checks.status import percent
 
     rows = [
         [name, *(each[column] for column in ("planned", "stored", "failed", "succeeded")), percent(each)]

@@ -86,11 +86,12 @@ def card_command(root: Path, as_json: bool) -> None:
     README.md (success rates, contact sheet, how to read it), croissant.json, SHA256SUMS, shard indices.
     Run it again after every change.
     """
-    from impure.manifests.collection.collection import Collection, select
+    from impure.manifests.collection.collection import Collection
+    from impure.manifests.collection.shard_filter import select_shards
     from impure.manifests.sharing.dataset_card import write_card
     from impure.pipeline.targets.of_collection import class_names
 
-    units = select(str(root))
+    units = select_shards(str(root))
     with progress(2 * len(units), " files") as advance:
         paths = write_card(Collection(root), class_names(units), progress=advance)
     if as_json:
@@ -145,11 +146,11 @@ def rebuild_command(**given: Any) -> None:
 def preview_command(root: Path, per_attack: int, out: Path | None) -> None:
     """Draw a contact sheet: clean, adversarial, perturbation ×8, predictions."""
     from impure.manifests.base.files import atomic_path
-    from impure.manifests.collection.collection import select
+    from impure.manifests.collection.shard_filter import select_shards
     from impure.manifests.views.preview import contact_sheet
     from impure.pipeline.targets.of_collection import class_names
 
-    units = select(str(root))
+    units = select_shards(str(root))
     sheet = contact_sheet(units, per_attack, class_names(units))
     path = out or root / "preview.png"
     with atomic_path(path) as temporary:

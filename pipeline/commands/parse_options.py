@@ -16,13 +16,13 @@ from impure.pipeline.devices import cores
 from impure.pipeline.generation.attack_job import new_run_id
 from impure.pipeline.generation.batch_size import fitting_batch_size
 from impure.pipeline.generation.draw_plan import SPLITS_OF, SampleConfig, begun_with
-from impure.pipeline.generation.run import Collector, Order, Place
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations
 from impure.pipeline.sources.open_source import open_source
 
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
 
 
-def find_place(given: dict[str, Any]) -> Place:
+def find_place(given: dict[str, Any]) -> Locations:
     """Where the images, the target and the collection are, as the shared options say.
 
     Raises:
@@ -39,7 +39,7 @@ def find_place(given: dict[str, Any]) -> Place:
         )
     source = open_source(given["images"], given["labels"])
     root = writable(given["out"] or Path("impure-data") / source.name)
-    return Place(
+    return Locations(
         images=given["images"] if given["images"] == BUILTIN else os.path.abspath(given["images"]),
         labels=_absolute(given["labels"]), weights=_absolute(given["weights"]), root=root.absolute(),
         target=os.path.abspath(name) if name.endswith(".json") else name,
@@ -72,7 +72,7 @@ def default_threads(root: Path, target: str, workers: int | None) -> int:
     return 1 if target == BUILTIN else max(cores() // (workers or 1), 1)
 
 
-def sample_configs(given: dict[str, Any], collector: Collector, threads: int) -> list[SampleConfig]:
+def sample_configs(given: dict[str, Any], collector: GenerationRun, threads: int) -> list[SampleConfig]:
     """What to sample from each of ImageNet's splits."""
     size = given["batch_size"]
     if size == AUTO:
@@ -87,7 +87,7 @@ def sample_configs(given: dict[str, Any], collector: Collector, threads: int) ->
     ]  # fmt: skip
 
 
-def order_of(given: dict[str, Any], samples: Sequence[SampleConfig]) -> Order:
+def order_of(given: dict[str, Any], samples: Sequence[SampleConfig]) -> GenerateConfig:
     """What the options of generate ask for.
 
     Raises:
@@ -101,7 +101,7 @@ def order_of(given: dict[str, Any], samples: Sequence[SampleConfig]) -> Order:
     attacks = attack_configs(given)
     if profile == "clean-once" and None not in attacks:
         attacks = [None, *attacks]
-    return Order(
+    return GenerateConfig(
         attacks=tuple(attacks), seed=given["seed"], batch_size=samples[0].batch_size,
         splits=tuple(split for config in samples for split in SPLITS_OF[config.split]),
         compiled=given["compiled"], storage=Storage(encoding=given["encoding"], profile=profile),

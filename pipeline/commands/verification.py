@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.collection.collection import Collection, Unit
-from impure.manifests.collection.verify import LEVELS, Finding, verify
+from impure.manifests.checks.verify import LEVELS, Finding, verify
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.commands.console import progress, say
 from impure.pipeline.commands.parse_options import default_threads
 from impure.pipeline.devices import cores, open_device
-from impure.pipeline.generation.progress import LiveView
+from impure.pipeline.generation.progress import ProgressView
 from impure.pipeline.maintenance.repair import bad_units, repair, units_to_make
 from impure.pipeline.maintenance.replay import attacked_again, replayed
 from impure.pipeline.sources.source import Source
-from impure.pipeline.targets.load import Target
-from impure.pipeline.targets.of_collection import judges_of
+from impure.pipeline.targets.of_collection import classifiers_of
+from impure.pipeline.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Checker:
         level: One of `verify.LEVELS`, or `replay`: all of these and the target.
         samples: Of each unit, for replay.
         again: For replay: also attack each unit's first batch again.
-        targets: See `judges_of`.
+        targets: See `classifiers_of`.
         weights: Likewise.
         device: See `open_device`.
         threads: None for as many as the collection was begun with; for repairs, until they begin, 1.
@@ -42,7 +43,7 @@ class Checker:
     device: str
     threads: int | None
 
-    def check(self, asked_again: Sequence[Unit] | None = None) -> list[Finding]:
+    def check(self, asked_again: Sequence[ShardId] | None = None) -> list[Finding]:
         """What is wrong at the level asked for; of these units alone the target is asked again."""
         collection = Collection(self.root)
         units = collection.marked()
@@ -62,23 +63,23 @@ class Checker:
         collection = Collection(self.root)
         units = units_to_make(collection, found)
         targets = self._judges(collection, units, self.threads or 1)
-        with LiveView(None, len(units), 1, cores()) as view:
+        with ProgressView(None, len(units), 1, cores()) as view:
             failed = repair(collection, units, source, targets, view)
         for unit, reason in failed.items():
             say(f"{unit}: {reason}")
         return self.check(units)
 
-    def _judges(self, collection: Collection, units: Sequence[Unit], threads: int) -> dict[str, Target]:
+    def _judges(self, collection: Collection, units: Sequence[ShardId], threads: int) -> dict[str, Target]:
         """The targets of some units, on the device; markers that were edited have no say in it."""
         device, names = open_device(self.device, threads), {unit.target for unit in units}
         sound = [
             each for each in collection.readable()
             if each.unit.target in names and each.marker["config_digest"] == digest(each.marker["config"])
         ]  # fmt: skip
-        found = judges_of(sound, self.targets, self.weights)
+        found = classifiers_of(sound, self.targets, self.weights)
         return {name: target.to(device) for name, target in found.items()}
 
-    def _replay(self, collection: Collection, units: Sequence[Unit]) -> list[Finding]:
+    def _replay(self, collection: Collection, units: Sequence[ShardId]) -> list[Finding]:
         """Ask the targets again; see `pipeline.replay`."""
         threads = self.threads or default_threads(collection.root, "", None)
         targets, found = self._judges(collection, units, threads), []

@@ -7,18 +7,18 @@ from pathlib import Path
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import blaming
 from impure.pipeline.devices import cores, workers_for
-from impure.pipeline.executors.inline import rank_of, run_inline, share
+from impure.pipeline.executors.inline import rank_of, run_inline, worker_share
 from impure.pipeline.executors.local import run_local
 from impure.pipeline.executors.ray import run_ray
 from impure.pipeline.executors.slurm import run_slurm
-from impure.pipeline.executors.task_queue import Ledger
-from impure.pipeline.generation.progress import LiveView
-from impure.pipeline.generation.run import Collector, Order, Place, opener
-from impure.pipeline.generation.worker import Maker
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.progress import ProgressView
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, opener
+from impure.pipeline.generation.worker import ShardWorker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
+class ExecutorConfig:
     """Who works.
 
     Attributes:
@@ -48,10 +48,10 @@ class Crew:
 class Run:
     """All that an executor may need."""
 
-    place: Place
-    order: Order
-    collector: Collector
-    crew: Crew
+    place: Locations
+    order: GenerateConfig
+    collector: GenerationRun
+    crew: ExecutorConfig
 
     @property
     def workers(self) -> int:
@@ -61,25 +61,25 @@ class Run:
         return self.crew.workers or workers_for(self.collector.target.mean.device, self.place.threads)
 
 
-def _inline(run: Run, ledger: Ledger) -> None:
-    run_inline(lambda: Maker(run.collector.jobs(run.order), cores()), ledger)
+def _inline(run: Run, ledger: TaskQueue) -> None:
+    run_inline(lambda: ShardWorker(run.collector.jobs(run.order), cores()), ledger)
 
 
-def _local(run: Run, ledger: Ledger) -> None:
+def _local(run: Run, ledger: TaskQueue) -> None:
     run_local(opener(run.place, run.order, run.workers), ledger, run.workers)
 
 
-def _ray(run: Run, ledger: Ledger) -> None:
+def _ray(run: Run, ledger: TaskQueue) -> None:
     device, threads = run.collector.target.mean.device, run.place.threads
     place = replace(run.place, device=device.type)  # every worker as the driver, whatever its node has
     run_ray(opener(place, run.order, max(cores() // threads, 1)), ledger, device, threads)
 
 
-def _slurm(run: Run, ledger: Ledger) -> None:
+def _slurm(run: Run, ledger: TaskQueue) -> None:
     run_slurm(opener(run.place, run.order, 1), ledger, run.crew.logs, run.crew.workers, run.crew.submit)
 
 
-EXECUTORS: dict[str, Callable[[Run, Ledger], None]] = {
+EXECUTORS: dict[str, Callable[[Run, TaskQueue], None]] = {
     "inline": _inline,
     "local": _local,
     "rank": _inline,
@@ -88,7 +88,7 @@ EXECUTORS: dict[str, Callable[[Run, Ledger], None]] = {
 }
 
 
-def execute(run: Run) -> tuple[Ledger, LiveView]:
+def execute(run: Run) -> tuple[TaskQueue, ProgressView]:
     """Make everything that an order asks for, but for a rank the share of others.
 
     Returns:
@@ -100,10 +100,10 @@ def execute(run: Run) -> tuple[Ledger, LiveView]:
     """
     tasks = run.collector.tasks(run.order)
     if run.crew.executor == "rank":
-        tasks = share(tasks, *rank_of(run.crew.worker))
+        tasks = worker_share(tasks, *rank_of(run.crew.worker))
     images = sum(task.images * len(task.attacks) for task in tasks)
     units = sum(len(task.attacks) for task in tasks)
-    with LiveView(images, units, run.workers, cores()) as view, blaming(run.place.root):
-        ledger = Ledger(tasks, view)
+    with ProgressView(images, units, run.workers, cores()) as view, blaming(run.place.root):
+        ledger = TaskQueue(tasks, view)
         EXECUTORS[run.crew.executor](run, ledger)
     return ledger, view

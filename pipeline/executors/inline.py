@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.executors.task_queue import Ledger
-from impure.pipeline.generation.events import Task
-from impure.pipeline.generation.worker import Maker
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.events import ShardTask
+from impure.pipeline.generation.worker import ShardWorker
 
 
-def run_inline(open_maker: Callable[[], Maker], ledger: Ledger) -> None:
+def run_inline(open_maker: Callable[[], ShardWorker], ledger: TaskQueue) -> None:
     """Make every task, one after the other."""
     with closing(open_maker()) as maker:
         while not ledger.done:
@@ -51,6 +51,6 @@ def _pair(environment: Mapping[str, str], index: str, count: str, first: int, st
     return [str((int(environment[index]) - first) // step), environment[count]]
 
 
-def share(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
+def worker_share(tasks: Sequence[ShardTask], index: int, count: int) -> list[ShardTask]:
     """The tasks of one of `count` machines."""
     return list(tasks[index::count])

@@ -13,13 +13,13 @@ from multiprocessing.context import ForkServerProcess
 from threading import Lock
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Unit
-from impure.pipeline.executors.task_queue import TRIES, Ledger
+from impure.manifests.collection.shard_id import ShardId
+from impure.pipeline.executors.task_queue import TRIES, TaskQueue
 from impure.pipeline.generation.batch_size import is_device_lost
-from impure.pipeline.generation.events import Event, Failed, Made, Settled, Started, Task
-from impure.pipeline.generation.worker import Maker
+from impure.pipeline.generation.events import Event, Failed, Made, Settled, ShardTask, Started
+from impure.pipeline.generation.worker import ShardWorker
 
-OpenMaker = Callable[[int], Maker]
+OpenWorker = Callable[[int], ShardWorker]
 """Builds what makes shards in the worker of this number; travels to it pickled."""
 
 READY, FLUSH = "ready", "flush"
@@ -32,20 +32,20 @@ class _Worker:
     number: int
     process: ForkServerProcess
     line: Connection
-    given: list[Task]
-    suspects: list[Unit] = field(default_factory=list)
+    given: list[ShardTask]
+    suspects: list[ShardId] = field(default_factory=list)
     born: bool = False
     idle: bool = False
     flushed: bool = False
 
-    def tell(self, order: Task | str) -> None:
+    def tell(self, order: ShardTask | str) -> None:
         """Give an order; that the worker is dead is seen when it is listened to."""
         self.idle = False
         with suppress(OSError):
             self.line.send(order)
 
 
-def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
+def run_local(open_maker: OpenWorker, ledger: TaskQueue, workers: int) -> None:
     """Make every task with so many processes.
 
     Raises:
@@ -73,7 +73,7 @@ def run_local(open_maker: OpenMaker, ledger: Ledger, workers: int) -> None:
             worker.process.join()
 
 
-def _start(open_maker: OpenMaker, number: int) -> _Worker:
+def _start(open_maker: OpenWorker, number: int) -> _Worker:
     # A server that has imported everything, but never touched a GPU, forks workers in no time.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "impure.pipeline.generation.run"])
@@ -84,7 +84,7 @@ def _start(open_maker: OpenMaker, number: int) -> _Worker:
     return _Worker(number, process, ours, [])
 
 
-def _occupy(worker: _Worker, ledger: Ledger) -> None:
+def _occupy(worker: _Worker, ledger: TaskQueue) -> None:
     """Give an idle worker a task; if there is none, let it finish what it has in hand."""
     if not worker.idle:
         return
@@ -97,7 +97,7 @@ def _occupy(worker: _Worker, ledger: Ledger) -> None:
         worker.tell(FLUSH)
 
 
-def _listen(worker: _Worker, ledger: Ledger) -> bool:
+def _listen(worker: _Worker, ledger: TaskQueue) -> bool:
     """Hear one thing from a worker; False if it is dead."""
     try:
         heard: Event | str | BaseException = worker.line.recv()
@@ -140,16 +140,16 @@ class _Line:
             except OSError:
                 os._exit(1)
 
-    def order(self) -> Task | str:
+    def order(self) -> ShardTask | str:
         """Wait for an order."""
         try:
-            order: Task | str = self._line.recv()
+            order: ShardTask | str = self._line.recv()
         except (EOFError, OSError):
             os._exit(1)
         return order
 
 
-def _work(open_maker: OpenMaker, number: int, connection: Connection) -> None:
+def _work(open_maker: OpenWorker, number: int, connection: Connection) -> None:
     """The worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     line = _Line(connection)

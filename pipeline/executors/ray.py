@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.pipeline.executors.task_queue import Ledger
-from impure.pipeline.generation.events import Event, Notes, Task
-from impure.pipeline.generation.worker import Maker
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.events import Event, EventBuffer, ShardTask
+from impure.pipeline.generation.worker import ShardWorker
 
 
-def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.device, threads: int) -> None:
+def run_ray(
+    open_maker: Callable[[int], ShardWorker], ledger: TaskQueue, device: torch.device, threads: int
+) -> None:
     """Make every task on the cluster that `RAY_ADDRESS` names, else on one started here.
 
     The collection's root, the images and the target's files must be at the same paths on all nodes.
@@ -26,7 +28,7 @@ def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.de
     # With a GPU Ray ends the worker after each task, as it may give the next one another GPU.
     remote = ray.remote(num_gpus=int(device.type == "cuda"), num_cpus=threads, max_retries=0)(_make)
     opener = ray.put(dumps(open_maker))
-    running: dict[Any, Task] = {}
+    running: dict[Any, ShardTask] = {}
     room = _room(ray, device, threads)
     while not ledger.done:
         while len(running) < room and (task := ledger.take()):
@@ -42,18 +44,18 @@ def run_ray(open_maker: Callable[[int], Maker], ledger: Ledger, device: torch.de
             ledger.died([task], (), f"its worker died ({first_line(error)})")
 
 
-def _make(opener: bytes, task: Task) -> list[Event]:
+def _make(opener: bytes, task: ShardTask) -> list[Event]:
     """Make one task in a worker."""
-    notes, maker = Notes(), _maker(opener)
+    notes, maker = EventBuffer(), _maker(opener)
     maker.make(task, notes)
     maker.flush()
     return list(notes)
 
 
 @lru_cache(maxsize=1)
-def _maker(opener: bytes) -> Maker:
+def _maker(opener: bytes) -> ShardWorker:
     """The worker's maker, opened once; the bytes come from our own driver."""
-    maker: Maker = loads(opener)(0)  # noqa: S301
+    maker: ShardWorker = loads(opener)(0)  # noqa: S301
     return maker
 
 

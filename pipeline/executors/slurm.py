@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.pipeline.executors.inline import run_inline, share
-from impure.pipeline.executors.task_queue import TRIES, Ledger
-from impure.pipeline.generation.events import Event, Failed, Notes, Settled, Task
-from impure.pipeline.generation.worker import Maker
+from impure.pipeline.executors.inline import run_inline, worker_share
+from impure.pipeline.executors.task_queue import TRIES, TaskQueue
+from impure.pipeline.generation.events import Event, EventBuffer, Failed, Settled, ShardTask
+from impure.pipeline.generation.worker import ShardWorker
 
 JOBS = 8
 
 
 def run_slurm(
-    open_maker: Callable[[int], Maker], ledger: Ledger, folder: Path, jobs: int | None, submit: Sequence[str]
+    open_maker: Callable[[int], ShardWorker],
+    ledger: TaskQueue,
+    folder: Path,
+    jobs: int | None,
+    submit: Sequence[str],
 ) -> None:
     """Make every task in job arrays of at most so many jobs, and wait for them.
 
@@ -37,14 +41,14 @@ def run_slurm(
         while task := ledger.take():
             tasks.append(task)
         count = min(jobs or JOBS, len(tasks))
-        shares = [share(tasks, index, count) for index in range(count)]
+        shares = [worker_share(tasks, index, count) for index in range(count)]
         with executor.batch():
             running = [executor.submit(_make, open_maker, each) for each in shares]
         for job, each in zip(running, shares, strict=True):
             _collect(job, each, ledger)
 
 
-def _collect(job: Any, tasks: Sequence[Task], ledger: Ledger) -> None:
+def _collect(job: Any, tasks: Sequence[ShardTask], ledger: TaskQueue) -> None:
     """Hear what became of a job."""
     try:
         found = job.result()
@@ -57,11 +61,11 @@ def _collect(job: Any, tasks: Sequence[Task], ledger: Ledger) -> None:
         ledger.hear(event)
 
 
-def _make(open_maker: Callable[[int], Maker], tasks: Sequence[Task]) -> list[Event] | Exception:
+def _make(open_maker: Callable[[int], ShardWorker], tasks: Sequence[ShardTask]) -> list[Event] | Exception:
     """Make some tasks in a job, trying again there what fails; what no retry will mend is the result."""
-    notes = Notes()
+    notes = EventBuffer()
     try:
-        run_inline(lambda: open_maker(0), ledger := Ledger(tasks, notes))
+        run_inline(lambda: open_maker(0), ledger := TaskQueue(tasks, notes))
     except Exception as error:  # noqa: BLE001 - the submitter raises it
         error.add_note(traceback.format_exc())
         return error

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 
-from impure.manifests.collection.collection import Unit
-from impure.pipeline.generation.events import Emit, Event, Failed, Made, Settled, Taken, Task
+from impure.manifests.collection.shard_id import ShardId
+from impure.pipeline.generation.events import Emit, Event, Failed, Made, Settled, ShardTask, Taken
 
 TRIES = 3
 
 
-class Ledger:
+class TaskQueue:
     """Hands out tasks, hears what became of them, and hands out again what is worth another try.
 
     Args:
@@ -24,16 +24,16 @@ class Ledger:
         failed: Units that failed `TRIES` times, and why the last time.
     """
 
-    def __init__(self, tasks: Sequence[Task], tell: Emit) -> None:
+    def __init__(self, tasks: Sequence[ShardTask], tell: Emit) -> None:
         self._waiting = deque(tasks)
-        self._given: set[Task] = set()
-        self._tries: Counter[Unit] = Counter()
-        self._again: set[Unit] = set()
-        self._taken: set[Unit] = set()
+        self._given: set[ShardTask] = set()
+        self._tries: Counter[ShardId] = Counter()
+        self._again: set[ShardId] = set()
+        self._taken: set[ShardId] = set()
         self._tell, self._lock = tell, Lock()
         self.attacks = list(dict.fromkeys(attack for task in tasks for attack in task.attacks))
-        self.made: dict[Unit, Made] = {}
-        self.failed: dict[Unit, str] = {}
+        self.made: dict[ShardId, Made] = {}
+        self.failed: dict[ShardId, str] = {}
 
     @property
     def done(self) -> bool:
@@ -46,7 +46,7 @@ class Ledger:
         """How many tasks wait."""
         return len(self._waiting)
 
-    def take(self) -> Task | None:
+    def take(self) -> ShardTask | None:
         """The next task; None if none waits."""
         with self._lock:
             if not self._waiting:
@@ -69,7 +69,7 @@ class Ledger:
                     self._settle(event.task)
             self._tell(event)
 
-    def died(self, tasks: Sequence[Task], suspects: Sequence[Unit], reason: str) -> None:
+    def died(self, tasks: Sequence[ShardTask], suspects: Sequence[ShardId], reason: str) -> None:
         """Note that a worker died with these tasks unsettled; without suspects all their units are."""
         with self._lock:
             for unit in suspects or [unit for task in tasks for unit in task.units]:
@@ -80,14 +80,14 @@ class Ledger:
                 self._again |= set(task.units)
                 self._settle(task)
 
-    def _fail(self, unit: Unit, reason: str) -> None:
+    def _fail(self, unit: ShardId, reason: str) -> None:
         self._tries[unit] += 1
         if self._tries[unit] < TRIES:
             self._again.add(unit)
         else:
             self.failed[unit] = reason
 
-    def _settle(self, task: Task) -> None:
+    def _settle(self, task: ShardTask) -> None:
         """A task is over; what of it is worth another try waits again, at the end."""
         self._given.discard(task)
         for unit in task.units:

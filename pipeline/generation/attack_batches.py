@@ -9,19 +9,19 @@ from torch import Tensor
 
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.images import Pixels, px_sha256
-from impure.manifests.collection.collection import CLEAN
+from impure.manifests.collection.sample_key import sample_key
 from impure.manifests.collection.samples import Sample
-from impure.manifests.collection.schema import FAILED
-from impure.manifests.collection.writer import Encoded, encode, sample_key
+from impure.manifests.collection.schema import FAILED, Row
+from impure.manifests.collection.shard_id import CLEAN
+from impure.manifests.collection.writer import Encoded, encode
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import Attacked, AttackError
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.generation.attack_job import Job
+from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
-from impure.pipeline.generation.clean_cache import Clean, ShardImages
-from impure.pipeline.generation.draw_plan import Row
+from impure.pipeline.generation.clean_cache import Clean, CleanCache
 from impure.pipeline.generation.events import ATTACK, ENCODE, VERDICT, Emit, timed
-from impure.pipeline.targets.preprocess import to_pixels, to_tensor, to_unit
+from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
 #: What goes into a sample's own JSON: fixed, and never null.
 SAMPLE_FIELDS = (
@@ -48,7 +48,7 @@ class Batch:
     together: list[int]
 
 
-def attack_all(job: Job, images: ShardImages, emit: Emit) -> Iterator[Batch]:
+def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch]:
     """Attack batch by batch; where memory runs out, with half as many images from there on.
 
     Raises:
@@ -69,7 +69,7 @@ def attack_all(job: Job, images: ShardImages, emit: Emit) -> Iterator[Batch]:
         free_memory()  # not before the error is gone: it holds on to the tensors
 
 
-def _attack(job: Job, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
+def _attack(job: AttackJob, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
         return Batch(_attack_together(job, cleans, emit), [], size, [len(cleans)])
@@ -82,7 +82,7 @@ def _attack(job: Job, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
         return Batch(samples, failed, size, [1] * len(samples))
 
 
-def _attack_together(job: Job, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:
+def _attack_together(job: AttackJob, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:
     """Attack one batch and judge the bytes that will be stored."""
     clean = to_tensor([each.pixels for each in batch], job.target.mean.device)
     labels = torch.tensor([each.row["label"] for each in batch], device=clean.device)
@@ -96,10 +96,10 @@ def _attack_together(job: Job, batch: Sequence[Clean], emit: Emit) -> list[Calla
     return [partial(_encode, job, *each, emit) for each in zip(batch, adversarial, verdicts, strict=True)]
 
 
-def _judge(job: Job, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
+def _judge(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
     """The columns that the target and the stored bytes decide."""
     with torch.inference_mode(), matrix_products("fp32"):
-        confidence, prediction = job.target(to_unit(attacked.adversarial)).softmax(1).max(1)
+        confidence, prediction = job.target(to_float(attacked.adversarial)).softmax(1).max(1)
     reached = torch.where(attacked.aims >= 0, prediction == attacked.aims, prediction != labels)
     change = attacked.adversarial.to(torch.int16) - clean.to(torch.int16)
     columns = {
@@ -116,18 +116,18 @@ def _judge(job: Job, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _propose(job: Job, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
+def _propose(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
     """Run the attack; the untouched pairs are their own proposal."""
     if job.attack is None:
         with torch.inference_mode(), matrix_products("fp32"):
-            predictions = job.target(to_unit(clean)).argmax(1)
+            predictions = job.target(to_float(clean)).argmax(1)
         nothing = torch.zeros_like(labels)
         return Attacked(clean, nothing, predictions, nothing, nothing - 1)
     ids = [each.row["source_id"] for each in batch]
     return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
 
 
-def _encode(job: Job, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
+def _encode(job: AttackJob, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
     """The sample as it is stored, and its manifest row."""
     with timed(emit, ENCODE):
         row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}
@@ -136,7 +136,7 @@ def _encode(job: Job, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emi
         return encode(sample, row, job.storage, job.attack_name, clean.encoded)
 
 
-def _base_row(job: Job, planned: Row) -> Row:
+def _base_row(job: AttackJob, planned: Row) -> Row:
     """The columns that are known before the attack runs."""
     key = f"{CLEAN}-e0" if job.attack is None else job.attack.key
     return {
@@ -152,6 +152,6 @@ def _base_row(job: Job, planned: Row) -> Row:
     }
 
 
-def failed_row(job: Job, planned: Row, status: str, error: str) -> Row:
+def failed_row(job: AttackJob, planned: Row, status: str, error: str) -> Row:
     """The row of an image that has no sample."""
     return {**_base_row(job, planned), "status": status, "error": error}

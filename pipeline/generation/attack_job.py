@@ -10,21 +10,22 @@ from typing import Any
 import torch
 
 from impure.manifests.base.canonical_json import plain
-from impure.manifests.collection.collection import CLEAN, Collection, Committed, Unit
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.schema import SCHEMA_VERSION
+from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.threat_model import Model
 from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.sources.source import Source
-from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.target import Target
 
 SOFTWARE = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class AttackJob:
     """One attack on the plan of one split, with all that it needs.
 
     Attributes:
@@ -69,11 +70,11 @@ class Job:
             }
         )
 
-    def unit(self, shard: int) -> Unit:
+    def unit(self, shard: int) -> ShardId:
         """The unit of one of the plan's shards."""
-        return Unit(self.target.card.name, self.attack_name, self.plan.split, shard)
+        return ShardId(self.target.card.name, self.attack_name, self.plan.split, shard)
 
-    def committed(self, shard: int) -> Committed | None:
+    def committed(self, shard: int) -> CommittedShard | None:
         """A unit that is there and whole (see `find_committed`); None if it has to be made."""
         return find_committed(self.collection, self.unit(shard), self.config())
 

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from impure.manifests.base.errors import first_line
-from impure.manifests.collection.collection import Unit
+from impure.manifests.collection.schema import Row
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.writer import Encoded, ShardWriter
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
-from impure.pipeline.generation.draw_plan import Row
 from impure.pipeline.generation.events import WRITE, Emit, Failed, Made, timed
 
 BEHIND = 4
@@ -30,12 +30,12 @@ def worth_retrying(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
 
 
-def failure(unit: Unit, error: BaseException) -> Failed:
+def failure(unit: ShardId, error: BaseException) -> Failed:
     """The event that says so."""
     return Failed(unit, f"{type(error).__name__}: {first_line(error)}")
 
 
-class Finisher:
+class BackgroundWriter:
     """A pool that encodes and a thread that writes; steps run in the order in which they were given."""
 
     def __init__(self, threads: int) -> None:
@@ -75,7 +75,7 @@ class Finisher:
         self.pool.shutdown(cancel_futures=True)
 
 
-class UnitInFlight:
+class PendingShard:
     """One unit on its way into the collection; its end is one `Made` or one `Failed`.
 
     Attributes:
@@ -83,7 +83,9 @@ class UnitInFlight:
         over: Whether it has come to its end.
     """
 
-    def __init__(self, unit: Unit, shard: ShardWriter, resources: ExitStack, finisher: Finisher, emit: Emit):
+    def __init__(
+        self, unit: ShardId, shard: ShardWriter, resources: ExitStack, finisher: BackgroundWriter, emit: Emit
+    ):
         self.unit, self._shard, self._resources = unit, shard, resources
         self._finisher, self._emit = finisher, emit
         self._begun = time.perf_counter()

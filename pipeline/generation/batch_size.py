@@ -3,7 +3,7 @@
 import torch
 
 from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
-from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.target import Target
 
 CPU_BATCH = 32
 LARGEST = 256

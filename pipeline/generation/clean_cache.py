@@ -14,9 +14,8 @@ from typing import IO
 import numpy as np
 
 from impure.manifests.base.images import Pixels, px_sha256
-from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
-from impure.pipeline.generation.attack_job import Job
-from impure.pipeline.generation.draw_plan import Row
+from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK, Row
+from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.events import DECODE, ENCODE, Emit, timed
 from impure.pipeline.sources.source import SourceImage
 from impure.pipeline.targets.preprocess import load_clean
@@ -50,14 +49,16 @@ class _Place:
     encoded: int
 
 
-class ShardImages:
+class CleanCache:
     """Hands out a shard's images by position; decodes what has not been asked for before.
 
     Attributes:
         lost: Rows of images that cannot be had or have changed since the plan, as far as decoded.
     """
 
-    def __init__(self, job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor, file: IO[bytes], emit: Emit):
+    def __init__(
+        self, job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor, file: IO[bytes], emit: Emit
+    ):
         self._job, self._pool, self._file, self._emit = job, pool, file, emit
         self._rows = iter(rows)
         self._decoding: deque[Future[Clean | Row]] = deque()
@@ -115,15 +116,17 @@ class ShardImages:
 
 
 @contextmanager
-def open_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor, emit: Emit) -> Iterator[ShardImages]:
+def open_images(
+    job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor, emit: Emit
+) -> Iterator[CleanCache]:
     """The images of a shard, for all attacks on it; their waiting file goes with the block or the process."""
     folder = job.collection.root / "_tmp"
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=Path(folder)) as file:
-        yield ShardImages(job, rows, pool, file, emit)
+        yield CleanCache(job, rows, pool, file, emit)
 
 
-def load_planned(job: Job, row: Row) -> Pixels | Row:
+def load_planned(job: AttackJob, row: Row) -> Pixels | Row:
     """Decode a planned image again, or say why it cannot be had: a row with another status."""
     clean = load_clean(job.source, SourceImage(row["source_id"], row["wnid"]), job.target.card)
     if clean.pixels is None:
@@ -133,7 +136,7 @@ def load_planned(job: Job, row: Row) -> Pixels | Row:
     return clean.pixels
 
 
-def lost_images(job: Job, rows: Sequence[Row], pool: ThreadPoolExecutor) -> dict[str, str]:
+def lost_images(job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor) -> dict[str, str]:
     """Why planned images of some rows cannot be had today, by source id."""
     planned = [row for row in rows if row["status"] == STATUS_OK]
 

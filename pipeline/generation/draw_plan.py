@@ -1,30 +1,26 @@
 """Plans: which images go to which shard, in which order, frozen before anything is attacked."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, read_table, write_table
+from impure.manifests.base.files import atomic_path
+from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import plan_digest
+from impure.manifests.collection.sample_key import sample_stem
 from impure.manifests.collection.samples import MAX_SAMPLES
-from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE
+from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
 
 #: ImageNet's split -> the splits of a collection that are drawn from it, in this order, disjoint (paper 4.1).
 SPLITS_OF = {"train": ("train",), "val": ("validation", "test")}
-
-Row = dict[str, Any]
-
-_IMAGENET_FILE = re.compile(r"(ILSVRC2012_(val|test|train)_\d{8}|n\d{8}_\d+)\.JPEG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,18 +133,6 @@ def make_plan(split: str, rows: Sequence[Row], config: Mapping[str, Any]) -> Pla
     mixed = sorted(rows, key=lambda row: shuffled(config["seed"], row["source_id"]))
     numbered = list(_numbered(mixed, split, config["target"]["name"], config["shard_size"]))
     return Plan(split, pa.Table.from_pylist(numbered, schema=PLAN), dict(config))
-
-
-def sample_stem(source_id: str) -> str:
-    """Name an image in sample keys: ASCII, no dots, at most 37 bytes.
-
-    ImageNet's own file names are unique already; any other name gets a hash of its whole path.
-    """
-    path = PurePosixPath(source_id)
-    if _IMAGENET_FILE.fullmatch(path.name):
-        return path.stem
-    word = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)[:26]
-    return f"{word}-{hashlib.sha256(source_id.encode()).hexdigest()[:10]}"
 
 
 def _numbered(rows: Sequence[Row], split: str, target: str, shard_size: int) -> Iterator[Row]:

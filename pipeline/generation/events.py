@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from impure.manifests.collection.collection import Unit
+from impure.manifests.collection.shard_id import ShardId
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ShardTask:
     """Work for one worker: one shard of a split, for some attacks.
 
     Attributes:
@@ -32,9 +32,9 @@ class Task:
     wait: bool = False
 
     @property
-    def units(self) -> list[Unit]:
+    def units(self) -> list[ShardId]:
         """What it makes."""
-        return [Unit(self.target, attack, self.split, self.shard) for attack in self.attacks]
+        return [ShardId(self.target, attack, self.split, self.shard) for attack in self.attacks]
 
 
 DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify", "encode", "write")
@@ -44,7 +44,7 @@ DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify",
 class Advanced:
     """So many images of a unit are done, all told: reporting it twice does no harm."""
 
-    unit: Unit
+    unit: ShardId
     images: int
 
 
@@ -60,7 +60,7 @@ class Busy:
 class Started:
     """A unit is being made; should the worker die, it is the first suspect."""
 
-    unit: Unit
+    unit: ShardId
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Made:
         resumed: It was there already.
     """
 
-    unit: Unit
+    unit: ShardId
     counts: dict[str, int]
     seconds: float
     resumed: bool
@@ -82,7 +82,7 @@ class Made:
 class Failed:
     """A unit could not be made this time."""
 
-    unit: Unit
+    unit: ShardId
     reason: str
 
 
@@ -90,14 +90,14 @@ class Failed:
 class Taken:
     """Another living process is making this unit."""
 
-    unit: Unit
+    unit: ShardId
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Every unit of a task was reported as `Made`, `Failed` or `Taken`."""
 
-    task: Task
+    task: ShardTask
 
 
 Event = Advanced | Busy | Started | Made | Failed | Taken | Settled
@@ -105,12 +105,12 @@ Emit = Callable[[Event], Any]
 """Takes events; safe to call from several threads."""
 
 
-class Notes:
+class EventBuffer:
     """Takes events to be sent on together: times add up, and of progress the last word is kept."""
 
     def __init__(self) -> None:
         self._lock, self._events = Lock(), list[Event]()
-        self._busy, self._advanced = Counter[str](), dict[Unit, Advanced]()
+        self._busy, self._advanced = Counter[str](), dict[ShardId, Advanced]()
 
     def __call__(self, event: Event) -> None:
         """Note an event; safe to call from several threads."""

@@ -8,14 +8,14 @@ import torch
 
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
-from impure.pipeline.generation.run import Collector, Order
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 REPEATS = 3
 MEMBER, SAMPLE, UNIT = 1 << 10, 1 << 12, 1 << 16
 """Bytes at most: of a member's header and padding; of a sample beside its images; of a unit beside these."""
 
 
-def forecast(collector: Collector, order: Order) -> dict[str, Any]:
+def forecast(collector: GenerationRun, order: GenerateConfig) -> dict[str, Any]:
     """Count images, pairs and units; bound size and time.
 
     Returns:
@@ -58,7 +58,7 @@ def gradients_at_most(attack: AttackConfig) -> int:
     return int(once) * attack.restarts
 
 
-def seconds_per_gradient(collector: Collector, batch_size: int) -> float:
+def seconds_per_gradient(collector: GenerationRun, batch_size: int) -> float:
     """How long the gradient of one image takes, in a batch of so many; the best of `REPEATS`."""
     side, device = collector.target.card.crop, collector.target.mean.device
     images = torch.rand(batch_size, 3, side, side, device=device).to(memory_format=torch.channels_last)

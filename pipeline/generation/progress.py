@@ -9,7 +9,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from impure.manifests.collection.collection import Unit
+from impure.manifests.collection.shard_id import ShardId
 from impure.pipeline.generation.events import (
     ATTACK,
     DECODE,
@@ -50,7 +50,7 @@ class _Unbroken:
         return self._stream.fileno()
 
 
-class LiveView:
+class ProgressView:
     """A bar on standard error, fed with events, one at a time.
 
     Args:
@@ -65,8 +65,8 @@ class LiveView:
         self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True, file=self._out)
         self._units = units
         self._lanes = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
-        self._images: Counter[Unit] = Counter()
-        self._over: set[Unit] = set()
+        self._images: Counter[ShardId] = Counter()
+        self._over: set[ShardId] = set()
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._begun = time.perf_counter()
 
@@ -83,7 +83,7 @@ class LiveView:
                 self._advance(event.unit, 0)
                 self._bar.write(f"{event.unit}: {event.reason}", file=self._out)
 
-    def _advance(self, unit: Unit, images: int) -> None:
+    def _advance(self, unit: ShardId, images: int) -> None:
         more = images - self._images[unit]
         self._images[unit] = images
         self._bar.set_postfix_str(self.summary(), refresh=False)
@@ -105,7 +105,7 @@ class LiveView:
         shares = " ".join(f"{stage} {share:.0%}" for stage, share in self.busy().items())
         return f"{len(self._over)}/{self._units} units, {shares}, limited by {self.limit()}"
 
-    def __enter__(self) -> "LiveView":
+    def __enter__(self) -> "ProgressView":
         return self
 
     def __exit__(

@@ -6,25 +6,26 @@ from functools import partial
 from pathlib import Path
 
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.commit_lock import alone, sweep
-from impure.manifests.collection.shard_lock import wait_to_claim
+from impure.manifests.collection.commit_lock import commit_lock, sweep
+from impure.manifests.collection.shard_lock import wait_for_shard_lock
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores, device_of, open_device
-from impure.pipeline.generation.attack_job import Job, software
+from impure.pipeline.generation.attack_job import AttackJob, software
 from impure.pipeline.generation.draw_plan import SPLITS_OF, Plan, SampleConfig, read_plan
-from impure.pipeline.generation.events import Task
+from impure.pipeline.generation.events import ShardTask
 from impure.pipeline.generation.sampling import classes_in, sample
-from impure.pipeline.generation.worker import Maker, tasks_of
+from impure.pipeline.generation.worker import ShardWorker, shard_tasks
 from impure.pipeline.sources.open_source import open_source
 from impure.pipeline.sources.source import Source
-from impure.pipeline.targets.load import Target, load_target
+from impure.pipeline.targets.load import load_target
+from impure.pipeline.targets.target import Target
 
 Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Locations:
     """Where everything is; small enough to be sent to workers on other machines.
 
     Attributes:
@@ -47,7 +48,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class GenerateConfig:
     """What is to be made.
 
     Attributes:
@@ -70,7 +71,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Collector:
+class GenerationRun:
     """A collection in the making: where it lies, its images, its target."""
 
     collection: Collection
@@ -96,23 +97,23 @@ class Collector:
         Of several processes one samples, and the others find its plans.
         """
         plans: list[Plan] = []
-        with wait_to_claim(self.collection, f"{self.target.card.name}.plans"):
+        with wait_for_shard_lock(self.collection, f"{self.target.card.name}.plans"):
             for config in samples:
                 plans += sample(
                     self.collection, self.source, self.target, config,
                     allow_short=allow_short, progress=advance,
                 )  # fmt: skip
-            with alone(self.collection):  # the plans of another target may be under way
+            with commit_lock(self.collection):  # the plans of another target may be under way
                 self.collection.write_about(software())
         return plans
 
-    def jobs(self, order: Order) -> dict[str, list[Job]]:
+    def jobs(self, order: GenerateConfig) -> dict[str, list[AttackJob]]:
         """The attacks of an order on each of its splits, by split; the plans are frozen already."""
         plans = [read_plan(self.collection, self.target.card.name, split) for split in order.splits]
         compiled = self.target.compiled() if order.compiled else None
         return {
             plan.split: [
-                Job(
+                AttackJob(
                     collection=self.collection, source=self.source, target=self.target, plan=plan,
                     attack=attack, seed=order.seed, batch_size=order.batch_size, run_id=order.run_id,
                     compiled=compiled, storage=order.storage,
@@ -122,13 +123,13 @@ class Collector:
             for plan in plans if plan is not None
         }  # fmt: skip
 
-    def tasks(self, order: Order) -> list[Task]:
+    def tasks(self, order: GenerateConfig) -> list[ShardTask]:
         """What an order comes to, shard by shard; leftovers of killed processes are removed."""
         sweep(self.collection)
-        return [task for jobs in self.jobs(order).values() for task in tasks_of(jobs)]
+        return [task for jobs in self.jobs(order).values() for task in shard_tasks(jobs)]
 
 
-def open_collector(place: Place, number: int = 0) -> Collector:
+def open_run_at(place: Locations, number: int = 0) -> GenerationRun:
     """Open source, target and collection for the worker of this number.
 
     Raises:
@@ -137,14 +138,14 @@ def open_collector(place: Place, number: int = 0) -> Collector:
     source = open_source(place.images, place.labels)
     target = load_target(place.target, place.weights)
     device = device_of(open_device(place.device, place.threads), number)
-    return Collector(Collection(place.root), source, target.to(device))
+    return GenerationRun(Collection(place.root), source, target.to(device))
 
 
-def open_maker(place: Place, order: Order, workers: int, number: int = 0) -> Maker:
+def open_worker(place: Locations, order: GenerateConfig, workers: int, number: int = 0) -> ShardWorker:
     """What makes shards in one of so many workers on this machine."""
-    return Maker(open_collector(place, number).jobs(order), max(cores() // workers, 1))
+    return ShardWorker(open_run_at(place, number).jobs(order), max(cores() // workers, 1))
 
 
-def opener(place: Place, order: Order, workers: int) -> Callable[[int], Maker]:
-    """`open_maker` of the worker's number alone, to be sent to workers."""
-    return partial(open_maker, place, order, workers)
+def opener(place: Locations, order: GenerateConfig, workers: int) -> Callable[[int], ShardWorker]:
+    """`open_worker` of the worker's number alone, to be sent to workers."""
+    return partial(open_worker, place, order, workers)

@@ -12,22 +12,22 @@ from impure.manifests.base.canonical_json import plain
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE
+from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.generation.draw_plan import (
     SPLITS_OF,
     Plan,
-    Row,
     SampleConfig,
     make_plan,
     read_same_plan,
     shuffled,
     write_plan,
 )
+from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.sources.source import Source, SourceImage
-from impure.pipeline.targets.load import Target
-from impure.pipeline.targets.preprocess import CleanImage, load_clean, to_tensor, to_unit
-from impure.pipeline.targets.target_card import imagenet_wnids
+from impure.pipeline.targets.preprocess import CleanImage, load_clean
+from impure.pipeline.targets.target import Target
+from impure.pipeline.tensors import to_float, to_tensor
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, fl
     if not pixels:
         return []
     with torch.inference_mode(), matrix_products("fp32"):
-        batch = to_unit(to_tensor(pixels, target.mean.device))
+        batch = to_float(to_tensor(pixels, target.mean.device))
         confidence, prediction = target(batch).softmax(1).max(1)
     return list(zip(prediction.tolist(), confidence.tolist(), strict=True))
 

@@ -6,17 +6,23 @@ from contextlib import ExitStack
 
 import pyarrow.compute as pc
 
-from impure.manifests.collection.shard_lock import claim, wait_to_claim
+from impure.manifests.collection.schema import Row
+from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
 from impure.manifests.collection.writer import open_shard
 from impure.pipeline.generation.attack_batches import attack_all, failed_row
-from impure.pipeline.generation.attack_job import Job
-from impure.pipeline.generation.background_writer import Finisher, UnitInFlight, failure, worth_retrying
-from impure.pipeline.generation.clean_cache import ShardImages, open_images
-from impure.pipeline.generation.draw_plan import Plan, Row
-from impure.pipeline.generation.events import Advanced, Emit, Made, Settled, Started, Taken, Task
+from impure.pipeline.generation.attack_job import AttackJob
+from impure.pipeline.generation.background_writer import (
+    BackgroundWriter,
+    PendingShard,
+    failure,
+    worth_retrying,
+)
+from impure.pipeline.generation.clean_cache import CleanCache, open_images
+from impure.pipeline.generation.draw_plan import Plan
+from impure.pipeline.generation.events import Advanced, Emit, Made, Settled, ShardTask, Started, Taken
 
 
-class Maker:
+class ShardWorker:
     """Makes one shard after the other; writing what one attack gave runs beside the next attack.
 
     Args:
@@ -24,12 +30,12 @@ class Maker:
         threads: Of the pool that decodes and encodes.
     """
 
-    def __init__(self, jobs: Mapping[str, Sequence[Job]], threads: int) -> None:
+    def __init__(self, jobs: Mapping[str, Sequence[AttackJob]], threads: int) -> None:
         self._jobs = jobs
-        self._finisher = Finisher(threads)
-        self._flights: list[UnitInFlight] = []
+        self._finisher = BackgroundWriter(threads)
+        self._flights: list[PendingShard] = []
 
-    def make(self, task: Task, emit: Emit) -> None:
+    def make(self, task: ShardTask, emit: Emit) -> None:
         """Make the units of a task that are not committed yet; returns when the last attack is done.
 
         What is still being written then is reported later, at the latest by `flush`; `Settled` comes last.
@@ -57,7 +63,7 @@ class Maker:
         for flight in self._flights:
             flight.end()
 
-    def _make_unit(self, job: Job, task: Task, images: ShardImages, emit: Emit) -> None:
+    def _make_unit(self, job: AttackJob, task: ShardTask, images: CleanCache, emit: Emit) -> None:
         """Attack the images of a unit, unless another process is at it or just was."""
         try:
             flight = self._open(job, task, emit)
@@ -76,11 +82,11 @@ class Maker:
                 raise
             flight.give_up(error)
 
-    def _open(self, job: Job, task: Task, emit: Emit) -> UnitInFlight | None:
+    def _open(self, job: AttackJob, task: ShardTask, emit: Emit) -> PendingShard | None:
         """Take a unit to make it; None where another process makes it or has made it."""
         unit = job.unit(task.shard)
         with ExitStack() as resources:
-            held = (wait_to_claim if task.wait else claim)(job.collection, str(unit))
+            held = (wait_for_shard_lock if task.wait else lock_shard)(job.collection, str(unit))
             if held is None:
                 emit(Taken(unit))
                 return None
@@ -89,10 +95,10 @@ class Maker:
                 return None
             emit(Started(unit))
             shard = resources.enter_context(open_shard(job.collection, unit))
-            return UnitInFlight(unit, shard, resources.pop_all(), self._finisher, emit)
+            return PendingShard(unit, shard, resources.pop_all(), self._finisher, emit)
 
 
-def _attack_unit(job: Job, images: ShardImages, flight: UnitInFlight, emit: Emit) -> None:
+def _attack_unit(job: AttackJob, images: CleanCache, flight: PendingShard, emit: Emit) -> None:
     """Send every batch of a unit on its way, then its commit."""
     together: list[int] = []
     done = 0
@@ -109,7 +115,7 @@ def _attack_unit(job: Job, images: ShardImages, flight: UnitInFlight, emit: Emit
     flight.commit(job.config(), job.facts(together))
 
 
-def _is_there(job: Job, shard: int, emit: Emit) -> bool:
+def _is_there(job: AttackJob, shard: int, emit: Emit) -> bool:
     """Whether a unit is committed already; if so, it is reported."""
     there = job.committed(shard)
     if there is not None:
@@ -125,9 +131,9 @@ def rows_of(plan: Plan, shard: int) -> list[Row]:
     return rows
 
 
-def tasks_of(jobs: Sequence[Job]) -> list[Task]:
+def shard_tasks(jobs: Sequence[AttackJob]) -> list[ShardTask]:
     """One task for each shard of the plan that the jobs share."""
     plan, names = jobs[0].plan, tuple(job.attack_name for job in jobs)
     sizes = Counter(plan.table["shard"].to_pylist())
     name = jobs[0].target.card.name
-    return [Task(name, plan.split, shard, names, images) for shard, images in sorted(sizes.items())]
+    return [ShardTask(name, plan.split, shard, names, images) for shard, images in sorted(sizes.items())]

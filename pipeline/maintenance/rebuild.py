@@ -19,10 +19,11 @@ from impure.manifests.base.canonical_json import from_mapping
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path
 from impure.manifests.base.images import Pixels, px_sha256
-from impure.manifests.collection.collection import Collection, Committed, Unit
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.samples import Sample, SampleIndex, Stored, index_shard, read_stored
 from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage, change_of, storage_of
 from impure.pipeline.generation.draw_plan import SPLITS_OF
 from impure.pipeline.sources.source import Source, SourceImage
@@ -35,7 +36,7 @@ Row = dict[str, Any]
 Made = tuple[Sample | None, Row]
 """What became of a manifest's row: the pair to store, or None and the row says why."""
 
-Write = Callable[[Unit, Iterator[Made], dict[str, Any]], object]
+Write = Callable[[ShardId, Iterator[Made], dict[str, Any]], object]
 """Stores and commits a unit under a config: samples and rows in order, numbered anew."""
 
 Load = Callable[[TargetCard, str], CleanImage]
@@ -52,7 +53,7 @@ class Rebuilt:
         resumed: It was there already, and nothing was lost.
     """
 
-    unit: Unit
+    unit: ShardId
     stored: int
     lost: dict[str, str]
     resumed: bool
@@ -98,7 +99,7 @@ def rebuild(
             yield _rebuild_unit(each, load, out, storage, write, progress)
 
 
-def _place(committed: Committed) -> tuple[str, str, int]:
+def _place(committed: CommittedShard) -> tuple[str, str, int]:
     """What the units of one set of images have in common."""
     return committed.unit.target, committed.unit.split, committed.unit.shard
 
@@ -148,7 +149,7 @@ def _photographs(source: Source, split: str) -> _Photographs:
 
 
 def _rebuild_unit(
-    committed: Committed,
+    committed: CommittedShard,
     load: Load,
     out: Collection,
     storage: Storage,
@@ -170,7 +171,7 @@ def _rebuild_unit(
     return Rebuilt(unit=committed.unit, stored=len(samples) - len(lost), lost=lost, resumed=False)
 
 
-def _index(committed: Committed) -> dict[str, SampleIndex]:
+def _index(committed: CommittedShard) -> dict[str, SampleIndex]:
     """A unit's samples by key, in the order of its manifest."""
     columns = ("key", "source_id", "label", "clean_px_sha256", "adv_px_sha256")
     keys = [row["key"] for row in committed.stored_rows(*columns)]
@@ -193,7 +194,7 @@ def _from_first_pair(made: Iterator[Made]) -> Iterator[Made] | None:
 
 
 def _made(
-    committed: Committed,
+    committed: CommittedShard,
     samples: dict[str, SampleIndex],
     load: Load,
     lost: dict[str, str],
@@ -241,7 +242,7 @@ def _add(clean: Pixels, stored: Stored) -> Pixels | None:
     return np.clip(clean + change, 0, 255).astype(np.uint8) if clean.shape == change.shape else None
 
 
-def _card(committed: Committed) -> TargetCard:
+def _card(committed: CommittedShard) -> TargetCard:
     """The target that a unit was made on, as its marker describes it."""
     described = {**committed.marker["config"]["target"], "weights": ""}
     return from_mapping(TargetCard, described, f"{committed.unit}: target in its marker")

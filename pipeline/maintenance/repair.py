@@ -10,32 +10,33 @@ import torch
 from impure.manifests.base.canonical_json import digest, from_mapping
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import blaming
-from impure.manifests.collection.collection import CLEAN, Collection, Unit, unit_of
+from impure.manifests.checks.verify import Finding, verify
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
 from impure.manifests.collection.storage import Storage
-from impure.manifests.collection.verify import Finding, verify
 from impure.manifests.sharing.staging import CLEAN_ONCE
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores
 from impure.pipeline.executors.inline import run_inline
-from impure.pipeline.executors.task_queue import Ledger
-from impure.pipeline.generation.attack_job import Job, new_run_id
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.attack_job import AttackJob, new_run_id
 from impure.pipeline.generation.clean_cache import lost_images
 from impure.pipeline.generation.draw_plan import read_plan
-from impure.pipeline.generation.events import Emit, Task
-from impure.pipeline.generation.worker import Maker, rows_of
+from impure.pipeline.generation.events import Emit, ShardTask
+from impure.pipeline.generation.worker import ShardWorker, rows_of
 from impure.pipeline.sources.source import Source
-from impure.pipeline.targets.load import Target
+from impure.pipeline.targets.target import Target
 
 _KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "storage": dict}
 """What a unit is made by, beside its plan and target."""
 
 
-def bad_units(findings: Sequence[Finding]) -> list[Unit]:
+def bad_units(findings: Sequence[Finding]) -> list[ShardId]:
     """The units in which something was found; what is wrong with plans is no unit's."""
-    return [unit for each in findings if (unit := unit_of(f"{each.unit}.done.json"))]
+    return [unit for each in findings if (unit := parse_shard_id(f"{each.unit}.done.json"))]
 
 
-def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[Unit]:
+def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[ShardId]:
     """The bad units, but for those whose own files are whole and that only lack their clean images.
 
     Where clean images are stored once, a damaged clean unit spoils all attacks on it, and mends them too.
@@ -51,7 +52,7 @@ def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[U
     return [unit for unit in units if unit not in waiting or unit in own]
 
 
-def _spoil(collection: Collection, unit: Unit) -> None:
+def _spoil(collection: Collection, unit: ShardId) -> None:
     """Make a unit count as not made; a marker that says how it was made stays until the new one comes."""
     with suppress(InputError):
         marker = collection.read(unit).marker
@@ -61,14 +62,18 @@ def _spoil(collection: Collection, unit: Unit) -> None:
     collection.marker_path(unit).unlink(missing_ok=True)
 
 
-def _place(unit: Unit) -> tuple[str, str, int]:
+def _place(unit: ShardId) -> tuple[str, str, int]:
     """What the units of one set of images have in common."""
     return unit.target, unit.split, unit.shard
 
 
 def repair(
-    collection: Collection, units: Sequence[Unit], source: Source, targets: Mapping[str, Target], tell: Emit
-) -> dict[Unit, str]:
+    collection: Collection,
+    units: Sequence[ShardId],
+    source: Source,
+    targets: Mapping[str, Target],
+    tell: Emit,
+) -> dict[ShardId, str]:
     """Make units again, each as its own marker says, or, where that is lost, another one's of its attack.
 
     Args:
@@ -87,19 +92,19 @@ def repair(
     """
     jobs = [job_of(collection, unit, source, targets) for unit in units]
     _check_images(collection, units, jobs)
-    failed: dict[Unit, str] = {}
+    failed: dict[ShardId, str] = {}
     for unit, job in zip(units, jobs, strict=True):
         torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
         _spoil(collection, unit)
-        task = Task(unit.target, unit.split, unit.shard, (unit.attack,), 0)
-        ledger = Ledger([task], tell)
+        task = ShardTask(unit.target, unit.split, unit.shard, (unit.attack,), 0)
+        ledger = TaskQueue([task], tell)
         with blaming(collection.root):
-            run_inline(lambda made={unit.split: [job]}: Maker(made, cores()), ledger)  # type: ignore[misc]
+            run_inline(lambda made={unit.split: [job]}: ShardWorker(made, cores()), ledger)  # type: ignore[misc]
         failed |= ledger.failed
     return failed
 
 
-def _check_images(collection: Collection, units: Sequence[Unit], jobs: Sequence[Job]) -> None:
+def _check_images(collection: Collection, units: Sequence[ShardId], jobs: Sequence[AttackJob]) -> None:
     """Refuse images that would leave units with fewer samples than they had.
 
     Raises:
@@ -120,7 +125,7 @@ def _check_images(collection: Collection, units: Sequence[Unit], jobs: Sequence[
                 )
 
 
-def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[str, Target]) -> Job:
+def job_of(collection: Collection, unit: ShardId, source: Source, targets: Mapping[str, Target]) -> AttackJob:
     """What a unit was made by.
 
     Raises:
@@ -135,7 +140,7 @@ def job_of(collection: Collection, unit: Unit, source: Source, targets: Mapping[
     target, where = targets[unit.target], f"{unit}: its config"
     if config["target"]["weights"] != target.weights_sha256:
         raise InputError(f"{unit}: was made on {unit.target!r} with other weights; give the same")
-    return Job(
+    return AttackJob(
         collection=collection, source=source, target=target, plan=plan, run_id=new_run_id(),
         attack=attack_of(config, where),
         seed=config["seed"], batch_size=config["batch_size"],
@@ -166,7 +171,7 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     return None if said.get("name") == CLEAN else from_mapping(AttackConfig, said, where)
 
 
-def config_of(collection: Collection, unit: Unit) -> dict[str, Any]:
+def config_of(collection: Collection, unit: ShardId) -> dict[str, Any]:
     """The config that a unit was made with, by its own marker or that of another unit of its attack.
 
     Raises:

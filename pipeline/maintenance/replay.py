@@ -8,7 +8,7 @@ from torch import Tensor
 
 from impure.manifests.base.errors import first_line
 from impure.manifests.base.images import px_sha256
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import read_sample
 from impure.manifests.collection.storage import index_unit
 from impure.pipeline.attacks.engine.precision import matrix_products
@@ -16,20 +16,20 @@ from impure.pipeline.attacks.engine.threat_model import AttackError
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import circumstances, software
 from impure.pipeline.maintenance.repair import attack_of, checked
-from impure.pipeline.targets.load import Target
-from impure.pipeline.targets.preprocess import to_pixels, to_tensor, to_unit
+from impure.pipeline.targets.target import Target
+from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
 TIE = 1e-3
 """Classes whose probabilities are this close may swap places on another machine."""
 
 
-def replayed(committed: Committed, target: Target, count: int) -> Iterator[str]:
+def replayed(committed: CommittedShard, target: Target, count: int) -> Iterator[str]:
     """What the target says otherwise than the manifest, of `count` samples spread over a unit."""
     rows, samples = committed.stored_rows("pred_adv", "pred_clean"), index_unit(committed)
     step = max(len(samples) // count, 1)
     for row, index in islice(zip(rows[::step], samples[::step], strict=True), count):
         sample = read_sample(index)
-        both = to_unit(to_tensor([sample.clean, sample.adversarial], target.mean.device))
+        both = to_float(to_tensor([sample.clean, sample.adversarial], target.mean.device))
         with torch.inference_mode(), matrix_products("fp32"):
             probabilities = target(both).softmax(1)
         for name, found in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
@@ -43,7 +43,7 @@ def _agrees(probabilities: Tensor, prediction: int) -> bool:
     return known and bool(probabilities.max() - probabilities[prediction] <= TIE)
 
 
-def attacked_again(committed: Committed, target: Target) -> str | None:
+def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     """What another run of the attack on a unit's first batch changes; None if every pixel is the same.
 
     Float32 rounding depends on the device, the number of threads and the versions of the software, and a

@@ -9,8 +9,8 @@ from threading import Lock
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import decode_photo
+from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.sources.source import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
-from impure.pipeline.targets.target_card import imagenet_wnids
 
 
 @dataclass(frozen=True)

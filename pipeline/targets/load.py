@@ -1,9 +1,7 @@
-"""The classifiers under attack: models of [0,1] images with their normalisation inside."""
+"""Targets by name: torchvision's, timm's, or a card's, always with their trained weights."""
 
-import hashlib
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,15 +12,20 @@ import torchvision
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors.torch import load_file
 from timm.data.config import resolve_model_data_config
-from torch import Tensor, nn
+from torch import nn
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.pipeline.targets.target_card import TargetCard, imagenet_wnids, read_card
+from impure.pipeline.sources.imagenet import imagenet_wnids
+from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target_card import TargetCard, read_card
+from impure.pipeline.targets.weights import fill, load_weights
 
 WEIGHTS = "model.safetensors"  # of a timm repository
+
+
 BUILTIN_CARD = Path(__file__).parents[1] / "builtin" / "card.json"
+
 
 #: The paper's three target networks, and the one that needs no download.
 TARGETS: dict[str, str] = {
@@ -32,70 +35,12 @@ TARGETS: dict[str, str] = {
     "inception_resnet_v2": "timm:inception_resnet_v2.tf_in1k",
 }
 
+
 # Set by torchvision only when it fetches the weights itself, and wrong without.
 _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "inception_v3": {"transform_input": True, "init_weights": False},
     "googlenet": {"transform_input": True, "init_weights": False},
 }
-
-
-class Target(nn.Module):
-    """A frozen classifier: [0,1] RGB (N, 3, H, W) in, logits (N, classes) out.
-
-    Attributes:
-        card: What it is.
-        weights_sha256: Of its state dict: the same weights give the same value from any file.
-    """
-
-    def __init__(self, card: TargetCard, network: nn.Module) -> None:
-        super().__init__()
-        self.card = card
-        self.weights_sha256 = state_sha256(network)
-        # Convolutions are faster with channels last in memory, as the images come.
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1))
-        self.eval().requires_grad_(False)
-
-    mean: Tensor
-    std: Tensor
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of [0,1] images."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
-
-    def compiled(self) -> Callable[[Tensor], Tensor]:
-        """The target compiled by PyTorch, tried on two images.
-
-        Raises:
-            InputError: It cannot be compiled, for instance where there is no C++ compiler.
-        """
-        # DeepFool differentiates one graph several times, so its buffers must stay.
-        torch._functorch.config.donated_buffer = False
-        compiled: Callable[[Tensor], Tensor] = torch.compile(self)
-        images = torch.rand(2, 3, self.card.crop, self.card.crop, device=self.mean.device)
-        images = images.to(memory_format=torch.channels_last).requires_grad_()
-        try:
-            torch.autograd.grad(compiled(images).sum(), images)
-        except RuntimeError as error:
-            raise InputError(
-                f"target {self.card.name!r} cannot be compiled ({first_line(error)}); leave out --compile"
-            ) from error
-        return compiled
-
-    def identity(self) -> dict[str, Any]:
-        """Everything that decides what the target answers, for digests and collection.json."""
-        return {**asdict(self.card), "weights": self.weights_sha256}
-
-
-def state_sha256(network: nn.Module) -> str:
-    """SHA-256 (hex) over names, shapes and values of a state dict, in order of name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def load_target(name: str, weights: Path | None = None, *, option: str = "--weights") -> Target:
@@ -152,71 +97,24 @@ def _architecture(architecture: str, num_classes: int, where: str) -> nn.Module:
     raise InputError(f"{where}: unknown architecture {architecture!r}; give torchvision:NAME or timm:NAME")
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Fill a network strictly from a safetensors or PyTorch file; float16 becomes float32.
-
-    Raises:
-        InputError: The file cannot be read, or its tensors are not the network's.
-    """
-    fill(network, _read_state(path), str(path))
-
-
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    """Read tensors by name; pickled code is never run."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such weights file") from error
-    except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
-        raise InputError(f"{path}: not a readable weights file ({first_line(error)})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: expected a plain state dict (tensors by name)")
-    return state
-
-
-def fill(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load a state dict strictly.
-
-    Raises:
-        InputError: Names or shapes differ, or a value is not finite.
-    """
-    own = network.state_dict()
-    if wrong := sorted(set(own) ^ set(state)):
-        side = "lacks" if wrong[0] in own else "has an unexpected"
-        raise InputError(
-            f"{where}: does not fit the network: it {side} {wrong[0]!r} ({len(wrong)} names differ)"
-        )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            found, wanted = tuple(tensor.shape), tuple(own[name].shape)
-            raise InputError(
-                f"{where}: does not fit the network: {name!r} is {found}, the network's is {wanted}"
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(f"{where}: {name!r} holds values that are not finite")
-    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()})
-
-
 def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
     """A torchvision classifier with its best published weights, or those given."""
     try:
-        published = torchvision.models.get_model_weights(architecture).DEFAULT
+        export_model = torchvision.models.get_model_weights(architecture).DEFAULT
     except (ValueError, AttributeError) as error:
         raise InputError(f"torchvision has no classifier {architecture!r}") from error
-    network = _architecture(f"torchvision:{architecture}", len(published.meta["categories"]), name)
+    network = _architecture(f"torchvision:{architecture}", len(export_model.meta["categories"]), name)
     if weights is not None:
         load_weights(network, weights)
     else:
         state = _fetch(
-            lambda: published.get_state_dict(progress=False, check_hash=True, weights_only=True),
-            name, published.url, f"{torch.hub.get_dir()}/checkpoints",
+            lambda: export_model.get_state_dict(progress=False, check_hash=True, weights_only=True),
+            name, export_model.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
-        fill(network, state, published.url)
-    view = published.transforms()
+        fill(network, state, export_model.url)
+    view = export_model.transforms()
     card = TargetCard(
-        name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),
+        name=name, architecture=f"torchvision:{architecture}", num_classes=len(export_model.meta["categories"]),
         wnids=imagenet_wnids(), input_size=view.crop_size[0], resize=view.resize_size[0],
         crop=view.crop_size[0], interpolation=view.interpolation.value, antialias=view.antialias,
         mean=tuple(view.mean), std=tuple(view.std),

@@ -6,11 +6,14 @@ from pathlib import Path
 from timm.data.imagenet_info import ImageNetInfo
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
-from impure.pipeline.targets.load import TARGETS, Target, load_target
+from impure.manifests.collection.collection import CommittedShard
+from impure.pipeline.targets.load import TARGETS, load_target
+from impure.pipeline.targets.target import Target
 
 
-def judges_of(units: Sequence[Committed], cards: Sequence[str], weights: Path | None) -> dict[str, Target]:
+def classifiers_of(
+    units: Sequence[CommittedShard], cards: Sequence[str], weights: Path | None
+) -> dict[str, Target]:
     """Build every target that the shards were made on.
 
     Args:
@@ -33,7 +36,7 @@ def judges_of(units: Sequence[Committed], cards: Sequence[str], weights: Path | 
     return dict(given)
 
 
-def _check_weights(target: Target, units: Sequence[Committed]) -> None:
+def _check_weights(target: Target, units: Sequence[CommittedShard]) -> None:
     """Refuse to judge shards with another network than they were made on."""
     for each in units:
         made_on = each.marker["config"]["target"]["weights"]
@@ -44,7 +47,7 @@ def _check_weights(target: Target, units: Sequence[Committed]) -> None:
             )
 
 
-def class_names(units: Sequence[Committed]) -> tuple[str, ...]:
+def class_names(units: Sequence[CommittedShard]) -> tuple[str, ...]:
     """Names of the classes of the units' targets, in label order, where all share one label space."""
     spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in units}
     if len(spaces) != 1:
@@ -56,7 +59,7 @@ def class_names(units: Sequence[Committed]) -> tuple[str, ...]:
     )
 
 
-def describe_images(units: Sequence[Committed]) -> str:
+def describe_images(units: Sequence[CommittedShard]) -> str:
     """Which images a figure was measured on: source, number of classes, split."""
     plans = {(each.root, each.unit.target, each.unit.split): each for each in units}
     ways = sorted({each.marker["config"]["target"]["num_classes"] for each in units})

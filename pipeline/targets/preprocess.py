@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -36,21 +34,6 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
     resized = TF.resize(picture, [card.resize], mode, antialias=card.antialias)
     cropped = TF.center_crop(resized, [card.crop, card.crop])
     return np.asarray(cropped) if card.antialias else np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
-
-
-def to_tensor(images: list[Pixels], device: torch.device) -> Tensor:
-    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, channels last in memory."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
-
-
-def to_pixels(batch: Tensor) -> list[Pixels]:
-    """Split a uint8 tensor (N, 3, H, W) into pixels (H, W, 3)."""
-    return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).cpu().numpy()))
-
-
-def to_unit(batch: Tensor) -> Tensor:
-    """Stored bytes to what every network takes: float32 in [0,1]."""
-    return batch.to(torch.float32) / 255
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,8 @@
 import math
 import re
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import get_origin
-
-from timm.data.imagenet_info import ImageNetInfo
 
 from impure.manifests.base.canonical_json import from_mapping
 from impure.manifests.base.errors import InputError
@@ -87,9 +84,3 @@ def read_card(path: Path) -> TargetCard:
         InputError: The file is missing or no JSON, a field is unknown, missing or impossible.
     """
     return from_mapping(TargetCard, read_json(path), str(path))
-
-
-@cache
-def imagenet_wnids() -> tuple[str, ...]:
-    """The wnids of ImageNet's 1000 classes, in label order."""
-    return tuple(ImageNetInfo().label_names())

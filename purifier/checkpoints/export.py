@@ -35,7 +35,7 @@ from impure.manifests.base.files import atomic_path
 from impure.purifier.checkpoints.checkpoint import check_sizes
 from impure.purifier.checkpoints.export_formats import FORMATS, KEY, Format, Run
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Draws, draw_for_test
+from impure.purifier.riae.noise import Randomness, draw_for_test
 from impure.purifier.riae.patches import reflect_pad
 from impure.purifier.riae.riae_config import RIAEConfig
 
@@ -87,7 +87,7 @@ class Description:
         found = {name: getattr(draws, name) for name in NOISES}
         return {name: noise for name, noise in found.items() if noise.dim() > 1}
 
-    def _draw(self, batch: int, generator: Generator) -> Draws:
+    def _draw(self, batch: int, generator: Generator) -> Randomness:
         multiple = self.riae.multiple
         height, width = (side + -side % multiple for side in (self.height, self.width))
         return draw_for_test(self.riae, torch.zeros(()).expand(batch, 3, height, width), generator)
@@ -115,7 +115,7 @@ class FixedSize(nn.Module):
         super().__init__()
         self.riae, self.height, self.width = riae, description.height, description.width
         draws = description._draw(1, Generator())
-        for name in Draws._fields:
+        for name in Randomness._fields:
             if name not in NOISES:
                 self.register_buffer(name, getattr(draws, name).clone())
 
@@ -133,9 +133,9 @@ class FixedSize(nn.Module):
             RGB in [0,1] (B, 3, H, W).
         """
         batch, none = images.shape[0], images.new_empty(0)
-        constants = [getattr(self, name) for name in Draws._fields if name not in NOISES]
+        constants = [getattr(self, name) for name in Randomness._fields if name not in NOISES]
         noises = [none if noise is None else noise for noise in (image_noise, feature_noise)]
-        draws = Draws(*(each.expand(batch, *each.shape[1:]) for each in constants), *noises)
+        draws = Randomness(*(each.expand(batch, *each.shape[1:]) for each in constants), *noises)
         purified = self.riae.purify_once(reflect_pad(images, self.riae.config.multiple), draws)
         return purified[..., : self.height, : self.width]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
 from impure.purifier.data.pairs import Pairs, list_pairs
-from impure.purifier.data.sampler import Part
+from impure.purifier.data.sampler import MicroBatch
 from impure.purifier.data.shard_index import Shards
 
 
@@ -42,7 +42,7 @@ class PairDataset(Dataset[Any]):
     """
 
     def __init__(
-        self, units: Sequence[Committed], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+        self, units: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
     ) -> None:
         """List what is there (see `list_pairs`); images are decoded when they are asked for.
 
@@ -77,7 +77,7 @@ class PairDataset(Dataset[Any]):
         at = range(len(self))[index]  # minds negative indices and the end
         return torch.stack(self._pair(at, None))
 
-    def __getitems__(self, part: Part) -> Batch:
+    def __getitems__(self, part: MicroBatch) -> Batch:
         """A batch of pairs of one size; each distinct clean image is decoded once.
 
         Raises:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import CLEAN, Committed
+from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.shard_index import Shards, stored_rows
 
 SHA256 = pa.binary(32)
@@ -37,7 +38,7 @@ _HEX[list(b"0123456789abcdef")] = range(16)
 class Pair:
     """One stored sample as its manifest describes it; nothing is decoded."""
 
-    unit: Committed
+    unit: CommittedShard
     row: int  # among the stored samples of the unit's manifest
     key: str
     label: int
@@ -50,7 +51,7 @@ class Pair:
 class Pairs(Sequence[Pair]):
     """Pairs as Arrow columns; a `Pair` is made when one is asked for."""
 
-    def __init__(self, units: Sequence[Committed], table: pa.Table) -> None:
+    def __init__(self, units: Sequence[CommittedShard], table: pa.Table) -> None:
         """Hold pairs whose column `unit` counts through `units` (see `list_pairs`)."""
         self._units = tuple(units)
         self._table = table.combine_chunks()
@@ -94,7 +95,7 @@ class Pairs(Sequence[Pair]):
         return Pairs((*self._units, *other._units), pa.concat_tables([self._table, theirs]))
 
     @property
-    def units(self) -> list[Committed]:
+    def units(self) -> list[CommittedShard]:
         """The units that the pairs lie in, each once."""
         used = (self._units[number] for number in np.unique(self._column("unit")))
         return list({unit.stem: unit for unit in used}.values())
@@ -137,7 +138,7 @@ class Pairs(Sequence[Pair]):
         return column
 
 
-def list_pairs(units: Sequence[Committed], shards: Shards | None = None) -> Pairs:
+def list_pairs(units: Sequence[CommittedShard], shards: Shards | None = None) -> Pairs:
     """List every stored sample of some units: the manifest rows with status ok.
 
     Shards that are still far away (see `remote.open_shards`) are listed from their manifests alone.
@@ -164,7 +165,7 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
     return found.hexdigest()
 
 
-def _unit_pairs(number: int, unit: Committed, shards: Shards) -> pa.Table:
+def _unit_pairs(number: int, unit: CommittedShard, shards: Shards) -> pa.Table:
     """The samples of one unit, checked against its shard's headers."""
     rows = stored_rows(unit)
     if unit.tar.is_file() or not unit.origin:  # what is far away is not here yet
@@ -178,7 +179,7 @@ def _unit_pairs(number: int, unit: Committed, shards: Shards) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _hashes(unit: Committed, rows: pa.Table, name: str) -> pa.Array:
+def _hashes(unit: CommittedShard, rows: pa.Table, name: str) -> pa.Array:
     """A column of hexadecimal SHA-256 as 32 bytes each."""
     texts = [text.encode() for text in rows[name].to_pylist()]
     digits = _HEX[np.frombuffer(b"".join(texts), np.uint8)]

@@ -19,7 +19,7 @@ RATIO = (3 / 4, 4 / 3)  # crop's width by height
 TRIES = 10  # crops drawn before one that fits is made
 
 
-class PhotoPart(NamedTuple):
+class PhotoMicroBatch(NamedTuple):
     """What a rank computes at a time: crops of some photographs.
 
     Attributes:
@@ -50,7 +50,7 @@ def photo_sides(multiple: int) -> list[int]:
     return sides
 
 
-class PhotoSampler(Sampler[PhotoPart]):
+class PhotoSampler(Sampler[PhotoMicroBatch]):
     """Parts of batches of photographs in an order that depends on (seed, epoch) alone; every one once.
 
     Set `epoch` and `start` before iterating; `start` updates are passed over, for resuming inside an epoch.
@@ -84,13 +84,13 @@ class PhotoSampler(Sampler[PhotoPart]):
     def __len__(self) -> int:
         return (self.steps - self.start) * self._split.accumulate
 
-    def __iter__(self) -> Iterator[PhotoPart]:
+    def __iter__(self) -> Iterator[PhotoMicroBatch]:
         seed = (self._seed, self.epoch)
         order = np.random.default_rng(seed)
         batches = np.split(order.permutation(self._cuts[-1]), self._cuts[1:-1])
         sides = order.choice(self._sides, len(batches)).tolist()
         return (
-            PhotoPart(*part, side=side, seed=seed)
+            PhotoMicroBatch(*part, side=side, seed=seed)
             for batch, side in list(zip(batches, sides, strict=True))[self.start :]
             for part in self._split.parts(batch)
         )
@@ -111,7 +111,7 @@ class PhotoDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitems__(self, part: PhotoPart) -> Batch:
+    def __getitems__(self, part: PhotoMicroBatch) -> Batch:
         """Crops of a part's photographs.
 
         Raises:
@@ -120,7 +120,7 @@ class PhotoDataset(Dataset[Batch]):
         crops = torch.stack([self._crop(index, part) for index in part.indices])
         return Batch(crops, crops, torch.arange(len(crops)), part.share)
 
-    def _crop(self, index: int, part: PhotoPart) -> Tensor:
+    def _crop(self, index: int, part: PhotoMicroBatch) -> Tensor:
         """One photograph's crop, uint8 (3, side, side)."""
         stream = np.random.SeedSequence(part.seed, spawn_key=(index,))
         try:

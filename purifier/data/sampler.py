@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from impure.manifests.base.errors import InputError
 
 
-class Part(NamedTuple):
+class MicroBatch(NamedTuple):
     """What a rank computes at a time: some of an update's batch.
 
     Attributes:
@@ -67,12 +67,12 @@ class BatchSplit:
         self._check(least, f"a batch of {least} out of {count} {what} (batch size {self.batch_size})")
         return cuts
 
-    def parts(self, batch: NDArray[np.int64]) -> Iterator[Part]:
+    def parts(self, batch: NDArray[np.int64]) -> Iterator[MicroBatch]:
         """This rank's parts of a batch, in order."""
         first = self.rank * self.accumulate
         cuts = _cuts(len(batch), self.world * self.accumulate)[first : first + self.accumulate + 1]
         for start, stop in pairwise(cuts.tolist()):
-            yield Part(batch[start:stop].tolist(), (stop - start) / len(batch))
+            yield MicroBatch(batch[start:stop].tolist(), (stop - start) / len(batch))
 
     def _check(self, images: int, what: str) -> None:
         """Refuse a batch that leaves a rank or a pass without an image."""
@@ -83,7 +83,7 @@ class BatchSplit:
             )
 
 
-class EpochSampler(Sampler[Part]):
+class EpochSampler(Sampler[MicroBatch]):
     """Parts of batches of one image size in an order that depends on (seed, epoch) alone; every pair once.
 
     Set `epoch` and `start` before iterating; `start` updates are passed over, for resuming inside an epoch.
@@ -126,7 +126,7 @@ class EpochSampler(Sampler[Part]):
     def __len__(self) -> int:
         return (self.steps - self.start) * self._split.accumulate
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[MicroBatch]:
         order = np.random.default_rng([self._seed, self.epoch])
         batches = [
             batch

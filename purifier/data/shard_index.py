@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
+from impure.manifests.base.tar import Member
+from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import EXTENSIONS, SampleIndex
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.storage import index_unit
-from impure.manifests.collection.tar import Member
 
 COLUMNS = ("key", "label", "width", "height", "clean_px_sha256", "adv_px_sha256")
 
@@ -20,7 +20,7 @@ _ENDINGS = tuple(EXTENSIONS)
 _PLACE = np.dtype([("offset", np.int64), ("size", np.int32), ("ending", np.uint8)])  # packed: 13 bytes
 
 
-def stored_rows(unit: Committed) -> pa.Table:
+def stored_rows(unit: CommittedShard) -> pa.Table:
     """The manifest's rows of stored samples, in order: `COLUMNS`, as Arrow columns.
 
     Raises:
@@ -75,7 +75,7 @@ class Shards:
     def __init__(self) -> None:
         self._indices: dict[Path, ShardIndex] = {}
 
-    def index(self, unit: Committed, rows: pa.Table | None = None) -> ShardIndex:
+    def index(self, unit: CommittedShard, rows: pa.Table | None = None) -> ShardIndex:
         """A unit's index, checked against its manifest; its shard is fetched if it is far away.
 
         Args:
@@ -91,7 +91,7 @@ class Shards:
         return self._indices[unit.stem]
 
 
-def _in_order(unit: Committed, keys: Sequence[str]) -> list[SampleIndex]:
+def _in_order(unit: CommittedShard, keys: Sequence[str]) -> list[SampleIndex]:
     """A unit's samples in the order of its manifest's keys."""
     shard = {sample.key: sample for sample in index_unit(unit)}
     if sorted(keys) != sorted(shard):

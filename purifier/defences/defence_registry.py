@@ -8,7 +8,7 @@ from impure.purifier.defences.jpeg import Jpeg
 from impure.purifier.defences.none import NoDefence
 from impure.purifier.defences.purified import Riae
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Dividing
+from impure.purifier.riae.noise import Partition
 
 __all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "Riae", "build_defences"]
 
@@ -16,7 +16,7 @@ DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": R
 
 
 def build_defences(
-    names: Sequence[str], riae: RIAE | None = None, *, dividing: Dividing = "uniform"
+    names: Sequence[str], riae: RIAE | None = None, *, dividing: Partition = "uniform"
 ) -> dict[str, Defence]:
     """The defences of those names, in that order.
 

@@ -8,14 +8,14 @@ from torch import Generator, Tensor
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Dividing, Draws
+from impure.purifier.riae.noise import Partition, Randomness
 from impure.purifier.riae.patches import reflect_pad
 
 
 class Riae(Defence):
     """`RIAE.purify`; the noise goes on from image to image and from call to call."""
 
-    def __init__(self, riae: RIAE, *, seed: int = 0, dividing: Dividing = "uniform") -> None:
+    def __init__(self, riae: RIAE, *, seed: int = 0, dividing: Partition = "uniform") -> None:
         """Put the purifier in eval mode.
 
         Args:
@@ -27,8 +27,8 @@ class Riae(Defence):
             InputError: `dividing` is unknown.
         """
         super().__init__()
-        if dividing not in get_args(Dividing):
-            names = ", ".join(get_args(Dividing))
+        if dividing not in get_args(Partition):
+            names = ", ".join(get_args(Partition))
             raise InputError(f"defence 'riae': dividing {dividing!r} is unknown; choose from {names}")
         self.riae = riae.eval()
         self.dividing = dividing
@@ -55,6 +55,6 @@ class Riae(Defence):
         return purified[..., : images.shape[2], : images.shape[3]]
 
 
-def _repeat(draws: Draws, count: int) -> Draws:
+def _repeat(draws: Randomness, count: int) -> Randomness:
     """One image's draws for `count` images; noises that are not used stay empty."""
-    return Draws(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in draws))
+    return Randomness(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in draws))

@@ -15,7 +15,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path
 from impure.manifests.base.images import decode_photo
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Dividing
+from impure.purifier.riae.noise import Partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ def purify_path(
     *,
     seed: int = 0,
     draws: int = 1,
-    dividing: Dividing = "uniform",
+    dividing: Partition = "uniform",
     progress: bool = False,
 ) -> Purified:
     """Purify one image, or every image below a folder, into 8-bit RGB PNG files.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import GAIN, Pixels, amplify
-from impure.manifests.collection.collection import CLEAN
+from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
 from impure.purifier.data.pairs import Pair
 from impure.purifier.evaluation.predict import NO_CLASS

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, pairs_digest
 from impure.purifier.defences.defence import Defence
@@ -21,17 +21,15 @@ from impure.purifier.evaluation.image_strips import Example, example
 from impure.purifier.evaluation.predict import (
     NO_CLASS,
     Combine,
-    Group,
     Loaded,
-    answer,
     batch_seed,
-    batches,
-    choose,
     combined,
     load,
+    predict,
     release_resize,
 )
 from impure.purifier.evaluation.scores import Mean, Row, means
+from impure.purifier.evaluation.select import Group, batches, select_groups
 
 RESIZED = "+resize"  # behind a defence's name: its images went through `release_resize`
 
@@ -99,7 +97,7 @@ class Evaluation:
 
 
 def evaluate(
-    units: Sequence[Committed],
+    units: Sequence[CommittedShard],
     targets: Mapping[str, nn.Module],
     defences: Mapping[str, nn.Module],
     config: EvaluateConfig,
@@ -125,8 +123,8 @@ def evaluate(
     """
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
-    groups = choose(units, targets, config.limit)
-    judge = _Judge(defences, config, device)
+    groups = select_groups(units, targets, config.limit)
+    judge = _Evaluator(defences, config, device)
     rows: list[Row] = []
     examples: list[Example] = []
     total = sum(len(group.pairs) for group in groups)
@@ -157,7 +155,7 @@ def is_random(defence: nn.Module) -> bool:
     return isinstance(defence, Defence) and type(defence).reseed is not Defence.reseed
 
 
-class _Judge:
+class _Evaluator:
     """Runs groups of samples through every defence and a target."""
 
     def __init__(
@@ -204,7 +202,7 @@ class _Judge:
         answers: dict[str, list[Tensor]] = {name + suffix: [] for suffix in self._views}
         for copy in chain([first], copies):
             for suffix, view in self._views.items():
-                answers[name + suffix].append(answer(target, view(copy)))
+                answers[name + suffix].append(predict(target, view(copy)))
         combine = self._config.combine
         return first, {
             each: combined(torch.stack(found), loaded.labels, combine) for each, found in answers.items()
@@ -254,6 +252,6 @@ def _example(
 ) -> Example:
     """A batch's first sample, bare and behind every defence."""
     bare = {"clean": loaded.clean[:1], "adversarial": loaded.attacked[:1]}
-    bare_answers = {name: answer(target, each) for name, each in bare.items()}
+    bare_answers = {name: predict(target, each) for name, each in bare.items()}
     defended = {name: each for name, each in images.items() if name != "none"}
     return example(group.target, group.attack, pair, {**bare, **defended}, {**bare_answers, **answers})

@@ -1,6 +1,6 @@
-"""Judging stored pairs: which of them, in which batches, and what a target answers to defended copies."""
+"""What a target predicts for defended images, and how predictions of several draws are combined."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -8,83 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import CLEAN, Committed
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
-from impure.purifier.data.pairs import Pair, list_pairs
+from impure.purifier.data.pairs import Pair
 
-#: Order of the attacks in the paper's Table 1; others follow by name.
-TABLE_ORDER = (CLEAN, "fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
 NO_CLASS = -1  # the answer where an image or its largest logit is not finite: always wrong
 
+
 Combine = Literal["average", "vote", "worst"]
-
-
-class Group(NamedTuple):
-    """The samples of one target and one attack; of `clean` each distinct clean image once."""
-
-    target: str
-    attack: str
-    pairs: Sequence[Pair]
-
-
-def choose(
-    units: Sequence[Committed], targets: Mapping[str, nn.Module], limit: int | None = None
-) -> list[Group]:
-    """The groups to judge, by target and in the order of Table 1, `clean` first.
-
-    Args:
-        units: The shards.
-        targets: Classifiers by the names that they have in the shards.
-        limit: At most this many samples of a group (see `evenly`).
-
-    Raises:
-        InputError: There is no sample, `limit` is below 1, or a target is not given.
-    """
-    if limit is not None and limit < 1:
-        raise InputError(f"at most {limit} images of an attack are none to judge; allow at least 1")
-    pairs = list_pairs(units)
-    if not pairs:
-        raise InputError("nothing to judge: the chosen shards hold no sample")
-    found: dict[tuple[str, str], list[Pair]] = {}
-    for pair in pairs.distinct_clean():
-        found.setdefault((pair.unit.unit.target, CLEAN), []).append(pair)
-    for pair in pairs.attacked():
-        found.setdefault((pair.unit.unit.target, pair.unit.unit.attack), []).append(pair)
-    if missing := sorted({target for target, _ in found} - targets.keys()):
-        raise InputError(f"the shards are of target {missing[0]!r}; given are {', '.join(targets) or 'none'}")
-    order = sorted(found, key=lambda key: (key[0], _table_place(key[1])))
-    return [Group(*key, evenly(found[key], limit)) for key in order]
-
-
-def _table_place(attack: str) -> tuple[int, str]:
-    """Sort key of an attack's column."""
-    return TABLE_ORDER.index(attack) if attack in TABLE_ORDER else len(TABLE_ORDER), attack
-
-
-def evenly(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
-    """At most `limit` pairs in their order, evenly from all classes; attacks of one image set give the same.
-
-    Steps go through the pairs by class and hash, not as they are stored: there classes may take turns, and
-    every fifth pair be of two classes alone.
-    """
-    if limit is None or limit >= len(pairs):
-        return pairs
-    order = sorted(range(len(pairs)), key=lambda index: (pairs[index].label, pairs[index].clean_sha256))
-    return [pairs[index] for index in sorted(order[step * len(order) // limit] for step in range(limit))]
-
-
-def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:
-    """Batches of one image size, in the given order."""
-    batch: list[Pair] = []
-    for pair in pairs:
-        full = len(batch) == size
-        if batch and (full or (pair.height, pair.width) != (batch[0].height, batch[0].width)):
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
 
 
 class Loaded(NamedTuple):
@@ -114,7 +45,7 @@ def _unit_range(images: Sequence[Tensor], device: torch.device) -> Tensor:
     return torch.stack(list(images)).to(device).float() / 255
 
 
-def answer(target: nn.Module, images: Tensor) -> Tensor:
+def predict(target: nn.Module, images: Tensor) -> Tensor:
     """The classes (B,) that a target sees; `NO_CLASS` where the image or its largest logit is not finite.
 
     Args:

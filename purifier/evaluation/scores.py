@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import CLEAN
+from impure.manifests.collection.shard_id import CLEAN
 
 #: A row in files; what was added later stands at the end.
 COLUMNS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path
-from impure.manifests.collection.collection import CLEAN
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.evaluation.scores import COLUMNS as ROW_COLUMNS
 from impure.purifier.evaluation.scores import Row
 

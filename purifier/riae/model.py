@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.purifier.riae.blocks import EPSILON, Block
 from impure.purifier.riae.decoders import DECODERS
-from impure.purifier.riae.noise import Dividing, Draws, draw_for_test, draw_for_training, grid_of
+from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
     SUBSETS,
     patchify,
@@ -28,7 +28,7 @@ STD = (0.229, 0.224, 0.225)
 class RIAE(nn.Module):
     """Rebuilds every quarter of an image's patches from the other three quarters.
 
-    A pass is a plain function of the images and its `Draws`. Only the parameters that the masking mode uses
+    A pass is a plain function of the images and its `Randomness`. Only the parameters that the masking mode uses
     exist.
     """
 
@@ -85,15 +85,15 @@ class RIAE(nn.Module):
 
         return load_riae(where)
 
-    def draw_training(self, images: Tensor, generator: Generator) -> Draws:
+    def draw_training(self, images: Tensor, generator: Generator) -> Randomness:
         """The random choices of a training pass; see `draws.draw_for_training`."""
         return draw_for_training(self.config, images, generator)
 
-    def draw_test(self, images: Tensor, generator: Generator, dividing: Dividing = "uniform") -> Draws:
+    def draw_test(self, images: Tensor, generator: Generator, dividing: Partition = "uniform") -> Randomness:
         """The random choices of a test pass; see `draws.draw_for_test`."""
         return draw_for_test(self.config, images, generator, dividing)
 
-    def forward(self, images: Tensor, draws: Draws) -> Tensor:
+    def forward(self, images: Tensor, draws: Randomness) -> Tensor:
         """Rebuild every patch.
 
         Args:
@@ -115,7 +115,7 @@ class RIAE(nn.Module):
         *,
         seed: int | Generator = 0,
         draws: int = 1,
-        dividing: Dividing = "uniform",
+        dividing: Partition = "uniform",
     ) -> Tensor:
         """Purify images of any size; differentiable, so call it under `no_grad` where no gradient is needed.
 
@@ -143,7 +143,7 @@ class RIAE(nn.Module):
             total = total + purified[..., :height, :width]
         return total / draws
 
-    def purify_once(self, images: Tensor, draws: Draws) -> Tensor:
+    def purify_once(self, images: Tensor, draws: Randomness) -> Tensor:
         """Purify with choices made beforehand.
 
         Args:
@@ -166,7 +166,7 @@ class RIAE(nn.Module):
         """The inverse of `normalise` (B, 3, H, W), not clamped."""
         return images * self.std + self.mean
 
-    def rebuild(self, images: Tensor, draws: Draws) -> Tensor:
+    def rebuild(self, images: Tensor, draws: Randomness) -> Tensor:
         """Everything before the last convolution, which alone mixes neighbouring patches; see `forward`."""
         rows, columns = grid_of(self.config, images)
         patches = take(patchify(self.normalise(images), self.config.patch), draws.division)  # B, S, L, 3pp
@@ -178,7 +178,7 @@ class RIAE(nn.Module):
         values = put_back(self.pixels(self.decoder_norm(rebuilt)), draws.division)  # B, N, 3pp
         return unpatchify(values, self.config.patch, *images.shape[2:])
 
-    def _encode(self, patches: Tensor, positions: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, patches: Tensor, positions: Tensor, draws: Randomness) -> tuple[Tensor, Tensor, Tensor]:
         """Encode every subset by itself.
 
         Returns:
@@ -218,7 +218,7 @@ class RIAE(nn.Module):
         signal = self.signal[step].view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
         return signal.sqrt() * values + (1 - signal).sqrt() * noise
 
-    def _positions(self, table: Tensor, rows: int, columns: int, draws: Draws) -> Tensor:
+    def _positions(self, table: Tensor, rows: int, columns: int, draws: Randomness) -> Tensor:
         """Positions (B, S, L, D) of the divided patches; an image larger than the table gets a larger one."""
         least = max(rows, table.shape[0]), max(columns, table.shape[1])
         if least != table.shape[:2]:

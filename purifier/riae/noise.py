@@ -12,7 +12,7 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.riae.patches import SUBSETS, random_division, uniform_division
 from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
 
-Dividing = Literal["uniform", "random"]
+Partition = Literal["uniform", "random"]
 
 # Diffusion steps t as in the authors' release; of the noise the paper's section 5.1 says only that its
 # intensity is random.
@@ -22,7 +22,7 @@ FEATURE_STEPS = (200, 1000)
 FEATURE_STEP = 600
 
 
-class Draws(NamedTuple):
+class Randomness(NamedTuple):
     """One entry per sample of the batch; L patches in each of S subsets, noises as the masking mode wants."""
 
     division: Tensor  # B, S, L: patch indices
@@ -33,7 +33,7 @@ class Draws(NamedTuple):
     feature_noise: Tensor  # B, S, L, d, standard normal; (0,) where there is none
 
 
-def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Draws:
+def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Randomness:
     """Random dividing, position window and noise levels, for each sample by itself.
 
     Args:
@@ -50,7 +50,7 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
     def draw(low: int, high: int) -> Tensor:
         return torch.randint(low, high, (batch,), generator=generator, device=generator.device)
 
-    return Draws(
+    return Randomness(
         random_division(batch, rows * columns, generator),
         torch.stack([draw(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
         draw(*IMAGE_STEPS),
@@ -60,15 +60,15 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
 
 
 def draw_for_test(
-    config: RIAEConfig, images: Tensor, generator: Generator, dividing: Dividing = "uniform"
-) -> Draws:
+    config: RIAEConfig, images: Tensor, generator: Generator, dividing: Partition = "uniform"
+) -> Randomness:
     """The centred position window and the noise levels of the test (see `draw_for_training`).
 
     Raises:
         InputError: A side is no multiple of `config.multiple`, or `dividing` is unknown.
     """
-    if dividing not in get_args(Dividing):
-        raise InputError(f"dividing {dividing!r} is unknown; choose from {', '.join(get_args(Dividing))}")
+    if dividing not in get_args(Partition):
+        raise InputError(f"dividing {dividing!r} is unknown; choose from {', '.join(get_args(Partition))}")
     rows, columns = grid_of(config, images)
     batch, device = len(images), images.device
     if dividing == "uniform":
@@ -76,7 +76,7 @@ def draw_for_test(
     else:
         division = random_division(batch, rows * columns, generator)
     corner = [max(config.grid - side, 0) // 2 for side in (rows, columns)]
-    return Draws(
+    return Randomness(
         division,
         torch.tensor(corner, device=device).expand(batch, 2),
         torch.full((batch,), IMAGE_STEP, device=device),

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.crops import crop_side
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pair_reader import CACHE_BYTES
@@ -22,7 +22,7 @@ BatchOrder = EpochSampler | PhotoSampler
 """Which images make which update; see `EpochSampler`."""
 
 
-class Material(Protocol):
+class DataSource(Protocol):
     """Data, the order in which it is learnt from, and what tells it from any other."""
 
     @property
@@ -36,11 +36,11 @@ class Material(Protocol):
         """Its identity, for `config.json`."""
 
 
-class PairMaterial:
+class PairSource:
     """Pairs of committed shards."""
 
     def __init__(
-        self, units: Sequence[Committed], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+        self, units: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
     ) -> None:
         """List the pairs.
 
@@ -83,7 +83,7 @@ class PairMaterial:
         }
 
 
-class PhotoMaterial:
+class PhotoSource:
     """Photographs, for pre-training with the pixel loss alone."""
 
     def __init__(self, load: Callable[[int], Image.Image], names: Sequence[str]) -> None:

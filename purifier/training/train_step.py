@@ -17,12 +17,12 @@ from impure.purifier.data.dataset import Batch
 from impure.purifier.losses.perceptual import PerceptualLoss, l1
 from impure.purifier.losses.rcm import combine
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Draws
+from impure.purifier.riae.noise import Randomness
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.train_config import TrainConfig
 
 
-class Learner:
+class TrainStep:
     """The model, its optimiser and its average; draws depend on seed, step and part alone."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Learner:
         self.network = compiled(self.parallel) if config.compiled else self.parallel
 
     @property
-    def published(self) -> RIAE:
+    def export_model(self) -> RIAE:
         """What users get: the averaged weights, where there are any."""
         return self.model if self.average is None else self.average
 
@@ -123,7 +123,7 @@ class Learner:
                 perceptual = self.perceptual(mixed, clean, clean_row)
         return torch.stack([pixel + perceptual, pixel, perceptual])
 
-    def _rebuild(self, images: Tensor, draws: Draws) -> Tensor:
+    def _rebuild(self, images: Tensor, draws: Randomness) -> Tensor:
         """What the network makes of the images; a compiled one is compiled when it first sees their size.
 
         Raises:

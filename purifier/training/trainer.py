@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +21,29 @@ from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.data.dataset import Batch, Loader
 from impure.purifier.riae.model import RIAE
-from impure.purifier.training.data_source import BatchOrder, Material
+from impure.purifier.training.data_source import BatchOrder, DataSource
 from impure.purifier.training.distributed import Ranks
-from impure.purifier.training.train_config import (
-    TrainConfig,
-    describe_run,
-    learning_rate,
-    only_trainer,
-    open_run,
-)
+from impure.purifier.training.run_folder import only_trainer, open_run
+from impure.purifier.training.runtime_options import RuntimeOptions
+from impure.purifier.training.train_config import TrainConfig, describe_run, learning_rate
 from impure.purifier.training.train_log import TrainLog, check_tensorboard
-from impure.purifier.training.train_step import Learner
+from impure.purifier.training.train_step import TrainStep
 from impure.purifier.training.validation import Validator
 
 OPTIONS = "run.yaml"
+
+
 WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Habits:
-    """How a run goes about it; nothing here changes what it learns."""
-
-    progress: bool = False  # show a bar with rate and time left on standard error
-    workers: int = 0  # processes that decode images; 0 for this one
-    log_steps: int = 20  # updates between rows of the log
-    checkpoint_seconds: float = 600.0  # save at least this often; every epoch's end is saved anyway
-    validate_epochs: int = 1  # epochs between validations
-    tensorboard: bool = False
 
 
 def train(
     config: TrainConfig,
-    material: Material,
+    material: DataSource,
     features: nn.Module | None,
     out: Path,
     device: torch.device,
     *,
-    habits: Habits | None = None,
+    habits: RuntimeOptions | None = None,
     ranks: Ranks | None = None,
     init: Path | None = None,
     validator: Validator | None = None,
@@ -89,7 +75,7 @@ def train(
     if bool(config.loss.lambdas) != (features is not None):
         need = f"needs its feature network {config.loss.network!r}" if features is None else "takes none"
         raise InputError(f"recipe {config.recipe!r} {need}")
-    habits, ranks = habits or Habits(), ranks or Ranks()
+    habits, ranks = habits or RuntimeOptions(), ranks or Ranks()
     if habits.tensorboard:
         check_tensorboard()
     order = material.order(config, ranks)
@@ -98,7 +84,7 @@ def train(
         model = RIAE(config.riae())
     taken = {} if init is None else asdict(initialise(model, init))
     described = describe_run(config, material.describe(), taken)
-    learner = Learner(config, model, features, device, ranks)
+    learner = TrainStep(config, model, features, device, ranks)
     with only_trainer(out) if ranks.leads else nullcontext():
         begun = ranks.leads and open_run(out, described)
         if ranks.leads and not begun:
@@ -110,7 +96,7 @@ def train(
     return out
 
 
-def plan(config: TrainConfig, material: Material, world: int = 1) -> dict[str, Any]:
+def plan(config: TrainConfig, material: DataSource, world: int = 1) -> dict[str, Any]:
     """What a run would be, without beginning it.
 
     Raises:
@@ -146,10 +132,10 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        learner: Learner,
+        learner: TrainStep,
         order: BatchOrder,
         out: Path,
-        habits: Habits,
+        habits: RuntimeOptions,
         validator: Validator | None,
     ) -> None:
         self.config, self.learner, self.order, self.out, self.habits = config, learner, order, out, habits
@@ -228,7 +214,7 @@ class _Run:
         last = self.epoch == self.config.epochs
         if self.validator and self.step == 0 and (last or self.epoch % self.habits.validate_epochs == 0):
             self.validate(self.validator)
-        weights = self.learner.published.state_dict()
+        weights = self.learner.export_model.state_dict()
         state = {"learner": self.learner.state(), "epoch": self.epoch, "step": self.step}
         if self.step == 0:
             write_card(self.out)
@@ -237,7 +223,7 @@ class _Run:
 
     def validate(self, validator: Validator) -> None:
         """Judge the purifier, and keep it apart if it is the best so far."""
-        model, before = self.learner.published, validator.best()
+        model, before = self.learner.export_model, validator.best()
         score = validator(model, self.epoch)
         self.log.curve("validation", self.done, {"attacked": score.attacked, "clean": score.clean})
         if before is None or score.better_than(before[1]):

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path
-from impure.manifests.collection.collection import CLEAN, Committed
+from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.evaluation.image_strips import draw_strips, example
-from impure.purifier.evaluation.predict import Group, answer, batch_seed, batches, choose, load
+from impure.purifier.evaluation.predict import batch_seed, load, predict
 from impure.purifier.evaluation.scores import Row
+from impure.purifier.evaluation.select import Group, batches, select_groups
 from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Score, ValidationTable
 from impure.purifier.riae.model import RIAE
 
@@ -32,7 +34,7 @@ class Validator:
 
     def __init__(
         self,
-        units: Sequence[Committed],
+        units: Sequence[CommittedShard],
         targets: Mapping[str, nn.Module],
         out: Path,
         *,
@@ -64,7 +66,7 @@ class Validator:
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
                 raise InputError(f"validation: {name} is {value}; it must be at least {least}")
-        self._groups = choose(units, targets, images)
+        self._groups = select_groups(units, targets, images)
         if all(group.attack == CLEAN for group in self._groups):
             raise InputError("the validation shards hold no attacked sample")
         self._targets = {group.target: targets[group.target].to(device).eval() for group in self._groups}
@@ -119,7 +121,7 @@ class Validator:
         """A group's first sample, clean and attacked, with the target's answers."""
         loaded = load(self._reader, group.pairs[:1], group.attack, self._device)
         images = {"clean": loaded.clean, "adversarial": loaded.attacked}
-        return images, {name: answer(self._targets[group.target], each) for name, each in images.items()}
+        return images, {name: predict(self._targets[group.target], each) for name, each in images.items()}
 
     def _purifier(self, riae: RIAE) -> Callable[[Tensor, int], Tensor]:
         """Purifies batch i of any group with the same noise every time."""
@@ -134,7 +136,7 @@ class Validator:
         for index, batch in enumerate(batches(group.pairs, self._batch_size)):
             loaded = load(self._reader, batch, group.attack, self._device)
             defended = defend(loaded.attacked, index)
-            answers = answer(self._targets[group.target], defended)
+            answers = predict(self._targets[group.target], defended)
             correct += (answers == loaded.labels).sum()
             if index == 0:
                 shown = {defence: defended[:1]}, {defence: answers[:1]}

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from impure.manifests.base.images import MAX_STORED_SIDE, encode_png, encode_webp
-from impure.manifests.collection.collection import Unit
 from impure.manifests.collection.samples import Sample
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import PROFILES, Storage
 from tests.manifests.stored import write_tar
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 SAMPLES = [Sample(key, PIXELS, PIXELS[::-1], 7, {"key": key}) for key in ("toy__x__a", "toy__x__b")]
 END = bytes(1024)
-UNIT = Unit("toy", "pgd", "test", 0)
+UNIT = ShardId("toy", "pgd", "test", 0)
 GIB = 1 << 30
 
 

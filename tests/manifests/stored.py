@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.files import sha256_file, write_json, write_table
+from impure.manifests.base.files import sha256_file, write_json
 from impure.manifests.base.images import px_sha256
-from impure.manifests.collection.collection import CLEAN, Collection, Unit
+from impure.manifests.base.parquet import write_table
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import plan_digest
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.schema import MANIFEST, PLAN
+from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
-from impure.pipeline.sources import BuiltinSource
+from impure.pipeline.sources.drawn import BuiltinSource
 from impure.pipeline.sources.source import SourceImage
 
 SIDE = 16
@@ -64,7 +66,11 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 
 def write_unit(
-    collection: Collection, unit: Unit, made: list[tuple[Sample | None, dict]], config: dict, storage: Storage
+    collection: Collection,
+    unit: ShardId,
+    made: list[tuple[Sample | None, dict]],
+    config: dict,
+    storage: Storage,
 ) -> None:
     """A unit with tar, manifest and marker."""
     stem = collection.stem(unit)
@@ -77,7 +83,7 @@ def write_unit(
     vouch(collection, unit, config, len(samples), len(made))
 
 
-def vouch(collection: Collection, unit: Unit, config: dict, stored: int, planned: int) -> None:
+def vouch(collection: Collection, unit: ShardId, config: dict, stored: int, planned: int) -> None:
     """Write the marker of files that are there."""
     marker = {"unit": str(unit), "config": config, "config_digest": digest(config)}
     for name, ending in (("tar", ".tar"), ("manifest", ".parquet")):
@@ -100,7 +106,7 @@ def write_collection(root: Path, storage: Storage, attacks: tuple[str, ...] = (C
         config = {
             "attack": attack, "target": CARD, "storage": plain(storage), "plan": plan_digest(table, drawn),
         }  # fmt: skip
-        write_unit(collection, Unit("toy", attack, "test", 0), pairs(attack), config, storage)
+        write_unit(collection, ShardId("toy", attack, "test", 0), pairs(attack), config, storage)
     return collection
 
 

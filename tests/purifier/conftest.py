@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from impure.manifests.base.files import write_json, write_table
+from impure.manifests.base.files import write_json
 from impure.manifests.base.images import Pixels, encode_png, px_sha256
-from impure.manifests.collection.collection import Collection, Committed, Unit
+from impure.manifests.base.parquet import write_table
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.schema import MANIFEST
+from impure.manifests.collection.shard_id import ShardId
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
 
@@ -45,8 +47,8 @@ def clean_image(index: int, size: tuple[int, int]) -> Pixels:
 
 
 def write_unit(
-    root: Path, unit: Unit, samples: Sequence[tuple[str, Pixels, Pixels, int]], failed: int = 0
-) -> Committed:
+    root: Path, unit: ShardId, samples: Sequence[tuple[str, Pixels, Pixels, int]], failed: int = 0
+) -> CommittedShard:
     """samples: (key, clean, adversarial, label); `failed` rows without a sample follow."""
     collection = Collection(root)
     stem = collection.stem(unit)
@@ -80,7 +82,7 @@ def write_unit(
     config = {"target": {"weights": "", "wnids": [], "num_classes": 2}}
     marker = {"unit": str(unit), "config": config, "config_digest": "", "counts": counts}
     write_json(collection.marker_path(unit), {**marker, "tar": file, "manifest": file})
-    return Committed(unit, stem, {})
+    return CommittedShard(unit, stem, {})
 
 
 def write_collection(
@@ -90,7 +92,7 @@ def write_collection(
     count: int = 6,
     sizes: Sequence[tuple[int, int]] = ((16, 16),),
     key: str = "image{index}",
-) -> list[Committed]:
+) -> list[CommittedShard]:
     """Attacks that invert the image: a target that looks at brightness is always wrong."""
     for attack in attacks:
         samples = []
@@ -98,7 +100,7 @@ def write_collection(
             clean = clean_image(index, sizes[index % len(sizes)])
             adversarial = clean if attack == "clean" else 255 - clean
             samples.append((f"{attack}-{key.format(index=index)}", clean, adversarial, index % 2))
-        write_unit(root, Unit("toy", attack, "train", 0), samples, failed=1)
+        write_unit(root, ShardId("toy", attack, "train", 0), samples, failed=1)
     return Collection(root).committed
 
 
@@ -117,7 +119,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def units(tmp_path_factory: pytest.TempPathFactory) -> list[Committed]:
+def units(tmp_path_factory: pytest.TempPathFactory) -> list[CommittedShard]:
     return write_collection(tmp_path_factory.mktemp("collection"))
 
 

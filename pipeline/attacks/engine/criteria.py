@@ -13,7 +13,7 @@ GUARD = 1e-12
 """Added to DLR's denominator, as the authors' program does."""
 
 
-class Goal(Protocol):
+class Criterion(Protocol):
     """Losses to climb, (N,) each, from logits (N, classes); all of them rise towards the goal."""
 
     @property
@@ -32,7 +32,7 @@ class Goal(Protocol):
     def dlr(self, logits: Tensor) -> Tensor:
         """The difference of logits ratio (Croce & Hein 2020, section 4)."""
 
-    def take(self, indices: Tensor) -> "Goal":
+    def take(self, indices: Tensor) -> "Criterion":
         """The goal for some of the images."""
 
 
@@ -43,11 +43,11 @@ class Untargeted:
     labels: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
-        """See `Goal`."""
+        """See `Criterion`."""
         return logits.argmax(1) != self.labels
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """See `Goal`."""
+        """See `Criterion`."""
         return cross_entropy(logits, self.labels, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Untargeted:
         return (rival - logit(logits, self.labels)) / (values[:, 0] - values[:, 2] + GUARD)
 
     def take(self, indices: Tensor) -> "Untargeted":
-        """See `Goal`."""
+        """See `Criterion`."""
         return Untargeted(self.labels[indices])
 
 
@@ -77,11 +77,11 @@ class Targeted:
     aims: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
-        """See `Goal`."""
+        """See `Criterion`."""
         return logits.argmax(1) == self.aims
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """See `Goal`."""
+        """See `Criterion`."""
         return -cross_entropy(logits, self.aims, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Targeted:
         return lead / (values[:, 0] - (values[:, 2] + values[:, 3]) / 2 + GUARD)
 
     def take(self, indices: Tensor) -> "Targeted":
-        """See `Goal`."""
+        """See `Criterion`."""
         return Targeted(self.labels[indices], self.aims[indices])
 
 
@@ -113,7 +113,7 @@ def best_but(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
 
 
-def likeliest_but(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+def top_other_classes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """Return the classes with the largest logits but the true one, int64, (N, count or what there is).
 
     Raises:

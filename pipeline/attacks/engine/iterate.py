@@ -12,7 +12,7 @@ Try = Callable[[Problem, Tensor], Proposal]
 """What is tried on some of the images: their problem, and which they are (int64 indices)."""
 
 
-class Walk(Protocol):
+class IterativeAttack(Protocol):
     """An iterative attack under way; its state has a row for each image."""
 
     problem: Problem
@@ -23,7 +23,7 @@ class Walk(Protocol):
         """Move on; `step` counts from 0."""
 
     def standing(self) -> Tensor:
-        """Return which images the attack has yet to fool (see `standing`)."""
+        """Return which images the attack has yet to fool (see `not_fooled`)."""
 
     def take(self, indices: Tensor) -> Self:
         """Return the walk of some of the images."""
@@ -32,7 +32,7 @@ class Walk(Protocol):
         """Return the images to hand back where no iterate was seen to reach the goal."""
 
 
-def walk(start: Walk, steps: int, *, early_stop: bool, cost: int = 1) -> Proposal:
+def iterate(start: IterativeAttack, steps: int, *, early_stop: bool, cost: int = 1) -> Proposal:
     """Take the steps, all images at once.
 
     Args:
@@ -49,7 +49,7 @@ def walk(start: Walk, steps: int, *, early_stop: bool, cost: int = 1) -> Proposa
     return Proposal(images=start.result(), grad_evals=spent(start.problem, steps * cost))
 
 
-def _walk_until_reached(now: Walk, steps: int, cost: int) -> Proposal:
+def _walk_until_reached(now: IterativeAttack, steps: int, cost: int) -> Proposal:
     images, grad_evals = now.images.clone(), spent(now.problem, 0)
     left = torch.arange(len(images), device=images.device)
     for step in range(steps):
@@ -65,7 +65,7 @@ def _walk_until_reached(now: Walk, steps: int, cost: int) -> Proposal:
     return Proposal(images=images, grad_evals=grad_evals)
 
 
-def in_turn(problem: Problem, tries: Iterable[Try]) -> Proposal:
+def in_sequence(problem: Problem, tries: Iterable[Try]) -> Proposal:
     """Make one try after another, each on the images that all before it left standing.
 
     An image that withstands every try keeps its first proposal.
@@ -76,7 +76,7 @@ def in_turn(problem: Problem, tries: Iterable[Try]) -> Proposal:
         part = problem.take(left)
         proposal = attempt(part, left)
         grad_evals[left] += proposal.grad_evals
-        stay = standing(part, proposal.images)
+        stay = not_fooled(part, proposal.images)
         if number == 0:
             images = proposal.images.clone()
         keep = torch.ones_like(left, dtype=torch.bool).index_fill_(0, stay, False)
@@ -88,7 +88,7 @@ def in_turn(problem: Problem, tries: Iterable[Try]) -> Proposal:
 
 
 @torch.no_grad()
-def standing(problem: Problem, images: Tensor) -> Tensor:
+def not_fooled(problem: Problem, images: Tensor) -> Tensor:
     """Return which images, as they would be stored, withstand the attack so far; int64 indices."""
     return unreached(problem, problem.model(problem.stored(images)))
 

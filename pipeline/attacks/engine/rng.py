@@ -16,7 +16,7 @@ def _digest(*key: object) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
+class KeyedRng:
     """The random numbers of one batch, one stream per image.
 
     A stream's key is (seed, source id, attack, restart), and the purpose of the draw within the attack.
@@ -40,14 +40,14 @@ class Draws:
         """Return one seed for the whole batch, for libraries that know only a global generator."""
         return _digest(self.seed, self.source_ids, self.attack, self.restart) >> 32
 
-    def take(self, indices: Sequence[int]) -> "Draws":
+    def take(self, indices: Sequence[int]) -> "KeyedRng":
         """Return the draws of some of the images."""
         return replace(self, source_ids=tuple(self.source_ids[index] for index in indices))
 
-    def restarted(self, restart: int) -> "Draws":
+    def restarted(self, restart: int) -> "KeyedRng":
         """Return fresh streams for another restart of the same images."""
         return replace(self, restart=restart)
 
-    def within(self, part: str) -> "Draws":
+    def within(self, part: str) -> "KeyedRng":
         """Return fresh streams for one part of the attack."""
         return replace(self, attack=f"{self.attack}/{part}")

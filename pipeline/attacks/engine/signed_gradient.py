@@ -1,4 +1,4 @@
-"""One loop for FGSM, PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM: steps along the sign of a gradient."""
+"""Steps along the sign of a gradient: what FGSM, PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM share."""
 
 from dataclasses import dataclass, replace
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.input_diversity import Diversity
-from impure.pipeline.attacks.engine.iterate import standing, walk
-from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
+from impure.pipeline.attacks.engine.iterate import iterate, not_fooled
+from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
 from impure.pipeline.attacks.engine.threat_model import (
     LEVELS,
     Model,
@@ -19,7 +19,7 @@ from impure.pipeline.attacks.engine.threat_model import (
 
 
 @dataclass(slots=True, kw_only=True)
-class Climb:
+class SignedGradient:
     """Signed steps up the goal's cross-entropy inside the budget, under way.
 
     x ← clip(x + α·sign(g)), g ← μ·g + ∇J/mean|∇J| (Dong 2018, Eqs. 6 and 7; the mean instead of the sum of
@@ -56,7 +56,7 @@ class Climb:
     def _diverse(self, diversity: Diversity, step: int) -> Model:
         return lambda images: self.problem.model(diversity.view(step, images))
 
-    def take(self, indices: Tensor) -> "Climb":
+    def take(self, indices: Tensor) -> "SignedGradient":
         """Return the climb of some of the images."""
         return replace(
             self,
@@ -67,8 +67,8 @@ class Climb:
         )
 
     def standing(self) -> Tensor:
-        """See `Walk`."""
-        return standing(self.problem, self.images)
+        """See `IterativeAttack`."""
+        return not_fooled(self.problem, self.images)
 
     def result(self) -> Tensor:
         """Return the last iterate."""
@@ -90,17 +90,7 @@ def starting_point(problem: Problem, *, random: bool) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FGSM:
-    """Fast gradient sign method: one step of size ε (Goodfellow 2015, section 4)."""
-
-    def propose(self, problem: Problem) -> Proposal:
-        """Take the one signed step."""
-        start = Climb(problem=problem, images=problem.clean.clone(), alpha=problem.eps)
-        return walk(start, 1, early_stop=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Iterated:
+class IteratedSignedGradient:
     """What the iterated attacks share.
 
     Attributes:
@@ -120,53 +110,7 @@ class Iterated:
     def climb(
         self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: Diversity | None = None
     ) -> Proposal:
-        """Climb from `start`, which is overwritten (see `Climb`)."""
+        """Climb from `start`, which is overwritten (see `SignedGradient`)."""
         alpha = self.alpha_255 / LEVELS
-        begun = Climb(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
-        return walk(begun, self.steps, early_stop=self.early_stop)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PGD(Iterated):
-    """Projected gradient descent (Madry 2018, section 2.1), with or without a random start."""
-
-    random_start: bool
-
-    def propose(self, problem: Problem) -> Proposal:
-        """Climb from a random point of the budget."""
-        return self.climb(problem, starting_point(problem, random=self.random_start))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MIFGSM(Iterated):
-    """Momentum iterative FGSM (Dong 2018, Algorithm 1); no random start."""
-
-    decay: float
-
-    def __post_init__(self) -> None:
-        super(MIFGSM, self).__post_init__()
-        at_least("decay", self.decay, 0)
-
-    def propose(self, problem: Problem) -> Proposal:
-        """Climb with momentum from the clean image."""
-        return self.climb(problem, problem.clean.clone(), self.decay)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DIFGSM(MIFGSM):
-    """DI²-FGSM, and with decay > 0 M-DI²-FGSM (Xie 2019, section 3.3)."""
-
-    resize_rate: float
-    diversity_prob: float
-    random_start: bool
-
-    def __post_init__(self) -> None:
-        super(DIFGSM, self).__post_init__()
-        within("resize_rate", self.resize_rate, 0.1, 0.99)
-        within("diversity_prob", self.diversity_prob, 0, 1)
-
-    def propose(self, problem: Problem) -> Proposal:
-        """Climb the loss of randomly shrunk and padded images."""
-        start = starting_point(problem, random=self.random_start)
-        diversity = Diversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
-        return self.climb(problem, start, self.decay, diversity)
+        begun = SignedGradient(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
+        return iterate(begun, self.steps, early_stop=self.early_stop)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.engine.criteria import Goal, Targeted
+from impure.pipeline.attacks.engine.criteria import Criterion, Targeted
 from impure.pipeline.attacks.engine.threat_model import Problem
 
 
-def choose_goal(targeted: str | None, problem: Problem) -> Goal:
+def choose_goal(targeted: str | None, problem: Problem) -> Criterion:
     """Return what the attack is to reach.
 
     Args:

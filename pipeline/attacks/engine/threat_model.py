@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from impure.pipeline.attacks.engine.criteria import Goal, Targeted, Untargeted
-from impure.pipeline.attacks.engine.rng import Draws
+from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, Untargeted
+from impure.pipeline.attacks.engine.rng import KeyedRng
 
 Model = Callable[[Tensor], Tensor]
 """Maps float images in [0, 1], shape (N, C, H, W), to logits of shape (N, classes)."""
@@ -43,13 +43,13 @@ class Problem:
 
     model: Model
     clean: Tensor
-    goal: Goal
+    goal: Criterion
     eps: float
     lowest: Tensor
     highest: Tensor
     lower: Tensor
     upper: Tensor
-    draws: Draws
+    draws: KeyedRng
     storing: bool = True
 
     @property
@@ -89,7 +89,7 @@ class Problem:
             draws=self.draws.take(indices.tolist()),
         )
 
-    def aiming_at(self, goal: Goal) -> "Problem":
+    def with_criterion(self, goal: Criterion) -> "Problem":
         """Return the same problem with another goal."""
         return replace(self, goal=goal)
 
@@ -191,8 +191,8 @@ def model_dtype(model: Model) -> torch.dtype:
     return next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
 
 
-def pose(
-    model: Model, clean: Tensor, labels: Tensor, eps_255: int, draws: Draws, dtype: torch.dtype
+def make_problem(
+    model: Model, clean: Tensor, labels: Tensor, eps_255: int, draws: KeyedRng, dtype: torch.dtype
 ) -> Problem:
     """Turn stored bytes into an untargeted problem.
 
@@ -221,7 +221,7 @@ def pose(
 
 
 @torch.no_grad()
-def settle(problem: Problem, proposal: Proposal) -> Attacked:
+def finalize(problem: Problem, proposal: Proposal) -> Attacked:
     """Project, round and check a proposal.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.criteria import Goal, Targeted, likeliest_but
-from impure.pipeline.attacks.engine.iterate import in_turn, standing, walk
+from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, top_other_classes
+from impure.pipeline.attacks.engine.iterate import in_sequence, iterate, not_fooled
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
 from impure.pipeline.attacks.engine.threat_model import (
     Problem,
@@ -22,7 +22,7 @@ from impure.pipeline.attacks.engine.threat_model import (
 MOMENTUM = 0.75
 """α of Algorithm 1: the weight of the fresh step against the previous move."""
 
-Loss = Callable[[Goal, Tensor], Tensor]
+Loss = Callable[[Criterion, Tensor], Tensor]
 """A goal and logits (N, classes) to the loss to climb, (N,)."""
 
 
@@ -48,7 +48,7 @@ class APGD:
         at_least("steps", self.steps, 1)
         within("rho", self.rho, 0, 1)
 
-    def climb(self, problem: Problem, loss: Loss, guide: Goal) -> Proposal:
+    def climb(self, problem: Problem, loss: Loss, guide: Criterion) -> Proposal:
         """Run Algorithm 1 once from a random start.
 
         Args:
@@ -57,7 +57,7 @@ class APGD:
             guide: whose loss it is; another goal than the problem's in the ensemble's targeted runs.
         """
         start = Progress.start(problem, loss, guide, self)
-        return walk(start, self.steps, early_stop=self.early_stop)
+        return iterate(start, self.steps, early_stop=self.early_stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,20 +95,20 @@ class APGDT(APGD):
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet."""
         with torch.no_grad():
-            classes = likeliest_but(problem.model(problem.clean), problem.labels, self.aims)
+            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.aims)
         tries = [partial(self._towards, place, aims) for place, aims in enumerate(classes.unbind(1))]
-        return in_turn(problem, tries)
+        return in_sequence(problem, tries)
 
     def _towards(self, place: int, aims: Tensor, problem: Problem, indices: Tensor) -> Proposal:
         guide = Targeted(problem.labels, aims[indices])
         return self.climb(problem.within(f"aim-{place}"), _dlr, guide)
 
 
-def _cross_entropy(goal: Goal, logits: Tensor) -> Tensor:
+def _cross_entropy(goal: Criterion, logits: Tensor) -> Tensor:
     return goal.cross_entropy(logits)
 
 
-def _dlr(goal: Goal, logits: Tensor) -> Tensor:
+def _dlr(goal: Criterion, logits: Tensor) -> Tensor:
     return goal.dlr(logits)
 
 
@@ -117,7 +117,7 @@ class Progress:
     """Algorithm 1 under way: a row for each image; `loss` is f, `best_*` belong to x_max."""
 
     problem: Problem
-    guide: Goal
+    guide: Criterion
     climbed: Loss
     rho: float
     steps: int
@@ -138,7 +138,7 @@ class Progress:
     reduced: Tensor
 
     @classmethod
-    def start(cls, problem: Problem, loss: Loss, guide: Goal, attack: APGD) -> "Progress":
+    def start(cls, problem: Problem, loss: Loss, guide: Criterion, attack: APGD) -> "Progress":
         """Evaluate a random point of the budget's surface."""
         noise = problem.draws.uniform("start", problem.clean.shape[1:]).mul_(2).sub_(1)
         noise /= noise.abs().amax(dim=(1, 2, 3), keepdim=True)
@@ -176,8 +176,8 @@ class Progress:
         return replace(self, problem=self.problem.take(indices), guide=self.guide.take(indices), **rows)
 
     def standing(self) -> Tensor:
-        """See `Walk`."""
-        return standing(self.problem, self.images)
+        """See `IterativeAttack`."""
+        return not_fooled(self.problem, self.images)
 
     def result(self) -> Tensor:
         """Return the best iterate that reaches the goal, else the best by loss."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.criteria import likeliest_but
-from impure.pipeline.attacks.engine.iterate import unreached, walk
+from impure.pipeline.attacks.engine.criteria import top_other_classes
+from impure.pipeline.attacks.engine.iterate import iterate, unreached
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, per_image
 
@@ -36,7 +36,7 @@ class DeepFool:
     def propose(self, problem: Problem) -> Proposal:
         """Walk all images at once; those that are misclassified as stored leave the batch."""
         first = Look.at(problem, problem.clean)
-        rivals = likeliest_but(first.logits.detach(), problem.labels, self.candidates - 1)
+        rivals = top_other_classes(first.logits.detach(), problem.labels, self.candidates - 1)
         start = Crossing(
             problem=problem,
             images=problem.clean,
@@ -46,7 +46,7 @@ class DeepFool:
             stretch=1 + self.overshoot,
             look=first,
         )
-        return walk(start, self.steps, early_stop=True, cost=rivals.shape[1])
+        return iterate(start, self.steps, early_stop=True, cost=rivals.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Crossing:
         self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
 
     def standing(self) -> Tensor:
-        """See `Walk`."""
+        """See `IterativeAttack`."""
         self.look = Look.at(self.problem, self.images)
         return unreached(self.problem, self.look.logits.detach())
 

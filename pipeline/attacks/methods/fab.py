@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.criteria import likeliest_but, logit
-from impure.pipeline.attacks.engine.iterate import in_turn
+from impure.pipeline.attacks.engine.criteria import logit, top_other_classes
+from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
 from impure.pipeline.attacks.engine.threat_model import (
     LEVELS,
@@ -62,8 +62,8 @@ class FABT:
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet within the budget."""
         with torch.no_grad():
-            classes = likeliest_but(problem.model(problem.clean), problem.labels, self.aims)
-        return in_turn(problem, [partial(self._towards, aims) for aims in classes.unbind(1)])
+            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.aims)
+        return in_sequence(problem, [partial(self._towards, aims) for aims in classes.unbind(1)])
 
     def _towards(self, aims: Tensor, problem: Problem, indices: Tensor) -> Proposal:
         return self.approach(problem, aims[indices])

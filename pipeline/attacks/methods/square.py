@@ -90,7 +90,7 @@ class Search:
         steps = signs(uniform[..., 2:]) * round(2 * problem.eps * LEVELS)
         stripes = signs(problem.draws.uniform("stripes", (channels, 1, width))).to(problem.clean)
         levels = problem.stored_levels(problem.clean + stripes * problem.eps)
-        loss, finished = judge(problem, levels)
+        loss, finished = evaluate_levels(problem, levels)
         moves = torch.cat([corner, corner + side, steps], dim=2).to(levels)
         return cls(problem=problem, levels=levels, loss=loss, finished=finished, moves=moves)
 
@@ -111,7 +111,7 @@ class Search:
         for step, column in zip((moves[:, :, 4:] * rows)[..., None], columns[..., None, :], strict=True):
             levels = torch.addcmul(self.levels, step, column)
             torch.clamp(levels, self.problem.lowest, self.problem.highest, out=levels)
-            loss, finishes = judge(self.problem, levels)
+            loss, finishes = evaluate_levels(self.problem, levels)
             keep = ((loss > self.loss) | finishes) & ~self.finished
             # Weights 0 and 1 are exact here, and a quarter of the cost of `torch.where` on a CPU.
             self.levels.lerp_(levels, per_image(keep).to(levels))
@@ -119,7 +119,7 @@ class Search:
             self.finished = self.finished | finishes
 
 
-def judge(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
+def evaluate_levels(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Query the target; returns the loss to climb and whether the search may end, (N,) each."""
     logits = problem.model(levels / LEVELS)
     targeted = isinstance(problem.goal, Targeted)

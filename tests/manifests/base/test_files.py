@@ -2,7 +2,8 @@ import pyarrow as pa
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, read_json, read_table, write_json, write_table
+from impure.manifests.base.files import atomic_path, read_json, write_json
+from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.schema import PLAN
 
 

@@ -8,7 +8,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from impure.manifests.collection.collection import SPLITS, Collection, select
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import SPLITS
 from impure.manifests.sharing.dataset_card import write_card
 
 # Third parties' own warnings, and what they leave open, are not ours to mend.
@@ -32,7 +34,7 @@ def root(collection_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(root):
     """Manifest rows of stored samples, by key."""
-    found = [row for unit in select(str(root)) for row in unit.rows()[0].to_pylist()]
+    found = [row for unit in select_shards(str(root)) for row in unit.rows()[0].to_pylist()]
     return {row["key"]: row for row in found if row["status"] == "ok"}
 
 
@@ -48,7 +50,7 @@ def same(sample, row):
 def test_webdataset(root, rows):
     import webdataset
 
-    tars = [str(unit.tar) for unit in select(str(root))]
+    tars = [str(unit.tar) for unit in select_shards(str(root))]
     samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode("pil"))
     assert [sample["__key__"] for sample in samples] == list(rows)
     assert all(same(sample, rows[sample["__key__"]]) for sample in samples)
@@ -88,14 +90,14 @@ def test_duckdb_and_pandas(root, rows):
         for mine in [[row for row in rows.values() if row["attack"] == attack]]
     }
     assert set(counted.fetchall()) == expected
-    frames = [pandas.read_parquet(unit.manifest) for unit in select(str(root))]
+    frames = [pandas.read_parquet(unit.manifest) for unit in select_shards(str(root))]
     assert list(pandas.concat(frames)["adv_px_sha256"]) == [row["adv_px_sha256"] for row in rows.values()]
 
 
 def test_tar_and_sha256sum(root, rows):
     listed = [
         name
-        for unit in select(str(root))
+        for unit in select_shards(str(root))
         for name in subprocess.check_output(["tar", "tf", unit.tar], text=True).splitlines()
     ]
     endings = ("clean.png", "adv.png", "cls", "json")

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from impure.manifests.base import files as store
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import CONFIG_KEY, read_table
-from impure.manifests.collection.collection import Collection, Unit, select
+from impure.manifests.base.parquet import CONFIG_KEY, read_table
+from impure.manifests.checks.status import status
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST
-from impure.manifests.collection.status import status
+from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import PROFILES, Storage, index_stored, unit_samples
-from impure.manifests.collection.verify import verify
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -38,7 +40,7 @@ def collections(tmp_path_factory):
 @settings(max_examples=120, deadline=None)
 @given(data=st.data(), profile=st.sampled_from(sorted(PROFILES)), attack=st.sampled_from(["clean", "pgd"]))
 def test_no_reader_of_units_does_anything_else_with_generated_shards(collections, data, profile, attack):
-    collection, unit = collections[profile], Unit("toy", attack, "test", 0)
+    collection, unit = collections[profile], ShardId("toy", attack, "test", 0)
     committed = collection.read(unit)
     original = committed.tar.read_bytes()
     mutated = bytearray(original)
@@ -61,7 +63,7 @@ def every_reader(collection):
     collection = Collection(collection.root)
     said = [found.problem for found in verify(collection, "decode")]
     readers = (
-        lambda: select(str(collection.root)),
+        lambda: select_shards(str(collection.root)),
         lambda: status(collection),
         lambda: [index_stored(unit) for unit in collection.committed],
         lambda: [list(unit_samples(unit)) for unit in collection.committed],

@@ -12,10 +12,11 @@ from PIL import Image
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import ENCODINGS, decode_stored
-from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import Sample, index_shard, read_fingerprints, read_shard
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import PROFILES, Storage, storage_of, unit_samples
-from impure.manifests.collection.verify import verify
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -123,7 +124,7 @@ def deltas(tar):
 def test_a_perturbation_that_is_not_the_manifests_is_found(tmp_path):
     storage = Storage(profile="delta")
     collection = write_collection(tmp_path, storage)
-    unit, made = Unit("toy", "pgd", "test", 0), pairs("pgd")
+    unit, made = ShardId("toy", "pgd", "test", 0), pairs("pgd")
     other = [
         (Sample(s.key, s.clean, np.minimum(s.adversarial, 200), s.label, s.meta), row) for s, row in made
     ]
@@ -174,7 +175,7 @@ def test_a_clean_image_of_another_photograph_is_found(tmp_path):
 
 def test_a_unit_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path):
     collection = write_collection(tmp_path, Storage())
-    unit = Unit("toy", "pgd", "test", 0)
+    unit = ShardId("toy", "pgd", "test", 0)
     write_unit(
         collection, unit, pairs("pgd"), collection.read(unit).marker["config"], Storage(profile="delta")
     )
@@ -186,7 +187,7 @@ def test_a_unit_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path)
 )
 def test_an_impossible_storage_is_refused(tmp_path, said):
     collection = write_collection(tmp_path, Storage())
-    path = collection.marker_path(Unit("toy", "pgd", "test", 0))
+    path = collection.marker_path(ShardId("toy", "pgd", "test", 0))
     marker = json.loads(path.read_text())
     marker["config"]["storage"] = said
     path.write_text(json.dumps(marker))

@@ -5,8 +5,10 @@ import pytest
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
-from impure.manifests.collection.collection import CLEAN, Collection, select
-from impure.manifests.collection.verify import verify
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import is_url, local_tar, open_shards
 
 
@@ -18,10 +20,10 @@ def test_what_is_an_address():
 def test_listing_needs_no_tar(web, shared, tmp_path):
     units = open_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
     assert [each.unit for each in units] == [
-        each.unit for each in select(str(shared), attacks=["pgd"], splits=["train"])
+        each.unit for each in select_shards(str(shared), attacks=["pgd"], splits=["train"])
     ]
     assert units[0].rows()[0].num_rows
-    assert units[0].sources() == select(str(shared))[0].sources()
+    assert units[0].sources() == select_shards(str(shared))[0].sources()
     assert web.bytes_of(".tar") == 0
     assert open_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].unit.attack == CLEAN
     with pytest.raises(InputError, match="no shards of attack 'cw'; it has clean, fgsm, pgd"):
@@ -40,7 +42,7 @@ def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
 
 
 def test_a_local_unit_is_where_it_is(shared):
-    unit = select(str(shared))[0]
+    unit = select_shards(str(shared))[0]
     assert local_tar(unit) == unit.tar
 
 

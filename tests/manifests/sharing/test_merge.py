@@ -9,11 +9,12 @@ import pytest
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, read_table, sha256_file, write_json, write_table
+from impure.manifests.base.files import read_json, sha256_file, write_json
+from impure.manifests.base.parquet import read_table, write_table
+from impure.manifests.checks.verify import verify
 from impure.manifests.collection import commit as commits
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import PLAN
-from impure.manifests.collection.verify import verify
 from impure.manifests.sharing import merge as merging
 from impure.manifests.sharing.merge import merge
 

@@ -10,9 +10,9 @@ import pytest
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, write_json
+from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.layout import is_own, parse_sums
-from impure.manifests.collection.verify import verify
 from impure.manifests.sharing import filesystem as share_module
 from impure.manifests.sharing import transfer
 from impure.manifests.sharing.filesystem import RemoteError, connect, open_share

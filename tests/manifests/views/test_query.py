@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, write_json, write_table
+from impure.manifests.base.files import read_json, write_json
+from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST, PLAN
 from impure.manifests.views.query import EXAMPLES, UNITS, _samples, query

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.rng import Draws
-from impure.pipeline.attacks.engine.threat_model import Attacked, Problem, pose
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import Attacked, Problem, make_problem
 from impure.pipeline.attacks.run_attack import attack_batch
 
 SEED = 7
@@ -33,8 +33,8 @@ class Batch:
         return attack_batch(config, self.model, self.clean, self.labels, self.ids, SEED)
 
     def problem(self, name: str, eps_255: int = 16) -> Problem:
-        draws = Draws(seed=SEED, attack=name, source_ids=self.ids)
-        return pose(self.model, self.clean, self.labels, eps_255, draws, torch.float64)
+        draws = KeyedRng(seed=SEED, attack=name, source_ids=self.ids)
+        return make_problem(self.model, self.clean, self.labels, eps_255, draws, torch.float64)
 
     def stored_predictions(self, attacked: Attacked) -> Tensor:
         with torch.no_grad():

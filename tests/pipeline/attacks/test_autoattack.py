@@ -12,7 +12,8 @@ from impure.pipeline.attacks.engine.threat_model import Proposal, spent
 from impure.pipeline.attacks.methods.autoattack import AutoAttack
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.builtin.drawing import CLASSES, render
-from impure.pipeline.targets.load import Target, load_target
+from impure.pipeline.targets.load import load_target
+from impure.pipeline.targets.target import Target
 
 EPS_255 = 8
 TRAINED_AT = 8 / 255
@@ -80,14 +81,14 @@ def test_each_part_gets_what_those_before_left(convolutional, monkeypatch):
     seen = []
 
     def part(name, wins):
-        class Part:
+        class MicroBatch:
             def propose(self, problem):
                 seen.append((name, problem.draws.attack, len(problem.clean)))
                 images = problem.clean.clone()
                 images[:wins] = fooled[len(fooled) - len(images) :][:wins]
                 return Proposal(images=images, grad_evals=spent(problem, 1))
 
-        return Part()
+        return MicroBatch()
 
     whole = convolutional.attack(AttackConfig(name="pgd", eps_255=128))
     wrong = (convolutional.stored_predictions(whole) != convolutional.labels).nonzero().flatten()

@@ -10,8 +10,8 @@ from torch import nn
 from torchattacks import FAB
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.engine.criteria import likeliest_but
-from impure.pipeline.attacks.engine.threat_model import AttackError, settle
+from impure.pipeline.attacks.engine.criteria import top_other_classes
+from impure.pipeline.attacks.engine.threat_model import AttackError, finalize
 from impure.pipeline.attacks.methods.fab import FABT, onto_plane
 
 AUTOATTACK = {"steps": 100, "aims": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
@@ -22,7 +22,7 @@ def attack(**changes):
 
 
 def classes_of(problem, count=9):
-    return likeliest_but(problem.model(problem.clean), problem.labels, count).unbind(1)
+    return top_other_classes(problem.model(problem.clean), problem.labels, count).unbind(1)
 
 
 def moved(problem, images):
@@ -299,7 +299,7 @@ class Constant(nn.Module):
 @pytest.mark.parametrize("gap", [0.0, 1.0])
 def test_zero_gradients_give_no_nan(gap, make_batch, convolutional):
     problem = make_batch(Constant(gap), convolutional.clean).problem("fab-t")
-    settled = settle(problem, attack().propose(problem))
+    settled = finalize(problem, attack().propose(problem))
     assert torch.equal(settled.pred_float, problem.labels)
 
 
@@ -330,7 +330,7 @@ def test_a_target_that_breaks_is_named(gradients_only, convolutional):
     model = Broken(convolutional.model, is_dark, gradients_only)
     problem = replace(convolutional, model=model, clean=clean, labels=labels).problem("fab-t")
     with pytest.raises(AttackError, match=r"for image val/image-2\.jpg$"):
-        settle(problem, attack().propose(problem))
+        finalize(problem, attack().propose(problem))
 
 
 @pytest.mark.parametrize("gradients_only", [False, True])

@@ -13,7 +13,7 @@ from torchattacks import APGD, DIFGSM, FGSM, MIFGSM, PGD
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.criteria import Untargeted
 from impure.pipeline.attacks.engine.input_diversity import Diversity, shrink
-from impure.pipeline.attacks.engine.threat_model import settle
+from impure.pipeline.attacks.engine.threat_model import finalize
 from impure.pipeline.attacks.methods.apgd import APGDCE, Progress
 
 EPS = 16 / 255
@@ -43,7 +43,7 @@ def agree(problem, ours, theirs, tolerance=1e-12):
     theirs = theirs.detach()
     torch.testing.assert_close(ours.images, theirs, rtol=0, atol=tolerance)
     stored = problem.stored_levels(theirs).to(torch.uint8)
-    assert torch.equal(settle(problem, ours).adversarial, stored)
+    assert torch.equal(finalize(problem, ours).adversarial, stored)
 
 
 def inject_start(monkeypatch, problem):

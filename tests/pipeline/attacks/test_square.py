@@ -8,9 +8,9 @@ import torchattacks
 from torch import nn
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.engine.criteria import Targeted, likeliest_but
-from impure.pipeline.attacks.engine.rng import Draws
-from impure.pipeline.attacks.engine.threat_model import AttackError, pose, settle
+from impure.pipeline.attacks.engine.criteria import Targeted, top_other_classes
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import AttackError, finalize, make_problem
 from impure.pipeline.attacks.methods.square import PERIOD, Search, Square
 
 
@@ -40,7 +40,9 @@ def search(problem, queries, p_init=0.8):
 def aimed(problem):
     """The likeliest wrong class."""
     logits = problem.model(problem.clean)
-    return problem.aiming_at(Targeted(problem.labels, likeliest_but(logits, problem.labels, 1).squeeze(1)))
+    return problem.with_criterion(
+        Targeted(problem.labels, top_other_classes(logits, problem.labels, 1).squeeze(1))
+    )
 
 
 def queries_used(problem, logits):
@@ -103,7 +105,7 @@ def test_torchattacks_finds_the_same_image_in_as_many_queries(
             their_queries, theirs = torchattacks_search(problem, queries, p_init, targeted)
         torch.testing.assert_close(ours.images, theirs, rtol=0, atol=1e-12)
         stored = problem.stored_levels(theirs).to(torch.uint8)
-        assert torch.equal(settle(posed, ours).adversarial, stored)
+        assert torch.equal(finalize(posed, ours).adversarial, stored)
         assert used[-1] == their_queries.item()
     assert (set(used) == {151}) if eps_255 == 2 else (len(set(used)) > 2)
 
@@ -240,7 +242,7 @@ def test_stored_bytes_are_what_the_search_saw(targeted, eps_255, convolutional):
     problem = convolutional.problem("square", eps_255)
     problem = aimed(problem) if targeted else problem
     proposal = Square(queries=60, p_init=0.8).propose(problem)
-    attacked = settle(problem, proposal)
+    attacked = finalize(problem, proposal)
     assert (attacked.adversarial.int() - convolutional.clean.int()).abs().max() == eps_255
     assert torch.equal(attacked.adversarial.double() / 255, proposal.images)
     assert torch.equal(convolutional.stored_predictions(attacked), attacked.pred_float)
@@ -248,7 +250,7 @@ def test_stored_bytes_are_what_the_search_saw(targeted, eps_255, convolutional):
 
 def test_targeted_search_reaches_the_aims(convolutional):
     problem = aimed(convolutional.problem("square", 60))
-    attacked = settle(problem, Square(queries=1000, p_init=0.8).propose(problem))
+    attacked = finalize(problem, Square(queries=1000, p_init=0.8).propose(problem))
     assert torch.equal(attacked.pred_float, problem.goal.aims)
 
 
@@ -269,7 +271,7 @@ def test_a_target_without_gradients_is_fooled(convolutional, make_batch):
     (gradient,) = torch.autograd.grad(batch.model(leaf).sum(), leaf)
     assert not gradient.any()
     problem = batch.problem("square", 24)
-    attacked = settle(problem, Square(queries=1000, p_init=0.8).propose(problem))
+    attacked = finalize(problem, Square(queries=1000, p_init=0.8).propose(problem))
     assert (batch.stored_predictions(attacked) != batch.labels).all()
 
 
@@ -306,14 +308,14 @@ def test_a_broken_answer_surfaces(query, value, targeted, convolutional):
     assert proposal.images[1].isnan().all()
     assert proposal.images[[0, 2, 3, 4]].isfinite().all()
     with pytest.raises(AttackError, match=r"NaN or infinite pixels for image val/image-1\.jpg$"):
-        settle(problem, proposal)
+        finalize(problem, proposal)
 
 
 def test_it_runs_in_float32_and_on_tiny_grey_images():
     clean = torch.tensor([100, 255], dtype=torch.uint8).view(2, 1, 1, 1)
-    draws = Draws(seed=0, attack="square", source_ids=("a", "b"))
+    draws = KeyedRng(seed=0, attack="square", source_ids=("a", "b"))
     labels = torch.zeros(2, dtype=torch.int64)
-    problem = pose(lambda x: -x.flatten(1) @ torch.ones(1, 2), clean, labels, 4, draws, torch.float32)
+    problem = make_problem(lambda x: -x.flatten(1) @ torch.ones(1, 2), clean, labels, 4, draws, torch.float32)
     images = Square(queries=9, p_init=0.8).propose(problem).images
     assert images.dtype == torch.float32
     assert ((images * 255 - clean).abs() <= 4.001).all()

@@ -11,8 +11,8 @@ from torch import nn
 
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
-from impure.pipeline.attacks.engine.rng import Draws
-from impure.pipeline.attacks.engine.threat_model import AttackError, Proposal, pose, settle
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import AttackError, Proposal, finalize, make_problem
 from impure.pipeline.attacks.run_attack import attack_batch
 
 SHORTER = {
@@ -46,11 +46,11 @@ def test_stored_bytes_stay_in_the_budget(name, eps_255, convolutional):
 def answer(values, images, eps_255=16, dtype=torch.float32):
     """Settle a proposal given in units of 1/255 on one-pixel-high grey images."""
     size = len(images)
-    draws = Draws(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
+    draws = KeyedRng(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
     labels = torch.zeros(size, dtype=torch.int64)
-    problem = pose(lambda x: x.flatten(1), images, labels, eps_255, draws, dtype)
+    problem = make_problem(lambda x: x.flatten(1), images, labels, eps_255, draws, dtype)
     proposed = values.to(dtype).view_as(problem.clean) / 255
-    return settle(problem, Proposal(images=proposed, grad_evals=labels))
+    return finalize(problem, Proposal(images=proposed, grad_evals=labels))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -58,10 +58,10 @@ def answer(values, images, eps_255=16, dtype=torch.float32):
 def test_rounding_never_truncates(sign, dtype):
     clean = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
     exact = (clean.int() + sign * 16).clamp(0, 255)
-    draws = Draws(seed=0, attack="x", source_ids=("one",))
-    problem = pose(lambda x: x.flatten(1), clean, torch.zeros(1, dtype=torch.int64), 16, draws, dtype)
+    draws = KeyedRng(seed=0, attack="x", source_ids=("one",))
+    problem = make_problem(lambda x: x.flatten(1), clean, torch.zeros(1, dtype=torch.int64), 16, draws, dtype)
     signed_step = problem.project(problem.clean + sign * problem.eps)
-    attacked = settle(problem, Proposal(images=signed_step, grad_evals=problem.labels))
+    attacked = finalize(problem, Proposal(images=signed_step, grad_evals=problem.labels))
     assert torch.equal(attacked.adversarial.int(), exact)
 
 
@@ -171,7 +171,7 @@ def test_seed_and_source_id_decide_the_draws(name, convolutional):
 
 def test_draws_are_pinned():
     """A change here changes the pixels of every collection."""
-    numbers = Draws(seed=7, attack="pgd", source_ids=("a.jpg", "b.jpg")).uniform("start", (3, 4, 4))
+    numbers = KeyedRng(seed=7, attack="pgd", source_ids=("a.jpg", "b.jpg")).uniform("start", (3, 4, 4))
     assert numbers.dtype == torch.float64
     digest = hashlib.sha256(numbers.numpy().tobytes()).hexdigest()
     assert digest[:16] == "99757cce64450391"

@@ -11,7 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.criteria import Targeted, Untargeted
-from impure.pipeline.attacks.engine.iterate import in_turn
+from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
 from impure.pipeline.attacks.engine.target_class import AIMS
 from impure.pipeline.attacks.engine.threat_model import Proposal
@@ -99,7 +99,7 @@ def test_tries_in_turn_keep_the_first_success_or_else_the_first_proposal(linear)
 
         return run
 
-    proposal = in_turn(problem, [attempt(1), attempt(0), attempt(5)])
+    proposal = in_sequence(problem, [attempt(1), attempt(0), attempt(5)])
     assert seen == [[0, 1, 2], [0, 2], [2]]
     assert torch.equal(proposal.images[:2], fooled[:2])
     assert torch.equal(proposal.images[2], problem.clean[2] + 1 / 1000)
@@ -157,7 +157,7 @@ def test_targeted_iterates_equal_torchattacks(name, reference, convolutional):
     overrides = {"steps": 5, "alpha_255": 16.0, "random_start": False, "diversity_prob": 0.0}
     known = tuple((key, value) for key, value in overrides.items() if key in ATTACKS[name].paper)
     attack = AttackConfig(name=name, overrides=known).build()
-    ours = attack.propose(problem.aiming_at(Targeted(problem.labels, aims)))
+    ours = attack.propose(problem.with_criterion(Targeted(problem.labels, aims)))
     torch.testing.assert_close(ours.images, theirs(problem.clean, aims).detach(), rtol=0, atol=1e-12)
 
 

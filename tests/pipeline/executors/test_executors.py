@@ -8,12 +8,13 @@ import time
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Collection, Unit
-from impure.manifests.collection.shard_lock import claim, wait_to_claim
-from impure.manifests.collection.verify import verify
-from impure.pipeline.executors.inline import rank_of, share
-from impure.pipeline.executors.task_queue import Ledger
-from impure.pipeline.generation.events import Failed, Made, Settled, Taken, Task
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_id import ShardId
+from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
+from impure.pipeline.executors.inline import rank_of, worker_share
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.events import Failed, Made, Settled, ShardTask, Taken
 
 RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
 
@@ -141,17 +142,19 @@ def test_a_rank_that_makes_no_sense_is_refused(worker):
 
 
 def test_shares_are_disjoint_and_complete():
-    tasks = [Task("t", "train", shard, ("fgsm",), 1) for shard in range(7)]
-    assert sorted(task.shard for index in range(3) for task in share(tasks, index, 3)) == list(range(7))
+    tasks = [ShardTask("t", "train", shard, ("fgsm",), 1) for shard in range(7)]
+    assert sorted(task.shard for index in range(3) for task in worker_share(tasks, index, 3)) == list(
+        range(7)
+    )
 
 
-TASK = Task("t", "train", 0, ("fgsm", "pgd"), 5)
+TASK = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 FGSM, PGD = TASK.units
 
 
 def ledger():
     heard = []
-    return Ledger([TASK], heard.append), heard
+    return TaskQueue([TASK], heard.append), heard
 
 
 def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
@@ -212,13 +215,13 @@ def test_what_another_process_has_is_waited_for_at_the_end():
 
 
 def test_a_claim_is_anothers_until_it_is_let_go(tmp_path):
-    collection, name = Collection(tmp_path), str(Unit("t", "fgsm", "train", 0))
-    held = claim(collection, name)
-    assert claim(collection, name) is None
+    collection, name = Collection(tmp_path), str(ShardId("t", "fgsm", "train", 0))
+    held = lock_shard(collection, name)
+    assert lock_shard(collection, name) is None
     waited = []
 
     def waits():
-        with wait_to_claim(collection, name):
+        with wait_for_shard_lock(collection, name):
             waited.append(time.monotonic())
 
     thread = threading.Thread(target=waits)

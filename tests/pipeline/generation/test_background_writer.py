@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from impure.manifests.base.images import px_sha256
-from impure.manifests.collection.collection import Unit
 from impure.manifests.collection.schema import STATUS_OK
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.generation import clean_cache as shard_images
-from impure.pipeline.generation.background_writer import Finisher
+from impure.pipeline.generation.background_writer import BackgroundWriter
 from impure.pipeline.generation.clean_cache import open_images
 from impure.pipeline.generation.events import Advanced, Failed
-from impure.pipeline.generation.progress import LiveView, _Unbroken
+from impure.pipeline.generation.progress import ProgressView, _Unbroken
 from impure.pipeline.targets.preprocess import CleanImage
 
 PIXELS = np.full((2, 2, 3), 7, np.uint8)
 
 
 def test_after_a_step_that_fails_none_runs():
-    finisher, done = Finisher(1), []
+    finisher, done = BackgroundWriter(1), []
 
     def fails():
         raise OSError(28, "No space left on device")
@@ -69,8 +69,8 @@ class Gone(io.StringIO):
 
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
-    unit = Unit("t", "fgsm", "train", 0)
-    with LiveView(4, 1, 1, 1) as view:
+    unit = ShardId("t", "fgsm", "train", 0)
+    with ProgressView(4, 1, 1, 1) as view:
         view(Advanced(unit, 2))
         view(Failed(unit, "broken"))
     assert _Unbroken(Gone()).write("text") is None

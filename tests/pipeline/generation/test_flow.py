@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from impure.manifests.collection.collection import Collection, Unit
-from impure.manifests.collection.verify import verify
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_id import ShardId
 from impure.pipeline.generation import attack_batches as pairs
 from impure.pipeline.generation.events import (
     ATTACK,
@@ -24,11 +25,11 @@ from impure.pipeline.generation.events import (
     Failed,
     Made,
     Settled,
+    ShardTask,
     Started,
     Taken,
-    Task,
 )
-from impure.pipeline.generation.progress import LiveView
+from impure.pipeline.generation.progress import ProgressView
 from tests.common import hashes, one_line, stamps
 
 
@@ -76,13 +77,13 @@ def test_a_dry_run_of_clean_once_counts_the_clean_units(imagenet, card, run, tmp
 
 # --- the live view ---
 
-FGSM, PGD = Unit("t", "fgsm", "train", 0), Unit("t", "pgd", "train", 0)
-BOTH = Task("t", "train", 0, ("fgsm", "pgd"), 5)
+FGSM, PGD = ShardId("t", "fgsm", "train", 0), ShardId("t", "pgd", "train", 0)
+BOTH = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 
 
 @pytest.fixture
 def view():
-    with LiveView(10, 2, workers=1, threads=4) as shown:
+    with ProgressView(10, 2, workers=1, threads=4) as shown:
         yield shown
 
 
@@ -108,7 +109,7 @@ def test_a_unit_that_two_workers_report_counts_once(view):
 
 
 def test_failures_are_told_on_standard_error_alone(capsys):
-    with LiveView(10, 2, workers=1, threads=4) as view:
+    with ProgressView(10, 2, workers=1, threads=4) as view:
         tell(view, Failed(FGSM, "RuntimeError: broken"))
     told = capsys.readouterr()
     assert told.out == ""
@@ -131,7 +132,7 @@ def test_the_limit_is_the_busiest_and_attack_and_verdict_share_the_device(view):
 
 
 def test_shares_are_of_all_threads_and_workers():
-    with LiveView(None, 1, workers=2, threads=8) as view:
+    with ProgressView(None, 1, workers=2, threads=8) as view:
         view._begun = time.perf_counter() - 10
         tell(view, Busy(ATTACK, 10.0), Busy(DECODE, 40.0))
         assert view.busy()[ATTACK] == pytest.approx(0.5, rel=0.05)
@@ -351,7 +352,7 @@ with claim(collection, sys.argv[2]):
 
 @pytest.mark.parametrize("killed", [(), ("killed",)], ids=["lets go", "is killed"])
 def test_a_unit_that_another_process_holds_is_left_for_last(killed, imagenet, card, calm, run, tmp_path):
-    held = Unit("small", "fgsm", "train", 0)
+    held = ShardId("small", "fgsm", "train", 0)
     given = [sys.executable, "-c", HOLD, tmp_path, str(held), *killed]
     with subprocess.Popen(given, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"

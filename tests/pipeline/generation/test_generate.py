@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Collection, select
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit_lock import sweep
+from impure.manifests.collection.sample_key import sample_key
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.schema import STATUS_OK
+from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.storage import Storage
-from impure.manifests.collection.verify import verify
-from impure.manifests.collection.writer import ShardWriter, encode, open_shard, sample_key
+from impure.manifests.collection.writer import ShardWriter, encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.target_class import AIMS
@@ -44,7 +46,7 @@ def command(imagenet, card, root, *more):
 
 def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
     target = load_target(str(card))
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
         for sample in read_shard(unit.tar):
             row = rows[sample.key]
@@ -55,14 +57,14 @@ def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
 
 
 def test_budgets_hold_on_the_stored_bytes_and_clean_pairs_are_untouched(collection_root):
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         most = 0 if unit.unit.attack == "clean" else 16
         for sample in read_shard(unit.tar):
             assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= most
 
 
 def test_every_planned_image_has_a_row_and_the_config_travels_along(collection_root):
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         table, config = unit.rows()
         assert config == unit.marker["config"]
         assert table["index_in_shard"].to_pylist() == list(range(unit.marker["counts"]["planned"]))
@@ -88,7 +90,7 @@ def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card
     assert made.exit_code == 0, made.output
     more = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--targeted", "least-likely"))
     assert more.exit_code == 0, more.output
-    units = select(str(tmp_path))
+    units = select_shards(str(tmp_path))
     assert {unit.unit.attack for unit in units} == {"pgd", "pgd-e4", "pgd-e8", "pgd-least-likely"}
     rows = [(unit.unit.attack, row) for unit in units for row in unit.rows()[0].to_pylist()]
     assert len({row["key"] for _, row in rows}) == len(rows) == 24
@@ -117,8 +119,8 @@ def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, ru
     monkeypatch.setattr(module, "attack_batch", small)
     made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
     assert made.exit_code == 0, made.output
-    assert [unit.marker["attacked_together"] for unit in select(str(tmp_path))] == [[1] * 4, [1] * 2]
-    assert [unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))] == [4, 4]
+    assert [unit.marker["attacked_together"] for unit in select_shards(str(tmp_path))] == [[1] * 4, [1] * 2]
+    assert [unit.marker["config"]["batch_size"] for unit in select_shards(str(tmp_path))] == [4, 4]
     assert len(sizes) == 6
 
 
@@ -126,7 +128,7 @@ def test_the_batch_size_is_frozen_with_the_plan(imagenet, card, tmp_path, run):
     assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
     made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--batch-size", "auto"))
     assert made.exit_code == 0, made.output
-    assert {unit.marker["config"]["batch_size"] for unit in select(str(tmp_path))} == {4}
+    assert {unit.marker["config"]["batch_size"] for unit in select_shards(str(tmp_path))} == {4}
 
 
 def test_damaged_units_are_made_again_and_whole_ones_are_not(imagenet, card, tmp_path, run):
@@ -166,7 +168,7 @@ def test_of_two_processes_the_first_to_commit_wins_and_another_config_is_told_so
 
 
 def test_manifests_record_the_software(collection_root):
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         facts = json.loads(pq.read_metadata(unit.manifest).metadata[b"impure.facts"])
         assert {"torch", "impure", "python"} <= set(facts["software"])
         assert facts["threads"] == 1
@@ -177,7 +179,7 @@ def test_shards_are_byte_identical_when_made_again(imagenet, card, tmp_path, run
     for name in ("a", "b"):
         assert run(*command(imagenet, card, tmp_path / name, "--attack", "pgd")).exit_code == 0
         digests.append(
-            [hashlib.sha256(unit.tar.read_bytes()).digest() for unit in select(str(tmp_path / name))]
+            [hashlib.sha256(unit.tar.read_bytes()).digest() for unit in select_shards(str(tmp_path / name))]
         )
     assert digests[0] == digests[1]
 
@@ -197,7 +199,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(imagenet, card, tmp_path,
     broken = run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd"))
     assert broken.exit_code == 1
     assert "No space left" in broken.output
-    assert len(select(str(tmp_path / "b"))) == 2
+    assert len(select_shards(str(tmp_path / "b"))) == 2
     monkeypatch.setattr(ShardWriter, "commit", original)
     assert run(*command(imagenet, card, tmp_path / "b", "--attack", "fgsm,pgd")).exit_code == 0
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
@@ -214,7 +216,7 @@ def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tm
     result = run(*arguments, "--attack", "fgsm", "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["attacks"]["fgsm"]["failed"] == 2
-    rows = [row for unit in select(str(out)) for row in unit.rows()[0].to_pylist()]
+    rows = [row for unit in select_shards(str(out)) for row in unit.rows()[0].to_pylist()]
     status = {row["source_id"]: row["status"] for row in rows}
     assert status[planned[0]["source_id"]] == "failed"
     assert status[planned[1]["source_id"]] == "changed"
@@ -236,7 +238,7 @@ def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, t
     broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
     monkeypatch.setattr(module, "attack_batch", breaks)
     assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 3
-    rows = [row for unit in select(str(tmp_path)) for row in unit.rows()[0].to_pylist()]
+    rows = [row for unit in select_shards(str(tmp_path)) for row in unit.rows()[0].to_pylist()]
     assert {row["source_id"]: row["error"] for row in rows if row["status"] != "ok"} == {
         broken: f"NaN for image {broken}"
     }
@@ -282,7 +284,7 @@ def px(image):
 def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root):
     import webdataset
 
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
         samples = list(webdataset.WebDataset(str(unit.tar), shardshuffle=False).decode("pil"))
         assert [sample["__key__"] for sample in samples] == list(rows)
@@ -299,7 +301,7 @@ def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root)
 def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collection_root, tmp_path):
     import datasets
 
-    for unit in select(str(collection_root), attacks=["pgd"]):
+    for unit in select_shards(str(collection_root), attacks=["pgd"]):
         rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
         loaded = datasets.load_dataset(
             "webdataset", data_files={"train": str(unit.tar)}, split="train", cache_dir=str(tmp_path)
@@ -313,7 +315,7 @@ def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collec
 
 
 def test_members_are_adjacent_and_anonymous(collection_root):
-    for unit in select(str(collection_root)):
+    for unit in select_shards(str(collection_root)):
         with tarfile.open(unit.tar) as tar:
             members = tar.getmembers()
             metas = [
@@ -331,7 +333,7 @@ def test_a_compiled_target_attacks_and_the_plain_one_judges(imagenet, card, tmp_
     made = run(*command(imagenet, card, tmp_path, "--attack", "pgd,deepfool", "--compile"))
     assert made.exit_code == 0, made.output
     target = load_target(str(card))
-    for unit in select(str(tmp_path)):
+    for unit in select_shards(str(tmp_path)):
         assert unit.marker["config"]["compiled"] is True
         rows = unit.rows()[0].to_pylist()
         for sample, row in zip(read_shard(unit.tar), rows, strict=True):

@@ -9,12 +9,14 @@ from PIL import Image
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, write_json
-from impure.manifests.collection.collection import Collection, Unit
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import read_shard
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.manifests.collection.verify import verify
 from impure.pipeline.maintenance.rebuild import rebuild
-from impure.pipeline.sources import BuiltinSource, FolderSource
+from impure.pipeline.sources.drawn import BuiltinSource
+from impure.pipeline.sources.folder import FolderSource
 from tests.manifests.stored import SIDE, pairs, photographs, write_collection, write_unit
 
 
@@ -103,7 +105,7 @@ def test_nothing_is_written_of_a_unit_without_a_single_pair(delta, tmp_path):
 
 
 def test_a_perturbation_of_something_else_is_not_added(delta, tmp_path):
-    unit = Unit("toy", "pgd", "test", 0)
+    unit = ShardId("toy", "pgd", "test", 0)
     other = [(type(s)(s.key, s.clean, s.clean ^ 1, s.label, s.meta), row) for s, row in pairs("pgd")]
     write_unit(delta, unit, other, delta.read(unit).marker["config"], Storage(profile="delta"))
     result = next(each for each in rebuilt(delta, BuiltinSource(), tmp_path / "out") if each.unit == unit)

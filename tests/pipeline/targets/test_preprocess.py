@@ -7,7 +7,8 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.targets.preprocess import prepare, to_pixels, to_tensor, to_unit
+from impure.pipeline.targets.preprocess import prepare
+from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
 
@@ -43,4 +44,4 @@ def test_pixels_and_tensors_convert_both_ways():
     batch = to_tensor(pixels, torch.device("cpu"))
     assert batch.shape == (2, 3, 64, 64)
     assert all(np.array_equal(*pair) for pair in zip(to_pixels(batch), pixels, strict=True))
-    assert torch.equal(to_unit(batch) * 255, batch.float())
+    assert torch.equal(to_float(batch) * 255, batch.float())

@@ -8,8 +8,10 @@ from safetensors.torch import save_file
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
-from impure.pipeline.targets.load import BUILTIN_CARD, load_target, state_sha256
-from impure.pipeline.targets.target_card import imagenet_wnids, read_card
+from impure.pipeline.sources.imagenet import imagenet_wnids
+from impure.pipeline.targets.load import BUILTIN_CARD, load_target
+from impure.pipeline.targets.target import state_sha256
+from impure.pipeline.targets.target_card import read_card
 
 
 def random_weights(network, path):

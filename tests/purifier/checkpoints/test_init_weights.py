@@ -20,7 +20,7 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.checkpoints.foreign import read_tensors
 from impure.purifier.checkpoints.init_weights import from_authors, initialise, license_of
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Draws
+from impure.purifier.riae.noise import Randomness
 from impure.purifier.riae.riae_config import RIAEConfig
 from tests.common import small_run
 
@@ -153,7 +153,7 @@ def natural(noise: Tensor, subsets: Tensor) -> Tensor:
     return flat
 
 
-def expected(theirs: Theirs, images: Tensor, draws: Draws) -> Tensor:
+def expected(theirs: Theirs, images: Tensor, draws: Randomness) -> Tensor:
     results = []
     for index, image in enumerate(images):
         subsets, none = draws.division[index], torch.zeros(())

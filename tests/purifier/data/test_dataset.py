@@ -9,15 +9,16 @@ import torch
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
 from impure.manifests.collection import storage
-from impure.manifests.collection.collection import Committed, Unit
+from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.shard_id import ShardId
 from impure.purifier.data import pair_reader as reader
 from impure.purifier.data.dataset import Batch, Loader, PairDataset
 from impure.purifier.data.pairs import list_pairs
-from impure.purifier.data.sampler import BatchSplit, EpochSampler, Part
+from impure.purifier.data.sampler import BatchSplit, EpochSampler, MicroBatch
 from tests.purifier.conftest import clean_image, write_collection, write_unit
 
 
-def test_attacked_pairs_then_each_clean_image_once(units: list[Committed]) -> None:
+def test_attacked_pairs_then_each_clean_image_once(units: list[CommittedShard]) -> None:
     data = PairDataset(units)
     assert len(data) == 2 * 6 + 6
     adversarial, clean = data[7]
@@ -35,13 +36,15 @@ def test_untouched_units_do_not_double_the_clean_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", [0, 1000, 1 << 20])
-def test_cache_changes_nothing(units: list[Committed], cache: int) -> None:
+def test_cache_changes_nothing(units: list[CommittedShard], cache: int) -> None:
     cached, plain = PairDataset(units, cache_bytes=cache), PairDataset(units, cache_bytes=0)
     for _ in range(2):
         assert all(torch.equal(cached[index], plain[index]) for index in range(len(plain)))
 
 
-def test_a_batch_holds_each_clean_image_once(units: list[Committed], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_holds_each_clean_image_once(
+    units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoded: list[str] = []
     read = reader.read_stored
     monkeypatch.setattr(
@@ -51,7 +54,7 @@ def test_a_batch_holds_each_clean_image_once(units: list[Committed], monkeypatch
     )
     data = PairDataset(units, cache_bytes=0)
     indices = [1, 7, 13, 3, 9, 12]  # two attacks on image 1 and itself, two on image 3, image 0 itself
-    batch = data.__getitems__(Part(indices, 0.25))
+    batch = data.__getitems__(MicroBatch(indices, 0.25))
     assert batch.adversarial.shape == (6, 3, 16, 16) and batch.clean.shape == (3, 3, 16, 16)
     assert batch.clean_row.tolist() == [0, 0, 0, 1, 1, 2] and batch.clean_row.dtype == torch.int64
     assert batch.share == 0.25
@@ -65,7 +68,7 @@ def test_a_batch_holds_each_clean_image_once(units: list[Committed], monkeypatch
 def test_clean_images_stored_once(tmp_path: Path) -> None:
     """Each attack's shard without clean images, the clean one's without attacked ones."""
     units = write_collection(tmp_path, attacks=("clean", "pgd"), key="x__image{index}")
-    part = Part([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
+    part = MicroBatch([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
     whole = PairDataset(units).__getitems__(part)
     for unit, left_out in zip(units, ("adv.png", "clean.png"), strict=True):
         rewrite(unit.tar, left_out)
@@ -112,11 +115,11 @@ def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -
         list(Loader(data, sampler, workers=workers))
 
 
-def test_workers_share_the_index_that_was_made_before(units: list[Committed]) -> None:
+def test_workers_share_the_index_that_was_made_before(units: list[CommittedShard]) -> None:
     data = PairDataset(units, cache_bytes=0)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    data.__getitems__(Part(list(range(12)), 1.0))
+    data.__getitems__(MicroBatch(list(range(12)), 1.0))
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert held < 10_000
@@ -125,7 +128,7 @@ def test_workers_share_the_index_that_was_made_before(units: list[Committed]) ->
 def test_a_shard_far_away_is_fetched_when_it_is_first_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(unit: Committed) -> Path:
+    def fetch(unit: CommittedShard) -> Path:
         fetched.append(unit.unit.attack)
         return away.rename(unit.tar)
 
@@ -138,8 +141,8 @@ def test_a_shard_far_away_is_fetched_when_it_is_first_read(
     assert torch.equal(data[0][0], 255 - data[0][1]) and fetched == ["pgd"]
 
 
-def _unit(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> Committed:
-    return write_unit(root, Unit("toy", "pgd", "train", 0), samples)
+def _unit(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> CommittedShard:
+    return write_unit(root, ShardId("toy", "pgd", "train", 0), samples)
 
 
 def test_manifest_and_shard_must_hold_the_same_keys(tmp_path: Path) -> None:

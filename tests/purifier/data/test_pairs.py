@@ -8,7 +8,8 @@ import pytest
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed, Unit
+from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import index_unit
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, list_pairs, pairs_digest
@@ -16,7 +17,7 @@ from impure.purifier.data.shard_index import ShardIndex
 from tests.purifier.conftest import clean_image, write_collection, write_unit
 
 
-def test_columns_are_a_sequence_of_pairs(units: list[Committed]) -> None:
+def test_columns_are_a_sequence_of_pairs(units: list[CommittedShard]) -> None:
     pairs = list_pairs(units)
     alone = [pairs[index] for index in range(len(pairs))]
     assert alone == list(pairs)
@@ -40,7 +41,7 @@ def test_attacked_and_distinct_clean_as_written_plainly(tmp_path: Path) -> None:
     assert len(np.unique(pairs.clean_ids)) == 6 and pairs.sizes[:2].tolist() == [[8, 8], [8, 12]]
 
 
-def test_digest_is_that_of_the_canonical_json(tmp_path: Path, units: list[Committed]) -> None:
+def test_digest_is_that_of_the_canonical_json(tmp_path: Path, units: list[CommittedShard]) -> None:
     pairs = list_pairs(units)
     plain = [
         [str(pair.unit.unit), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
@@ -56,7 +57,7 @@ def test_the_same_bytes_in_another_size_are_another_image(tmp_path: Path) -> Non
     samples = []
     for key, size in (("wide", (8, 16)), ("high", (16, 8))):
         samples.append((key, np.zeros((*size, 3), np.uint8), np.ones((*size, 3), np.uint8), 0))
-    pairs = list_pairs([write_unit(tmp_path, Unit("toy", "pgd", "train", 0), samples)])
+    pairs = list_pairs([write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), samples)])
     assert pairs[0].clean_sha256 == pairs[1].clean_sha256 and len(set(pairs.clean_ids.tolist())) == 2
     reader = PairReader()
     assert [reader.clean(pair).shape for pair in pairs] == [(3, 8, 16), (3, 16, 8)]
@@ -65,7 +66,7 @@ def test_the_same_bytes_in_another_size_are_another_image(tmp_path: Path) -> Non
 def test_two_collections_may_have_units_of_one_name(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
     units = [
-        write_unit(tmp_path / root, Unit("toy", "pgd", "train", 0), [(root, image, image + change, 0)])
+        write_unit(tmp_path / root, ShardId("toy", "pgd", "train", 0), [(root, image, image + change, 0)])
         for change, root in enumerate(("one", "two"), start=1)
     ]
     reader = PairReader(0)
@@ -76,7 +77,7 @@ def test_two_collections_may_have_units_of_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["", "x" * 64, "A" * 64, "é" * 32])
 def test_hashes_must_be_hashes(tmp_path: Path, wrong: str) -> None:
     image = clean_image(0, (8, 8))
-    unit = write_unit(tmp_path, Unit("toy", "pgd", "train", 0), [("one", image, image, 0)])
+    unit = write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), [("one", image, image, 0)])
     table = pq.read_table(unit.manifest)
     at = table.schema.get_field_index("adv_px_sha256")
     pq.write_table(table.set_column(at, "adv_px_sha256", pa.array([wrong])), unit.manifest)
@@ -87,7 +88,7 @@ def test_hashes_must_be_hashes(tmp_path: Path, wrong: str) -> None:
 def test_a_pair_takes_little_memory(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
     samples = [(f"resnet101__apgd-ce-e16__n01440764_{index:08}", image, image, 0) for index in range(500)]
-    unit = write_unit(tmp_path, Unit("toy", "pgd", "train", 0), samples)
+    unit = write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), samples)
     before = pa.total_allocated_bytes()
     pairs, whole = list_pairs([unit]), index_unit(unit)
     assert (pa.total_allocated_bytes() - before) / len(pairs) < 200

@@ -8,7 +8,7 @@ from PIL import Image
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.data.dataset import Loader
-from impure.purifier.data.photos import PhotoDataset, PhotoPart, PhotoSampler, photo_sides, random_crop
+from impure.purifier.data.photos import PhotoDataset, PhotoMicroBatch, PhotoSampler, photo_sides, random_crop
 from impure.purifier.data.sampler import BatchSplit
 
 COUNT = 11
@@ -50,7 +50,7 @@ def test_resuming_gives_the_tail_and_epochs_differ() -> None:
 
 
 def test_batches_pair_a_crop_with_itself() -> None:
-    batch = PhotoDataset(picture, COUNT).__getitems__(PhotoPart([3, 9], 0.5, 160, (0, 1)))
+    batch = PhotoDataset(picture, COUNT).__getitems__(PhotoMicroBatch([3, 9], 0.5, 160, (0, 1)))
     assert batch.adversarial is batch.clean and batch.clean.shape == (2, 3, 160, 160)
     assert batch.clean.dtype == torch.uint8 and batch.clean_row.tolist() == [0, 1] and batch.share == 0.5
     assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [60, 180]
@@ -60,7 +60,7 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
     data = PhotoDataset(picture, COUNT)
 
     def crop(indices: list[int], seed: tuple[int, int]) -> torch.Tensor:
-        return data.__getitems__(PhotoPart(indices, 1.0, 160, seed)).clean
+        return data.__getitems__(PhotoMicroBatch(indices, 1.0, 160, seed)).clean
 
     assert torch.equal(crop([3, 9], (0, 1))[1], crop([9], (0, 1))[0])
     assert not torch.equal(crop([9], (0, 1)), crop([9], (0, 2)))

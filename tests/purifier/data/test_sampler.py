@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.data.sampler import BatchSplit, EpochSampler, Part
+from impure.purifier.data.sampler import BatchSplit, EpochSampler, MicroBatch
 
 SIZES = [(16, 16), (8, 8), (16, 16), (8, 12), (16, 16)] * 9  # 27, 9 and 9 pairs
 CLEAN_IDS = [index // 5 for index in range(45)]
@@ -22,7 +22,7 @@ def parts(
     variants: int = 3,
     seed: int = 0,
     **split: int,
-) -> list[Part]:
+) -> list[MicroBatch]:
     sampler = EpochSampler(
         sizes, clean_ids, BatchSplit(batch_size=batch_size, **split), variants=variants, seed=seed
     )

@@ -12,20 +12,21 @@ from torch import Generator, Tensor, nn
 from torchvision.transforms import v2
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.purified import Riae
 from impure.purifier.evaluation.measure import EvaluateConfig, Evaluation, evaluate, is_random
-from impure.purifier.evaluation.predict import NO_CLASS, answer, choose, combined, release_resize
+from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
 from impure.purifier.evaluation.report import data_uri, html, table, write_report
 from impure.purifier.evaluation.scores import wilson
+from impure.purifier.evaluation.select import select_groups
 from tests.purifier.conftest import Brightness, small_riae, write_collection
 
 CPU = torch.device("cpu")
 
 
-def measured(units: list[Committed], defences: Mapping[str, nn.Module], **values: Any) -> Evaluation:
+def measured(units: list[CommittedShard], defences: Mapping[str, nn.Module], **values: Any) -> Evaluation:
     return evaluate(units, {"toy": Brightness()}, defences, EvaluateConfig(**values), device=CPU)
 
 
@@ -67,7 +68,7 @@ class Broken(Defence):
 
 
 @pytest.fixture(scope="module")
-def evaluation(units: list[Committed]) -> Evaluation:
+def evaluation(units: list[CommittedShard]) -> Evaluation:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
     return measured(units, defences, batch_size=4)
 
@@ -125,7 +126,7 @@ def test_attacks_stand_in_the_papers_order(tmp_path: Path) -> None:
     assert [row.attack for row in found.rows] == ["clean", "fgsm", "cw", "apgd-ce", "zoo"]
 
 
-def test_targets_must_be_there(units: list[Committed]) -> None:
+def test_targets_must_be_there(units: list[CommittedShard]) -> None:
     with pytest.raises(InputError, match="of target 'toy'; given are other"):
         evaluate(units, {"other": Brightness()}, build_defences(["none"]), EvaluateConfig(), device=CPU)
     with pytest.raises(InputError, match="nothing to evaluate"):
@@ -181,7 +182,7 @@ def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
     assert combined(answers, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
 
 
-def test_several_draws(units: list[Committed]) -> None:
+def test_several_draws(units: list[CommittedShard]) -> None:
     def run(**values: Any) -> Evaluation:
         defences = {"lottery": Lottery(), "invert": Invert()}
         return measured(units, defences, batch_size=4, **values)
@@ -204,13 +205,13 @@ def test_several_draws(units: list[Committed]) -> None:
     assert "lottery (vote of 5)" in table(vote) and "the vote of 5" in html(vote, "toy")
 
 
-def test_average_is_of_the_images(units: list[Committed]) -> None:
+def test_average_is_of_the_images(units: list[CommittedShard]) -> None:
     shown = [measured(units, {"lottery": Lottery()}, draws=n).examples[0] for n in (1, 400)]
     assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
     assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
 
 
-def test_defences_without_chance_run_once(units: list[Committed]) -> None:
+def test_defences_without_chance_run_once(units: list[CommittedShard]) -> None:
     counted, lottery = Counted(), Lottery()
     defences = {"invert": counted, "lottery": lottery}
     measured(units, defences, draws=3, combine="worst")
@@ -228,7 +229,7 @@ def test_resizing_of_the_release() -> None:
     assert release_resize(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
 
 
-def test_extra_resize_is_reported_beside(units: list[Committed], evaluation: Evaluation) -> None:
+def test_extra_resize_is_reported_beside(units: list[CommittedShard], evaluation: Evaluation) -> None:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
     found = measured(units, defences, extra_resize=True)
     names = list(dict.fromkeys(row.defence for row in found.rows))
@@ -243,7 +244,7 @@ def test_extra_resize_is_reported_beside(units: list[Committed], evaluation: Eva
 
 def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
     units = write_collection(tmp_path, count=20)  # classes take turns: every tenth would be of one alone
-    groups = choose(units, {"toy": Brightness()}, limit=4)
+    groups = select_groups(units, {"toy": Brightness()}, limit=4)
     assert [sorted(pair.label for pair in group.pairs) for group in groups] == [[0, 0, 1, 1]] * 3
     assert len({tuple(pair.clean_sha256 for pair in group.pairs) for group in groups}) == 1
     found = measured(units, build_defences(["none"]), limit=4)
@@ -252,7 +253,7 @@ def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
     assert {row.n for row in whole.rows} == {20}
 
 
-def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> None:
+def test_what_is_not_finite_is_wrong(units: list[CommittedShard], tmp_path: Path) -> None:
     found = measured(units, {"broken": Broken()})
     assert [(row.attack, row.correct) for row in found.rows] == [("clean", 3), ("fgsm", 0), ("pgd", 0)]
     assert found.conditions["not_finite_answers"] == 9
@@ -260,7 +261,7 @@ def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> 
     logits = torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])
     target = nn.Module()
     target.forward = lambda images: logits  # type: ignore[assignment]
-    assert answer(target, torch.zeros(3, 3, 4, 4)).tolist() == [0, NO_CLASS, NO_CLASS]
+    assert predict(target, torch.zeros(3, 3, 4, 4)).tolist() == [0, NO_CLASS, NO_CLASS]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +274,6 @@ def test_what_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> 
         ({"limit": 0}, "at most 0 images"),
     ],
 )
-def test_values_are_checked(units: list[Committed], values: dict[str, Any], message: str) -> None:
+def test_values_are_checked(units: list[CommittedShard], values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         measured(units, build_defences(["none"]), **values)

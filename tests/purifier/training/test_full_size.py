@@ -8,9 +8,10 @@ import torch
 from torchvision.models import vgg19_bn
 
 from impure.purifier.riae.model import RIAE
-from impure.purifier.training.data_source import PairMaterial
+from impure.purifier.training.data_source import PairSource
+from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
-from impure.purifier.training.trainer import Habits, train
+from impure.purifier.training.trainer import train
 from tests.purifier.conftest import write_collection
 
 
@@ -21,8 +22,8 @@ def test_two_updates_of_the_full_network(tmp_path: Path) -> None:
     torch.manual_seed(config.seed)
     before = RIAE(config.riae()).state_dict()
     out = train(
-        config, PairMaterial(units, clean_pairs=False), vgg19_bn(weights=None), tmp_path / "run",
-        torch.device("cpu"), habits=Habits(log_steps=1),
+        config, PairSource(units, clean_pairs=False), vgg19_bn(weights=None), tmp_path / "run",
+        torch.device("cpu"), habits=RuntimeOptions(log_steps=1),
     )  # fmt: skip
     with (out / "log.csv").open(newline="") as file:
         losses = [(float(row["pixel"]), float(row["perceptual"])) for row in csv.DictReader(file)]

@@ -11,7 +11,7 @@ from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.training.train_config import TrainConfig, learning_rate
-from impure.purifier.training.train_step import Learner
+from impure.purifier.training.train_step import TrainStep
 
 STEPS = 1500
 SMALL = RIAEConfig(
@@ -37,7 +37,7 @@ def test_small_riae_overfits_32_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         preset="tiny", recipe="pixel", epochs=STEPS, warmup_epochs=50, learning_rate=5e-3, weight_decay=0.0
     )
     torch.manual_seed(0)
-    learner = Learner(config, RIAE(config.riae()), None, torch.device("cpu"))
+    learner = TrainStep(config, RIAE(config.riae()), None, torch.device("cpu"))
     batch = pairs()
     for step in range(STEPS):
         learner.update([batch], step, learning_rate(config, step, 1))

@@ -10,11 +10,11 @@ from impure.purifier.data.dataset import Batch
 from impure.purifier.losses.rcm import combine
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Draws, draw_for_test
+from impure.purifier.riae.noise import Randomness, draw_for_test
 from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.train_config import TrainConfig
-from impure.purifier.training.train_step import Learner
+from impure.purifier.training.train_step import TrainStep
 from tests.purifier.conftest import SMALL
 
 CPU = torch.device("cpu")
@@ -25,10 +25,10 @@ def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**SMALL))  # type: ignore[arg-type]
 
 
-def learner(**values: Any) -> Learner:
+def learner(**values: Any) -> TrainStep:
     config = TrainConfig(preset="tiny", recipe="pixel", mask="occlusion", **values)
     torch.manual_seed(0)
-    return Learner(config, RIAE(config.riae()), None, CPU)
+    return TrainStep(config, RIAE(config.riae()), None, CPU)
 
 
 def batch(count: int = 6, share: float = 1.0, seed: int = 0) -> Batch:
@@ -45,7 +45,7 @@ def weights(model: torch.nn.Module) -> Tensor:
 def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is the same for every sample, whatever the part: no crop, the test's dividing, no noise."""
 
-    def alike(self: RIAE, images: Tensor, generator: Generator) -> Draws:
+    def alike(self: RIAE, images: Tensor, generator: Generator) -> Randomness:
         return draw_for_test(self.config, images, generator)
 
     monkeypatch.setattr(RIAE, "draw_training", alike)
@@ -84,7 +84,7 @@ def test_losses_are_those_of_the_paper(recipe: str) -> None:
     torch.manual_seed(0)
     features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     config = TrainConfig(preset="tiny", recipe=recipe, nodes=("0", "1"), lambdas=(3.0, 0.5))
-    one = Learner(config, RIAE(config.riae()), deepcopy(features), CPU)
+    one = TrainStep(config, RIAE(config.riae()), deepcopy(features), CPU)
     six = batch()
     adversarial, clean, rows = six.adversarial / 255, six.clean / 255, six.clean_row
     one.generator.manual_seed(4)
@@ -119,7 +119,7 @@ def test_optimiser_is_the_papers() -> None:
 
 def test_average_is_the_exponential_one() -> None:
     one = learner(ema=0.75)
-    assert one.average is not None and one.published is one.average
+    assert one.average is not None and one.export_model is one.average
     seen = []
     for step in range(3):
         one.update([batch(seed=step)], step, 1e-2)
@@ -127,7 +127,7 @@ def test_average_is_the_exponential_one() -> None:
     wanted = seen[0]  # it begins with the first
     for each in seen[1:]:
         wanted = 0.75 * wanted + 0.25 * each
-    assert torch.allclose(weights(one.published), wanted, atol=1e-6)
+    assert torch.allclose(weights(one.export_model), wanted, atol=1e-6)
     assert not torch.allclose(wanted, seen[-1], atol=1e-4)
 
 
@@ -145,7 +145,7 @@ def test_state_brings_everything_back() -> None:
     for each in (one, other):
         each.update([batch(seed=1)], 1, 1e-2)
     assert torch.equal(weights(one.model), weights(other.model))
-    assert torch.equal(weights(one.published), weights(other.published))
+    assert torch.equal(weights(one.export_model), weights(other.export_model))
 
 
 def test_bf16_learns_the_same_within_its_precision() -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.checkpoints import checkpoint
 from impure.purifier.checkpoints.checkpoint import load_riae
 from impure.purifier.riae import riae_config as presets
@@ -19,10 +19,11 @@ from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.training import train_config as runs
 from impure.purifier.training import train_step as learning
 from impure.purifier.training import trainer as module
-from impure.purifier.training.data_source import PairMaterial
+from impure.purifier.training.data_source import PairSource
+from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig, learning_rate
-from impure.purifier.training.train_step import Learner, parameter_groups
-from impure.purifier.training.trainer import Habits, keep_options, plan
+from impure.purifier.training.train_step import TrainStep, parameter_groups
+from impure.purifier.training.trainer import keep_options, plan
 from impure.purifier.training.validation import Validator
 from tests.purifier.conftest import SMALL, Brightness, write_collection
 
@@ -41,7 +42,7 @@ def config(**values: Any) -> TrainConfig:
 
 def train(
     chosen: TrainConfig,
-    units: list[Committed],
+    units: list[CommittedShard],
     features: nn.Module | None,
     out: Path,
     *,
@@ -49,9 +50,9 @@ def train(
     validator: Validator | None = None,
     **habits: Any,
 ) -> Path:
-    material = PairMaterial(units, clean_pairs=chosen.clean_pairs)
+    material = PairSource(units, clean_pairs=chosen.clean_pairs)
     return module.train(
-        chosen, material, features, out, CPU, habits=Habits(**habits), init=init, validator=validator
+        chosen, material, features, out, CPU, habits=RuntimeOptions(**habits), init=init, validator=validator
     )
 
 
@@ -74,17 +75,17 @@ class Killed(BaseException):
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    whole = Learner.update
+    whole = TrainStep.update
 
-    def dying(self: Learner, parts: Any, done: int, rate: float) -> Tensor:
+    def dying(self: TrainStep, parts: Any, done: int, rate: float) -> Tensor:
         if done == step:
             raise Killed
         return whole(self, parts, done, rate)
 
-    monkeypatch.setattr(Learner, "update", dying)
+    monkeypatch.setattr(TrainStep, "update", dying)
 
 
-def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[Committed]) -> None:
+def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = train(config(), units, None, tmp_path / "run")
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
@@ -101,7 +102,7 @@ def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[Committed
     assert isinstance(load_riae(out), RIAE)
 
 
-def test_training_learns(tmp_path: Path, units: list[Committed]) -> None:
+def test_training_learns(tmp_path: Path, units: list[CommittedShard]) -> None:
     chosen = config(epochs=10, batch_size=1, learning_rate=5e-3, clean_pairs=False)
     losses = [float(row["loss"]) for row in log_rows(train(chosen, units[:1], None, tmp_path))]
     assert losses[-1] < 0.7 * losses[0]
@@ -109,7 +110,7 @@ def test_training_learns(tmp_path: Path, units: list[Committed]) -> None:
 
 @pytest.mark.parametrize("step", [4, 6])  # an epoch's end, the middle of one
 def test_killed_and_resumed_run_ends_with_the_same_bits(
-    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch, step: int
+    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     recipe = {"recipe": "code", "nodes": ("0",), "lambdas": (1.0,), "grad_clip": 1.0, "crop": 8}
     recipe |= {"ema": 0.5, "accumulate": 2, "variants": 3}
@@ -128,14 +129,14 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     assert rows[0] == rows[1]
 
 
-def test_finished_run_is_left_alone(tmp_path: Path, units: list[Committed]) -> None:
+def test_finished_run_is_left_alone(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = train(config(epochs=1), units, None, tmp_path)
     before = (out / "state.pt").read_bytes()
     train(config(epochs=1), units, None, tmp_path)
     assert (out / "state.pt").read_bytes() == before
 
 
-def test_another_config_is_refused_by_name(tmp_path: Path, units: list[Committed]) -> None:
+def test_another_config_is_refused_by_name(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = train(config(epochs=1), units, None, tmp_path / "run")
     with pytest.raises(InputError, match=r"train\.batch_size \(there 5, now 6\)"):
         train(config(epochs=1, batch_size=6), units, None, out)
@@ -144,7 +145,7 @@ def test_another_config_is_refused_by_name(tmp_path: Path, units: list[Committed
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(
-    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = learning.l1
 
@@ -161,20 +162,20 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(
     assert all(each.isfinite().all() for each in load_file(tmp_path / "model.safetensors").values())
 
 
-def test_a_damaged_state(tmp_path: Path, units: list[Committed]) -> None:
+def test_a_damaged_state(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = train(config(epochs=1), units, None, tmp_path)
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"state\.pt: not a readable training state"):
         train(config(epochs=1), units, None, out)
 
 
-def test_unwritable_folder(tmp_path: Path, units: list[Committed]) -> None:
+def test_unwritable_folder(tmp_path: Path, units: list[CommittedShard]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         train(config(), units, None, tmp_path / "file" / "run")
 
 
-def test_full_disk(tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -184,7 +185,7 @@ def test_full_disk(tmp_path: Path, units: list[Committed], monkeypatch: pytest.M
     assert not list(tmp_path.glob("*state*")) and not list(tmp_path.rglob("*.tmp"))
 
 
-def test_feature_network_must_fit_the_recipe(tmp_path: Path, units: list[Committed]) -> None:
+def test_feature_network_must_fit_the_recipe(tmp_path: Path, units: list[CommittedShard]) -> None:
     with pytest.raises(InputError, match="needs its feature network 'torchvision:vgg19_bn'"):
         train(config(recipe="code"), units, None, tmp_path)
     with pytest.raises(InputError, match="takes none"):
@@ -232,11 +233,11 @@ def test_config_checks() -> None:
             TrainConfig(**values)  # type: ignore[arg-type]
 
 
-def judge(units: list[Committed], out: Path) -> Validator:
+def judge(units: list[CommittedShard], out: Path) -> Validator:
     return Validator(units, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
 
 
-def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: list[Committed]) -> None:
+def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: list[CommittedShard]) -> None:
     plain = train(config(epochs=3), units, None, tmp_path / "plain")
     judged = tmp_path / "judged"
     train(config(epochs=3), units, None, judged, validator=judge(units, judged))
@@ -251,7 +252,7 @@ def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: 
 
 
 def test_killed_while_validating(
-    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows of an epoch that is taken again are replaced, and the best weights are those of the table."""
 
@@ -271,7 +272,7 @@ def raise_killed(*_: object) -> None:
     raise Killed
 
 
-def test_validation_every_other_epoch(tmp_path: Path, units: list[Committed]) -> None:
+def test_validation_every_other_epoch(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = tmp_path / "run"
     train(config(epochs=3), units, None, out, validator=judge(units, out), validate_epochs=2)
     assert sorted(path.name for path in (out / "validation").iterdir()) == [
@@ -280,7 +281,7 @@ def test_validation_every_other_epoch(tmp_path: Path, units: list[Committed]) ->
     ]
 
 
-def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[Committed]) -> None:
+def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[CommittedShard]) -> None:
     (tmp_path / "best").mkdir()
     for name in (".state.pt.0123.tmp", "best/.model.safetensors.4567.tmp"):
         (tmp_path / name).write_bytes(b"half")
@@ -290,7 +291,7 @@ def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[Committe
 
 @pytest.mark.parametrize("name", ["_write_weights", "torch.save"])
 def test_killed_while_the_last_checkpoint_is_written(
-    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     written = getattr(checkpoint, name) if name.startswith("_") else torch.save
     calls: list[int] = []
@@ -308,14 +309,14 @@ def test_killed_while_the_last_checkpoint_is_written(
     assert same(whole, train(config(), units, None, tmp_path / "killed"))
 
 
-def test_only_one_trainer_in_a_folder(tmp_path: Path, units: list[Committed]) -> None:
+def test_only_one_trainer_in_a_folder(tmp_path: Path, units: list[CommittedShard]) -> None:
     with runs.only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
         train(config(), units, None, tmp_path)
     train(config(epochs=1), units, None, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
-def test_tensorboard(tmp_path: Path, units: list[Committed]) -> None:
+def test_tensorboard(tmp_path: Path, units: list[CommittedShard]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
@@ -327,7 +328,7 @@ def test_tensorboard(tmp_path: Path, units: list[Committed]) -> None:
     assert found == wanted and len(events.Scalars("validation/attacked")) == 2
 
 
-def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, units: list[Committed]) -> None:
+def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, units: list[CommittedShard]) -> None:
     first = train(config(epochs=1, recipe="pixel"), units, None, tmp_path / "first")
     second = train(config(epochs=1, learning_rate=0.0), units, None, tmp_path / "second", init=first)
     assert same(first, second)
@@ -338,7 +339,7 @@ def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, units: l
 
 
 def test_init_of_another_architecture_does_no_harm(
-    tmp_path: Path, units: list[Committed], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = train(config(epochs=1), units, None, tmp_path / "first")
     monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**{**SMALL, "encoder_dim": 32}))  # type: ignore[arg-type]
@@ -347,7 +348,7 @@ def test_init_of_another_architecture_does_no_harm(
     assert not (tmp_path / "second").exists()
 
 
-def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, units: list[Committed]) -> None:
+def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, units: list[CommittedShard]) -> None:
     out = train(config(epochs=1), units, None, tmp_path / "run")
     state = torch.load(out / "state.pt", weights_only=True)
     state["learner"]["model"]["embedding.weight"] = torch.zeros(3, 3)
@@ -367,15 +368,15 @@ def test_images_of_another_size(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_more_ranks_than_pairs(units: list[Committed]) -> None:
-    material = PairMaterial(units)
+def test_more_ranks_than_pairs(units: list[CommittedShard]) -> None:
+    material = PairSource(units)
     assert plan(config(), material, world=2)["ranks"] == 2
     with pytest.raises(InputError, match="more ranks than images"):
         plan(config(), material, world=6)
 
 
-def test_plan_counts_what_a_run_does(tmp_path: Path, units: list[Committed]) -> None:
-    found = plan(config(), PairMaterial(units))
+def test_plan_counts_what_a_run_does(tmp_path: Path, units: list[CommittedShard]) -> None:
+    found = plan(config(), PairSource(units))
     assert (found["images_an_epoch"], found["updates_an_epoch"], found["updates"]) == (18, 4, 8)
     out = train(config(), units, None, tmp_path / "run")
     model = load_riae(out)

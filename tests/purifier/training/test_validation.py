@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.collection import Committed
+from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import Score
 from impure.purifier.riae.model import RIAE
@@ -36,7 +36,7 @@ class Restless(Brightness):
 
 
 def validator(
-    units: list[Committed],
+    units: list[CommittedShard],
     out: Path,
     target: nn.Module | None = None,
     *,
@@ -58,7 +58,7 @@ def row(attack: str, correct: int, n: int = 10) -> Row:
     return Row(target="toy", attack=attack, defence="riae", n=n, correct=correct)
 
 
-def test_table_and_strips(units: list[Committed], tmp_path: Path) -> None:
+def test_table_and_strips(units: list[CommittedShard], tmp_path: Path) -> None:
     check = validator(units, tmp_path)
     score = check(small_riae(), 1)
     check(small_riae(), 2)
@@ -80,7 +80,7 @@ def test_table_and_strips(units: list[Committed], tmp_path: Path) -> None:
         assert sheet.width > 5 * 144 and sheet.height > 3 * 144  # the attacks' five panels, three rows
 
 
-def test_what_it_measures_is_purify(units: list[Committed], tmp_path: Path) -> None:
+def test_what_it_measures_is_purify(units: list[CommittedShard], tmp_path: Path) -> None:
     bright = small_riae()
     nn.init.zeros_(bright.smooth.weight)
     nn.init.constant_(bright.smooth.bias, 9.0)  # type: ignore[arg-type]  # everything becomes white
@@ -89,7 +89,7 @@ def test_what_it_measures_is_purify(units: list[Committed], tmp_path: Path) -> N
     assert score.attacked == score.clean == score.overall == 0.5
 
 
-def test_training_goes_on_as_if_nothing_had_happened(units: list[Committed], tmp_path: Path) -> None:
+def test_training_goes_on_as_if_nothing_had_happened(units: list[CommittedShard], tmp_path: Path) -> None:
     check, riae = validator(units, tmp_path, Restless()), small_riae()
     riae.train()
     riae.pixels.eval()
@@ -102,7 +102,7 @@ def test_training_goes_on_as_if_nothing_had_happened(units: list[Committed], tmp
     assert all(each.grad is None for each in riae.parameters())
 
 
-def test_mode_comes_back_after_an_error(units: list[Committed], tmp_path: Path) -> None:
+def test_mode_comes_back_after_an_error(units: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae().train()
     (tmp_path / "validation").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
@@ -139,14 +139,14 @@ def test_several_image_sizes(tmp_path: Path) -> None:
     assert [each.n for each in score.rows] == [6, 6, 6]
 
 
-def test_a_purifier_that_is_not_finite_is_wrong(units: list[Committed], tmp_path: Path) -> None:
+def test_a_purifier_that_is_not_finite_is_wrong(units: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae()
     nn.init.constant_(riae.smooth.bias, torch.nan)  # type: ignore[arg-type]
     assert validator(units, tmp_path)(riae, 1).overall == 0
 
 
 def test_noise_is_the_same_whatever_was_drawn_before(
-    units: list[Committed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    units: list[CommittedShard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
     whole = RIAE.purify
@@ -163,7 +163,7 @@ def test_noise_is_the_same_whatever_was_drawn_before(
     assert all(torch.equal(one, two) for one, two in zip(seen[:6], seen[6:], strict=True))
 
 
-def test_a_resumed_run_takes_epochs_again(units: list[Committed], tmp_path: Path) -> None:
+def test_a_resumed_run_takes_epochs_again(units: list[CommittedShard], tmp_path: Path) -> None:
     check = validator(units, tmp_path)
     for epoch in (1, 2, 3):
         check(small_riae(), epoch)
@@ -178,7 +178,7 @@ def test_a_resumed_run_takes_epochs_again(units: list[Committed], tmp_path: Path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_best_is_the_earliest_of_equals(units: list[Committed], tmp_path: Path) -> None:
+def test_best_is_the_earliest_of_equals(units: list[CommittedShard], tmp_path: Path) -> None:
     check, dark = validator(units, tmp_path), small_riae()
     assert check.best() is None
     nn.init.constant_(dark.smooth.bias, torch.nan)  # type: ignore[arg-type]
@@ -203,7 +203,7 @@ def test_better_than() -> None:
             Score(rows=rows)
 
 
-def test_bad_input(units: list[Committed], tmp_path: Path) -> None:
+def test_bad_input(units: list[CommittedShard], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given are other"):
         Validator(units, {"other": Brightness()}, tmp_path, batch_size=4, device=CPU)
     with pytest.raises(InputError, match="at most 0 images"):
@@ -215,13 +215,13 @@ def test_bad_input(units: list[Committed], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"nonsense\n1\n", b"epoch,target\n1,toy\n", b"epoch\n\xff\xfe\n"])
-def test_damaged_table(units: list[Committed], tmp_path: Path, data: bytes) -> None:
+def test_damaged_table(units: list[CommittedShard], tmp_path: Path, data: bytes) -> None:
     (tmp_path / "validation.csv").write_bytes(data)
     with pytest.raises(InputError, match=r"validation\.csv: not a readable validation table"):
         validator(units, tmp_path)
 
 
-def test_another_validation_in_the_folder(units: list[Committed], tmp_path: Path) -> None:
+def test_another_validation_in_the_folder(units: list[CommittedShard], tmp_path: Path) -> None:
     validator(units, tmp_path)(small_riae(), 1)
     shutil.rmtree(tmp_path / "validation")
     with pytest.raises(InputError, match="other targets, attacks or numbers of images"):

@@ -6,11 +6,13 @@ import pyarrow as pa
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, sha256_file, write_json, write_table
+from impure.manifests.base.files import read_json, sha256_file, write_json
 from impure.manifests.base.images import encode_png
-from impure.manifests.collection.collection import Collection, select
+from impure.manifests.base.parquet import write_table
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import read_shard
-from impure.manifests.collection.verify import verify
+from impure.manifests.collection.shard_filter import select_shards
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_a_marker_that_is_no_marker_is_named(root):
         marker.write_text(text)
         assert [name for name, _ in problems(root)] == [str(unit)]
         with pytest.raises(InputError, match=r"done\.json"):
-            select(str(root))
+            select_shards(str(root))
 
 
 def test_a_broken_plan_hides_nothing_else(root):
@@ -123,14 +125,16 @@ def test_files_without_a_marker_are_never_read(root):
     unit = first(root)
     unit.stem.with_suffix(".done.json").unlink()
     assert unit.unit in Collection(root).missing()
-    assert unit.unit not in [each.unit for each in select(str(root))]
-    assert unit.unit not in [each.unit for each in select(f"{root}/*/*/*/*.tar")]
+    assert unit.unit not in [each.unit for each in select_shards(str(root))]
+    assert unit.unit not in [each.unit for each in select_shards(f"{root}/*/*/*/*.tar")]
 
 
 def test_selection_filters_and_names_what_is_not_there(root):
-    assert {each.unit.attack for each in select(str(root), attacks=["pgd"], splits=["test"])} == {"pgd"}
-    assert {each.unit.split for each in select(f"{root}/small/*/test/*.tar")} == {"test"}
+    assert {each.unit.attack for each in select_shards(str(root), attacks=["pgd"], splits=["test"])} == {
+        "pgd"
+    }
+    assert {each.unit.split for each in select_shards(f"{root}/small/*/test/*.tar")} == {"test"}
     with pytest.raises(InputError, match="attack 'cw'.*clean, fgsm, pgd"):
-        select(str(root), attacks=["cw"])
+        select_shards(str(root), attacks=["cw"])
     with pytest.raises(InputError, match="no such folder"):
-        select(f"{root}/nowhere")
+        select_shards(f"{root}/nowhere")

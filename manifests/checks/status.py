@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.collection.collection import Collection, Committed
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
 
 
@@ -17,7 +17,7 @@ def status(collection: Collection) -> dict[str, Any]:
         that the plans ask for and that are not committed.
     """
     missing = collection.missing()
-    groups: dict[tuple[str, str, str], list[Committed]] = {}
+    groups: dict[tuple[str, str, str], list[CommittedShard]] = {}
     for each in collection.committed:
         groups.setdefault((each.unit.target, each.unit.attack, each.unit.split), []).append(each)
     rows = [

@@ -8,11 +8,13 @@ import pytest
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, read_table, sha256_file, write_json, write_table
-from impure.manifests.collection.collection import Collection, select
+from impure.manifests.base.files import read_json, sha256_file, write_json
+from impure.manifests.base.parquet import read_table, write_table
+from impure.manifests.checks.status import status
+from impure.manifests.checks.verify import verify
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST, PLAN
-from impure.manifests.collection.status import status
-from impure.manifests.collection.verify import verify
+from impure.manifests.collection.shard_filter import select_shards
 
 
 def renamed(value, old, new):
@@ -111,7 +113,9 @@ def test_targets_and_sweeps_side_by_side_are_in_order(root, level):
     assert {(row["target"], row["attack"]) for row in found["groups"]} == {
         (target, attack) for target in ("small", "other-1") for attack in ("clean", "fgsm", "pgd", "pgd-e8")
     }
-    assert {each.unit.attack for each in select(str(root), attacks=["pgd"], targets=["other-1"])} == {"pgd"}
+    assert {each.unit.attack for each in select_shards(str(root), attacks=["pgd"], targets=["other-1"])} == {
+        "pgd"
+    }
 
 
 def test_a_plan_on_which_no_attack_was_begun_is_in_order(root):
@@ -291,7 +295,7 @@ def test_odd_counts_of_a_strangers_marker_break_no_sums(root, counts):
 
 def test_a_broken_marker_elsewhere_does_not_keep_a_glob_from_its_shards(root):
     marker_of(units_of(root)[0]).write_text("{")
-    found = select(f"{root}/small/*/train/*.tar")
+    found = select_shards(f"{root}/small/*/train/*.tar")
     assert {each.unit.split for each in found} == {"train"}
 
 

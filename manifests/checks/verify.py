@@ -8,8 +8,8 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
 from impure.manifests.base.images import px_sha256
-from impure.manifests.collection.collection import Collection, Committed
-from impure.manifests.collection.consistency import collection_problems, unit_problems
+from impure.manifests.checks.consistency import collection_problems, unit_problems
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan, read_plans
 from impure.manifests.collection.samples import Stored, read_stored
 from impure.manifests.collection.storage import change_of, index_stored, storage_of
@@ -54,7 +54,7 @@ def verify(
     return found + [Finding(*each) for each in collection_problems(collection, plans, marked)]
 
 
-def _problems(committed: Committed, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
+def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
     """What is wrong with a unit, cheapest checks first."""
     yield from unit_problems(committed, plans)
     for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
@@ -64,7 +64,7 @@ def _problems(committed: Committed, plans: Mapping[str, FrozenPlan | None], leve
         yield from _content_problems(committed)
 
 
-def _content_problems(committed: Committed) -> Iterator[str]:
+def _content_problems(committed: CommittedShard) -> Iterator[str]:
     """Compare every decoded sample with its row, one at a time."""
     _, config = committed.rows()
     rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "aim", "label", "linf_255")

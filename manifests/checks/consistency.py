@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 
 from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.base.files import DIGEST_KEY, FACTS_KEY
-from impure.manifests.collection.collection import Collection, Committed, Unit, unit_of
+from impure.manifests.base.parquet import DIGEST_KEY, FACTS_KEY
+from impure.manifests.checks.status import count
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan
-from impure.manifests.collection.status import count
+from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 
 PLACE = ("target", "split", "shard")  # columns that are the same in every row of a manifest
 
 
-def unit_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
+def unit_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
     """What is wrong with a unit before its pixels are looked at, cheapest checks first.
 
     Args:
@@ -41,7 +42,7 @@ def unit_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) 
     yield from _manifest_problems(committed, plans.get(f"{committed.unit.target}-{committed.unit.split}"))
 
 
-def _plan_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
+def _plan_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
     """Whether the unit was made by the plan that lies there."""
     unit = committed.unit
     name = f"{unit.target}-{unit.split}"
@@ -54,7 +55,7 @@ def _plan_problems(committed: Committed, plans: Mapping[str, FrozenPlan | None])
         yield f"made by another plan than plans/{name}.parquet"
 
 
-def _manifest_problems(committed: Committed, plan: FrozenPlan | None) -> Iterator[str]:
+def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> Iterator[str]:
     """Whether the manifest is this unit's."""
     path, unit = committed.manifest, committed.unit
     try:
@@ -87,7 +88,7 @@ def sorted_ids(table: pa.Table) -> list[str]:
 
 
 def collection_problems(
-    collection: Collection, plans: Mapping[str, FrozenPlan | None], marked: Sequence[Unit]
+    collection: Collection, plans: Mapping[str, FrozenPlan | None], marked: Sequence[ShardId]
 ) -> Iterator[tuple[str, str]]:
     """What is missing or left over in a collection as a whole.
 
@@ -145,16 +146,16 @@ def _begun(collection: Collection, plan: FrozenPlan) -> list[str]:
     return sorted(folder.parent.name for folder in folders if folder.is_dir())
 
 
-def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[Unit]:
+def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[ShardId]:
     """Units that a plan asks for, of attacks that have been begun."""
     for attack in _begun(collection, plan):
-        yield from (Unit(plan.target, attack, plan.split, shard) for shard in plan.shards)
+        yield from (ShardId(plan.target, attack, plan.split, shard) for shard in plan.shards)
 
 
-def _bare(collection: Collection) -> Iterator[Unit]:
+def _bare(collection: Collection) -> Iterator[ShardId]:
     """Units of which files are there, with a marker or without."""
     for ending in ("tar", "parquet"):
         for path in collection.find(f"*/*/*.{ending}"):
-            unit = unit_of(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
+            unit = parse_shard_id(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
             if unit is not None:
                 yield unit

@@ -1,0 +1,1 @@
+"""Is a collection what it says it is: counts, consistency, pixels."""

@@ -1,0 +1,71 @@
+"""A classifier of [0,1] images with its normalisation inside."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from impure.manifests.base.errors import InputError, first_line
+from impure.pipeline.targets.target_card import TargetCard
+
+
+class Target(nn.Module):
+    """A frozen classifier: [0,1] RGB (N, 3, H, W) in, logits (N, classes) out.
+
+    Attributes:
+        card: What it is.
+        weights_sha256: Of its state dict: the same weights give the same value from any file.
+    """
+
+    def __init__(self, card: TargetCard, network: nn.Module) -> None:
+        super().__init__()
+        self.card = card
+        self.weights_sha256 = state_sha256(network)
+        # Convolutions are faster with channels last in memory, as the images come.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1))
+        self.eval().requires_grad_(False)
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of [0,1] images."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+    def compiled(self) -> Callable[[Tensor], Tensor]:
+        """The target compiled by PyTorch, tried on two images.
+
+        Raises:
+            InputError: It cannot be compiled, for instance where there is no C++ compiler.
+        """
+        # DeepFool differentiates one graph several times, so its buffers must stay.
+        torch._functorch.config.donated_buffer = False
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self)
+        images = torch.rand(2, 3, self.card.crop, self.card.crop, device=self.mean.device)
+        images = images.to(memory_format=torch.channels_last).requires_grad_()
+        try:
+            torch.autograd.grad(compiled(images).sum(), images)
+        except RuntimeError as error:
+            raise InputError(
+                f"target {self.card.name!r} cannot be compiled ({first_line(error)}); leave out --compile"
+            ) from error
+        return compiled
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the target answers, for digests and collection.json."""
+        return {**asdict(self.card), "weights": self.weights_sha256}
+
+
+def state_sha256(network: nn.Module) -> str:
+    """SHA-256 (hex) over names, shapes and values of a state dict, in order of name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
