@@ -86,7 +86,7 @@ def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch
 
 
 def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedShard]":
-    """The units that --shards names, here or far away."""
+    """The shards that --shards names, here or far away."""
     from impure.manifests.collection.shard_filter import select_shards
     from impure.manifests.sharing.cache import is_url, parts_of
     from impure.manifests.sharing.cache import open_shards as open_remote
@@ -98,11 +98,11 @@ def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedSh
     return open_remote(shards, writable(cache), **filters)
 
 
-def name_of(shards: str, units: "list[CommittedShard]") -> str:
+def name_of(shards: str, committed: "list[CommittedShard]") -> str:
     """What to call a collection in file names."""
     from impure.manifests.sharing.cache import parts_of
 
-    return parts_of(shards)[0].rpartition("/")[2] if "://" in shards else units[0].root.name
+    return parts_of(shards)[0].rpartition("/")[2] if "://" in shards else committed[0].root.name
 
 
 # --- impure-train ---
@@ -129,35 +129,35 @@ def train(**given: Any) -> None:
 
     check_together(given)
     filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
-    units = [] if given["pretrain"] else open_shards(given["shards"], filters)
-    name = model_for(units, given)
+    shards = [] if given["pretrain"] else open_shards(given["shards"], filters)
+    name = model_for(shards, given)
     rank, world, local = torchrun()
     device = rank_device(given, tiny=name == "tiny", local=local)
     config = train_config(name, given)
     workers = workers_of(given, device)
-    material = open_material(units, config, workers, given)
+    material = open_material(shards, config, workers, given)
     if given["dry_run"]:
         return None if rank else show_plan(plan(config, material, world), given["as_json"])
     features = open_features(config, given["feature_weights"])
-    out = writable(given["out"] or Path("impure-runs") / run_name(units, name, given))
+    out = writable(given["out"] or Path("impure-runs") / run_name(shards, name, given))
     habits = RuntimeOptions(
         progress=True, workers=workers, validate_epochs=given["validate_epochs"],
         tensorboard=given["tensorboard"],
     )  # fmt: skip
-    validator = open_validator(out, device, given) if units and not rank else None
+    validator = open_validator(out, device, given) if shards and not rank else None
     with joined(rank, world, device) as ranks:
         train_riae(
             config, material, features, out, device,
             habits=habits, ranks=ranks, init=given["init"], validator=validator, options=options_as_yaml(),
         )  # fmt: skip
-    return None if rank else print_run(out, config, units, given)
+    return None if rank else print_run(out, config, shards, given)
 
 
-def model_for(units: "list[CommittedShard]", given: dict[str, Any]) -> str:
+def model_for(shards: "list[CommittedShard]", given: dict[str, Any]) -> str:
     """The preset that was asked for, or that suits the images."""
     if given["model"]:
         return str(given["model"])
-    drawn = all(each.unit.target == BUILTIN for each in units) if units else given["images"] == BUILTIN
+    drawn = all(each.shard_id.target == BUILTIN for each in shards) if shards else given["images"] == BUILTIN
     model = "tiny" if drawn else "base"
     if not torchrun()[0]:
         say(f"Model: {model}" + (", for the built-in images; --model base is the paper's" if drawn else ""))
@@ -198,7 +198,7 @@ def workers_of(given: dict[str, Any], device: "torch.device") -> int:
 
 
 def open_material(
-    units: "list[CommittedShard]", config: "TrainConfig", workers: int, given: dict[str, Any]
+    shards: "list[CommittedShard]", config: "TrainConfig", workers: int, given: dict[str, Any]
 ) -> "DataSource":
     """What is learnt from: pairs, or photographs."""
     from impure.pipeline.sources.open_source import open_source
@@ -207,7 +207,7 @@ def open_material(
 
     if not given["pretrain"]:
         cached = 0 if workers else CACHE_BYTES
-        return PairSource(units, clean_pairs=config.clean_pairs, cache_bytes=cached)
+        return PairSource(shards, clean_pairs=config.clean_pairs, cache_bytes=cached)
     source = open_source(given["images"], given["labels"])
     photos = source.images("train")
     return PhotoSource(partial(_picture, source, photos), [photo.source_id for photo in photos])
@@ -230,22 +230,22 @@ def open_validator(out: Path, device: "torch.device", given: dict[str, Any]) -> 
     if split == "none":
         return None
     try:
-        units = open_shards(given["shards"], {"splits": [split]})
-        judges = classifiers_of(units, given["targets"], given["weights"])
+        shards = open_shards(given["shards"], {"splits": [split]})
+        judges = classifiers_of(shards, given["targets"], given["weights"])
     except InputError as error:
         if given["validate"] or given["targets"] or given["weights"] or (out / FILE).exists():
             raise
         say(f"No validation: {error}")
         return None
     return Validator(
-        units, judges, out, images=given["validate_images"], batch_size=32, device=device,
-        class_names=class_names(units),
+        shards, judges, out, images=given["validate_images"], batch_size=32, device=device,
+        class_names=class_names(shards),
     )  # fmt: skip
 
 
-def run_name(units: "list[CommittedShard]", model: str, given: dict[str, Any]) -> str:
+def run_name(shards: "list[CommittedShard]", model: str, given: dict[str, Any]) -> str:
     """What a run is called where nobody said."""
-    return f"{name_of(given['shards'], units)}-{model}" if units else f"pretrained-{model}"
+    return f"{name_of(given['shards'], shards)}-{model}" if shards else f"pretrained-{model}"
 
 
 def show_plan(found: dict[str, Any], as_json: bool) -> None:
@@ -255,14 +255,16 @@ def show_plan(found: dict[str, Any], as_json: bool) -> None:
     return click.echo("\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in found.items()))
 
 
-def print_run(out: Path, config: "TrainConfig", units: "list[CommittedShard]", given: dict[str, Any]) -> None:
+def print_run(
+    out: Path, config: "TrainConfig", committed: "list[CommittedShard]", given: dict[str, Any]
+) -> None:
     """Where the run is, and what to do with it."""
     if given["as_json"]:
         return print_json({"out": str(out), "config": asdict(config)})
     click.echo(f"Run: {out}")
-    if not units:
+    if not committed:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
-    shards = given["shards"] if "://" in given["shards"] else str(units[0].root)
+    shards = given["shards"] if "://" in given["shards"] else str(committed[0].root)
     best = out / "best" if (out / "best").exists() else out
     names = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(best))))
     return click.echo(f"Next: impure-eval {names}")
@@ -346,18 +348,18 @@ def evaluate(**given: Any) -> None:
     from impure.purifier.evaluation.report import as_document, table, write_report
 
     filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
-    units = open_shards(given["shards"], filters)
+    shards = open_shards(given["shards"], filters)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
     defences = build_defences(listed(given["defences"]), riae, dividing=given["dividing"])
     out = writable(given["out"] or _beside(given["checkpoint"]))
-    tiny = all(each.unit.target == BUILTIN for each in units)
+    tiny = all(each.shard_id.target == BUILTIN for each in shards)
     device = open_device(given["device"], given["threads"], tiny=tiny)
-    judges = classifiers_of(units, given["targets"], given["weights"])
+    judges = classifiers_of(shards, given["targets"], given["weights"])
     asked = ("batch_size", "seed", "draws", "combine", "extra_resize", "limit")
     config = EvaluateConfig(**{name: given[name] for name in asked})
-    found = measure(units, judges, defences, config, device=device, progress=True)
-    images = describe_images(units)
-    paths = write_report(found, out, images=images, classes=class_names(units))
+    found = measure(shards, judges, defences, config, device=device, progress=True)
+    images = describe_images(shards)
+    paths = write_report(found, out, images=images, classes=class_names(shards))
     if given["as_json"]:
         return print_json(as_document(found, images))
     click.echo(f"{table(found)}\n\nTop-1 accuracy in %, Wilson 95 % interval; {images}.")

@@ -91,7 +91,7 @@ def set_up(
 
 
 def gradient_evaluation(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Take the loss's gradient by the images and nothing else: the unit that attacks are measured in."""
+    """Take the loss's gradient by the images and nothing else: the shard that attacks are measured in."""
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(cross_entropy(model(leaf), labels, reduction="sum"), leaf)
     return gradient
@@ -143,8 +143,8 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
         ours = partial(run, bench.model, problem, params)
         theirs = partial(run, bench.as_built, built, params)
         contenders += [
-            Contender(name=library, work=ours, units=counter.backwards),
-            Contender(name=f"{library}, network as built", work=theirs, units=counter.backwards),
+            Contender(name=library, work=ours, shards=counter.backwards),
+            Contender(name=f"{library}, network as built", work=theirs, shards=counter.backwards),
         ]
     return contenders
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.storage import unit_samples
+from impure.manifests.collection.storage import read_pairs
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import Problem, make_problem
@@ -55,8 +55,8 @@ class Row:
 
 def photographs(root: Path, count: int) -> tuple[Tensor, Tensor, list[str]]:
     """Read clean images, labels and names from a collection's untouched pairs."""
-    units = [each for each in Collection(root).committed if each.unit.attack == "clean"]
-    samples = [sample for unit in units for sample in unit_samples(unit)][:count]
+    shards = [each for each in Collection(root).committed if each.shard_id.attack == "clean"]
+    samples = [sample for shard in shards for sample in read_pairs(shard)][:count]
     labels = torch.tensor([sample.label for sample in samples])
     return to_tensor([sample.clean for sample in samples], labels.device), labels, [s.key for s in samples]
 

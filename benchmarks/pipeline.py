@@ -21,7 +21,7 @@ from attacks import device_name
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, unit_samples
+from impure.manifests.collection.storage import PROFILES, Storage, read_pairs
 from impure.manifests.collection.writer import encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
@@ -122,8 +122,8 @@ def writing(place: Locations, samples: SampleConfig, attack: AttackConfig) -> li
         collector = open_run_at(here)
         plan, *_ = collector.draw([samples], allow_short=False, advance=lambda count: None)
         execute(Run(here, order_for(plan, attack, samples), collector, ExecutorConfig()))
-        unit = collector.collection.committed[0]
-        pairs, rows = list(unit_samples(unit)), unit.rows()[0].to_pylist()
+        shard_id = collector.collection.committed[0]
+        pairs, rows = list(read_pairs(shard_id)), shard_id.rows()[0].to_pylist()
         return [
             _write(collector, pairs, rows, Storage(encoding=encoding, profile=profile))
             for encoding in ("png", "webp") for profile in PROFILES
@@ -133,11 +133,11 @@ def writing(place: Locations, samples: SampleConfig, attack: AttackConfig) -> li
 def _write(
     collector: GenerationRun, pairs: Sequence[Sample], rows: Sequence[dict[str, object]], storage: Storage
 ) -> Writing:
-    unit = ShardId("bench", "pgd", "train", 0)
+    shard_id = ShardId("bench", "pgd", "train", 0)
     begun = time.perf_counter()
-    with open_shard(collector.collection, unit) as shard:
+    with open_shard(collector.collection, shard_id) as shard:
         for pair, row in zip(pairs, rows, strict=True):
-            shard.add(encode(pair, row, storage, unit.attack))
+            shard.add(encode(pair, row, storage, shard_id.attack))
         seconds, size = time.perf_counter() - begun, shard.bytes
     return Writing(
         encoding=storage.encoding, profile=storage.profile, pairs_per_second=len(pairs) / seconds,

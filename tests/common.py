@@ -43,7 +43,7 @@ def one_line(result: Result, said: str, code: int = 1) -> None:
 
 def hashes(root: Path) -> dict[str, tuple[str, str]]:
     """Pixel hashes by sample, of everything that is committed and stored."""
-    rows = [row for unit in Collection(root).committed for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in Collection(root).committed for row in shard.rows()[0].to_pylist()]
     assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
     return {
         row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"])
@@ -58,6 +58,6 @@ def stamps(root: Path) -> dict[str, int]:
     return {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
-def files_of(*units: ShardId | str) -> set[str]:
-    """The files of some units."""
-    return {f"{unit}.{ending}" for unit in units for ending in ("tar", "parquet", "done.json")}
+def files_of(*shard_ids: ShardId | str) -> set[str]:
+    """The files of some shards."""
+    return {f"{shard_id}.{ending}" for shard_id in shard_ids for ending in ("tar", "parquet", "done.json")}

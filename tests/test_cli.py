@@ -139,7 +139,7 @@ def test_corrupt_and_odd_images_are_counted_named_and_converted(imagenet, card, 
     result = run(*generate(images, card, tmp_path / "out", "--per-class", 5, "--allow-short", "--json"))
     assert result.exit_code in (0, 3), result.output
     said = json.loads(result.stdout)
-    rows = [row for unit in select_shards(str(tmp_path / "out")) for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in select_shards(str(tmp_path / "out")) for row in shard.rows()[0].to_pylist()]
     unreadable = [row for row in rows if row["status"] == "unreadable"]
     broken = {path.relative_to(images).as_posix() for path in paths[::6]}
     assert {row["source_id"] for row in unreadable} <= broken
@@ -183,13 +183,13 @@ def test_status_ls_verify_and_preview_tell_what_is_there(collection_root, run, t
 
 def test_verify_names_what_is_wrong_and_exits_with_3(collection_root, run, tmp_path):
     root = shutil.copytree(collection_root, tmp_path / "root")
-    units = select_shards(str(root))
-    units[0].tar.write_bytes(b"")
-    units[1].stem.with_suffix(".done.json").unlink()
+    shards = select_shards(str(root))
+    shards[0].tar.write_bytes(b"")
+    shards[1].stem.with_suffix(".done.json").unlink()
     result = run("data", "verify", root)
     assert result.exit_code == 3
-    assert f"{units[0].unit}: 000000.tar has 0 bytes" in result.stdout
-    assert f"{units[1].unit}: planned, but not committed" in result.stdout
+    assert f"{shards[0].shard_id}: 000000.tar has 0 bytes" in result.stdout
+    assert f"{shards[1].shard_id}: planned, but not committed" in result.stdout
 
 
 def test_an_empty_folder_is_no_collection(run, tmp_path):

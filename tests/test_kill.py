@@ -35,13 +35,13 @@ def arguments(imagenet, card, root, *more):
 
 
 def hashes(root):
-    rows = [row for unit in Collection(root).committed for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in Collection(root).committed for row in shard.rows()[0].to_pylist()]
     assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
     return {row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"]) for row in rows}
 
 
 def half_made(root):
-    """What is wrong with what readers see; that units are still missing is not."""
+    """What is wrong with what readers see; that shards are still missing is not."""
     found = verify(Collection(root), "decode") if (root / "collection.json").exists() else []
     return [each for each in found if "not committed" not in each.problem]
 
@@ -77,8 +77,8 @@ def kill_inline(imagenet, card, root, kills, chance):
         dead += process.exitcode == -signal.SIGKILL
         assert half_made(root) == []
         if process.exitcode == 0:  # everything is there: take some of it away
-            for unit in chance.sample(Collection(root).committed, 8):
-                Collection(root).marker_path(unit.unit).unlink()
+            for shard_id in chance.sample(Collection(root).committed, 8):
+                Collection(root).marker_path(shard_id.shard_id).unlink()
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(KILLS, marks=pytest.mark.slow)])
@@ -127,11 +127,11 @@ def test_killed_workers_are_replaced(executor, workers, imagenet, card, tmp_path
                 with suppress(ProcessLookupError):
                     os.kill(chance.choice(alive), signal.SIGKILL)
                     dead += 1
-        assert process.returncode in (0, 3)  # 3: some unit was hit three times
+        assert process.returncode in (0, 3)  # 3: some shard was hit three times
         assert half_made(tmp_path) == []
         if process.returncode == 0 and dead >= KILLS:
             break
         if process.returncode == 0:
-            for unit in chance.sample(Collection(tmp_path).committed, 8):
-                Collection(tmp_path).marker_path(unit.unit).unlink()
+            for shard_id in chance.sample(Collection(tmp_path).committed, 8):
+                Collection(tmp_path).marker_path(shard_id.shard_id).unlink()
     check(tmp_path, calm)

@@ -38,19 +38,21 @@ def test_every_attack_but_fgsm_fools_the_target_within_the_budget(pairs, run):
     assert json.loads(verified.stdout)["bad"] == []
     for attack in NINE:
         rows = [
-            row for unit in select_shards(str(pairs), attacks=[attack]) for row in unit.rows()[0].to_pylist()
+            row
+            for shard in select_shards(str(pairs), attacks=[attack])
+            for row in shard.rows()[0].to_pylist()
         ]
         assert len(rows) == 30
         assert sum(row["success"] for row in rows) >= (20 if attack == "fgsm" else 29), attack
-    for unit in select_shards(str(pairs)):
-        for sample in read_shard(unit.tar):
+    for shard in select_shards(str(pairs)):
+        for sample in read_shard(shard.tar):
             assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= 16
 
 
 def test_labels_are_places_among_the_targets_classes(pairs):
     wnids = json.loads(TARGET.read_text())["wnids"]
-    for unit in select_shards(str(pairs), attacks=["clean"]):
-        for row in unit.rows()[0].to_pylist():
+    for shard in select_shards(str(pairs), attacks=["clean"]):
+        for row in shard.rows()[0].to_pylist():
             assert row["wnid"] == row["source_id"].split("/")[1] == wnids[row["label"]]
 
 

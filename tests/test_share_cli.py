@@ -95,14 +95,14 @@ def test_status_and_ls_tell_what_is_there_and_what_is_missing(described, run, tm
     first, *others = Collection(root).committed
     first.stem.with_suffix(".done.json").unlink()
     found = json.loads(run("data", "status", root, "--json").stdout)
-    assert found["missing"] == [str(first.unit)]
-    assert sum(group["units"] for group in found["groups"]) == len(others)
+    assert found["missing"] == [str(first.shard_id)]
+    assert sum(group["shards"] for group in found["groups"]) == len(others)
     assert sum(group["bytes"] for group in found["groups"]) == sum(
         each.tar.stat().st_size for each in others
     )  # fmt: skip
-    assert "1 planned units are not there yet" in run("data", "status", root).stdout
+    assert "1 planned shards are not there yet" in run("data", "status", root).stdout
     listed = json.loads(run("data", "ls", root, "--json").stdout)
-    assert [each["unit"] for each in listed] == [str(each.unit) for each in others]
+    assert [each["shard_id"] for each in listed] == [str(each.shard_id) for each in others]
     assert run("data", "ls", root).stdout.count(" pairs  ") == len(others)
 
 
@@ -136,10 +136,10 @@ def test_a_whole_collection_is_pulled(web, described, run, tmp_path):
     pulled = run("data", "pull", web.url, tmp_path / "here", "--json")
     assert pulled.exit_code == 0, pulled.output
     document = json.loads(pulled.stdout)
-    assert (document["units"], document["there"], document["described"]) == (18, 0, True)
+    assert (document["shards"], document["there"], document["described"]) == (18, 0, True)
     assert contents(tmp_path / "here") == contents(described)
     again = run("data", "pull", web.url, tmp_path / "here")
-    assert "18 units, 18 there already, 0.0 MiB" in again.stdout
+    assert "18 shards, 18 there already, 0.0 MiB" in again.stdout
     assert run("data", "verify", tmp_path / "here").exit_code == 0
 
 
@@ -147,9 +147,9 @@ def test_a_part_is_pulled_and_described_and_completed(web, described, run, tmp_p
     root = tmp_path / "here"
     pulled = run("data", "pull", web.url, root, "--attack", "pgd,clean", "--split", "test")
     assert pulled.exit_code == 0, pulled.output
-    assert "4 units" in pulled.stdout
+    assert "4 shards" in pulled.stdout
     assert "impure-data card" in pulled.stderr
-    assert {(unit.attack, unit.split) for unit in Collection(root).marked()} == {
+    assert {(shard_id.attack, shard_id.split) for shard_id in Collection(root).marked()} == {
         ("pgd", "test"), ("clean", "test"),
     }  # fmt: skip
     assert run("data", "verify", root).exit_code == 0
@@ -205,7 +205,7 @@ def test_training_and_judging_straight_from_a_web_server(
     assert train(run, web.url, tmp_path / "run", "--workers", 2) == weights
     read = {path for path, _, _ in web.sent if path.endswith(".tar")}
     assert read == {
-        f"{each.unit}.tar" for each in Collection(described).committed if "train" in str(each.unit)
+        f"{each.shard_id}.tar" for each in Collection(described).committed if "train" in str(each.shard_id)
     }
     reports = []
     for shards in (web.url, described):

@@ -50,15 +50,15 @@ def stored(generate, tmp_path_factory):
 def test_the_pixels_are_those_of_the_default(stored, run, way):
     assert hashes(stored[way]) == hashes(stored["default"])
     verified = run("data", "verify", stored[way])
-    assert (verified.exit_code, "6 units" in verified.stdout) == (0, True), verified.output
+    assert (verified.exit_code, "6 shards" in verified.stdout) == (0, True), verified.output
 
 
 def test_members_are_as_asked_for(stored):
     for way, root in stored.items():
-        for unit in select_shards(str(root)):
+        for shard in select_shards(str(root)):
             profile = {"once": "clean-once", "delta": "delta"}.get(way, "pairs")
             encoding = "webp" if way in PAIRED else "png"
-            assert (storage_of(unit).profile, storage_of(unit).encoding) == (profile, encoding)
+            assert (storage_of(shard).profile, storage_of(shard).encoding) == (profile, encoding)
     sizes = {
         way: sum(each.tar.stat().st_size for each in select_shards(str(root))) for way, root in stored.items()
     }
@@ -145,8 +145,8 @@ def test_another_storage_of_what_was_begun_is_refused(generate, stored, tmp_path
 @pytest.mark.parametrize("bad", [{CLEAN}, {PGD}, {CLEAN, PGD}], ids=["clean", "attack", "both"])
 def test_a_damaged_clean_unit_does_not_cost_the_attacks(stored, imagenet, card, run, tmp_path, bad):
     root = shutil.copytree(stored["once"], tmp_path / "root")
-    for unit in bad:
-        path = Collection(root).stem(unit).with_suffix(".tar")
+    for shard_id in bad:
+        path = Collection(root).stem(shard_id).with_suffix(".tar")
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
@@ -189,8 +189,8 @@ def test_a_missing_and_a_changed_photograph_are_named_and_mended_later(stored, i
         assert made.exit_code == 3, made.output
         document = json.loads(made.stdout)
         assert document["stored"] == 27 - 6
-        for unit in (CLEAN, PGD):
-            lost = document["lost"][str(unit)]
+        for shard_id in (CLEAN, PGD):
+            lost = document["lost"][str(shard_id)]
             assert "not among" in lost[planned[0]]
             assert "other pixels" in lost[planned[1]]
         assert len(document["lost"]) == 3

@@ -23,7 +23,7 @@ PGD, OTHER = ShardId("small", "pgd", "train", 0), ShardId("small", "pgd", "train
 
 @pytest.fixture(scope="module")
 def sound(imagenet, card, run, tmp_path_factory):
-    """A collection of six units in which all is well; not to be changed."""
+    """A collection of six shards in which all is well; not to be changed."""
     root = tmp_path_factory.mktemp("sound") / "root"
     made = run("data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm,pgd",
         "--split", "train", "--per-class", 3, "--shard-size", 5, "--batch-size", 4, "--threads", 1,
@@ -59,12 +59,12 @@ def other_card(card, tmp_path_factory):
     return folder / "card.json"
 
 
-def stem(root, unit):
-    return Collection(root).stem(unit)
+def stem(root, shard_id):
+    return Collection(root).stem(shard_id)
 
 
-def edit_marker(root, unit, **changes):
-    path = Collection(root).marker_path(unit)
+def edit_marker(root, shard_id, **changes):
+    path = Collection(root).marker_path(shard_id)
     marker = read_json(path)
     for keys, value in changes.items():
         *outer, last = keys.split("__")
@@ -75,16 +75,16 @@ def edit_marker(root, unit, **changes):
     write_json(path, marker)
 
 
-def edit_manifest(root, unit, change, config=None):
+def edit_manifest(root, shard_id, change, config=None):
     """Let `change` edit the rows, and hash everything again: only the target itself could tell."""
-    committed = Collection(root).read(unit)
+    committed = Collection(root).read(shard_id)
     table, said = committed.rows()
     facts = json.loads(table.schema.metadata[b"impure.facts"])
     rows = table.to_pylist()
     change(rows)
     write_table(committed.manifest, pa.Table.from_pylist(rows, schema=MANIFEST), config or said, facts)
     entry = {"sha256": sha256_file(committed.manifest), "bytes": committed.manifest.stat().st_size}
-    edit_marker(root, unit, manifest=entry)
+    edit_marker(root, shard_id, manifest=entry)
 
 
 def another_class(rows, value=None):
@@ -105,7 +105,7 @@ def replay(run, root, card, *more):
 def test_replay_finds_nothing_wrong_with_a_clean_collection_and_the_same_pixels_again(sound, card, run):
     found = replay(run, sound, card, "--again")
     assert found.exit_code == 0, found.output
-    assert "6 units checked at level replay: nothing wrong" in found.stdout
+    assert "6 shards checked at level replay: nothing wrong" in found.stdout
 
 
 @pytest.mark.parametrize("value", [None, 10, -1])
@@ -115,7 +115,7 @@ def test_replay_finds_an_edited_prediction_that_every_hash_vouches_for(root, car
     found = replay(run, root, card, "--samples", 100, "--json")
     assert found.exit_code == 3, found.output
     bad = json.loads(found.stdout)["bad"]
-    assert [each["unit"] for each in bad] == [str(PGD)]
+    assert [each["shard_id"] for each in bad] == [str(PGD)]
     assert re.search(r"pred_adv is -?\d+, the target says \d+", bad[0]["problem"])
 
 
@@ -132,7 +132,7 @@ def test_what_replay_finds_is_made_again_and_replayed_again(root, sound, repair)
 
 
 def test_other_pixels_than_the_attack_gives_are_found_by_attacking_again(root, card, run):
-    """A unit that says it was made with another seed: only another attack can tell."""
+    """A shard that says it was made with another seed: only another attack can tell."""
     config = Collection(root).read(PGD).marker["config"] | {"seed": 5}
     edit_marker(root, PGD, config=config, config_digest=digest(config))
     edit_manifest(root, PGD, lambda rows: None, config)
@@ -199,7 +199,7 @@ def delete_unit(root):
 
 
 def swap_manifests(root):
-    one, two = (stem(root, unit).with_suffix(".parquet") for unit in (PGD, FGSM))
+    one, two = (stem(root, shard_id).with_suffix(".parquet") for shard_id in (PGD, FGSM))
     one.rename(root / "aside")
     two.rename(one)
     (root / "aside").rename(two)
@@ -208,12 +208,12 @@ def swap_manifests(root):
 
 def edit_config(root):
     edit_marker(root, PGD, config__seed=7)
-    return {PGD: "the marker is another unit's, or was edited"}
+    return {PGD: "the marker is another shard's, or was edited"}
 
 
 def edit_weights(root):
     edit_marker(root, PGD, config__target__weights="0" * 64)
-    return {PGD: "the marker is another unit's, or was edited"}
+    return {PGD: "the marker is another shard's, or was edited"}
 
 
 def edit_counts(root):
@@ -234,11 +234,11 @@ def half_a_marker(root):
 
 def copy_marker(root):
     shutil.copy(stem(root, OTHER).with_suffix(".done.json"), stem(root, PGD).with_suffix(".done.json"))
-    return {PGD: "the marker is another unit's"}
+    return {PGD: "the marker is another shard's"}
 
 
 def several(root):
-    return flip(root) | {unit: problem for unit, problem in delete_other(root).items()}
+    return flip(root) | {shard_id: problem for shard_id, problem in delete_other(root).items()}
 
 
 def delete_other(root):
@@ -257,22 +257,22 @@ def test_damage_is_named_and_exactly_the_bad_units_are_made_again(damage, root, 
     wanted, before = damage(root), stamps(root)
     seen = run("data", "verify", root, "--json")
     assert seen.exit_code == 3, seen.output
-    bad = {each["unit"]: each["problem"] for each in json.loads(seen.stdout)["bad"]}
-    assert bad.keys() == {str(unit) for unit in wanted}
-    assert all(re.search(problem, bad[str(unit)]) for unit, problem in wanted.items()), bad
+    bad = {each["shard_id"]: each["problem"] for each in json.loads(seen.stdout)["bad"]}
+    assert bad.keys() == {str(shard_id) for shard_id in wanted}
+    assert all(re.search(problem, bad[str(shard_id)]) for shard_id, problem in wanted.items()), bad
     assert stamps(root) == before
 
     mended = repair(root, "--json")
     assert mended.exit_code == 0, mended.output
     document = json.loads(mended.stdout)
-    assert {each["unit"]: each["problem"] for each in document["bad"]} == bad
+    assert {each["shard_id"]: each["problem"] for each in document["bad"]} == bad
     assert document["left"] == []
     after = stamps(root)
     assert {name for name in after if after[name] != before.get(name)} == files_of(*wanted)
     assert hashes(root) == hashes(sound)
-    for unit in wanted:
-        assert sha256_file(stem(root, unit).with_suffix(".tar")) == sha256_file(
-            stem(sound, unit).with_suffix(".tar")
+    for shard_id in wanted:
+        assert sha256_file(stem(root, shard_id).with_suffix(".tar")) == sha256_file(
+            stem(sound, shard_id).with_suffix(".tar")
         )
 
 
@@ -281,7 +281,7 @@ def test_damage_is_told_to_people_and_what_to_do_about_it(root, run, repair):
     seen = run("data", "verify", root)
     assert seen.exit_code == 3
     assert f"{PGD}: 000000.tar has another SHA-256" in seen.stdout
-    assert "6 units checked at level decode: 1 wrong" in seen.stdout
+    assert "6 shards checked at level decode: 1 wrong" in seen.stdout
     assert "--repair" in seen.stdout
     mended = repair(root)
     assert mended.exit_code == 0
@@ -362,5 +362,5 @@ def test_a_unit_that_fails_again_stays_bad_and_is_named(root, repair, monkeypatc
     monkeypatch.setattr("impure.pipeline.generation.attack_batches.attack_batch", broken)
     failed = repair(root, "--json")
     assert failed.exit_code == 3, failed.output
-    assert [each["unit"] for each in json.loads(failed.stdout)["left"]] == [str(PGD)]
+    assert [each["shard_id"] for each in json.loads(failed.stdout)["left"]] == [str(PGD)]
     assert f"{PGD}: RuntimeError: the device is gone" in failed.stderr

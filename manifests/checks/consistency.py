@@ -1,4 +1,4 @@
-"""Does everything belong where it lies? Marker to unit, manifest to marker, unit to plan, and back.
+"""Does everything belong where it lies? Marker to shard, manifest to marker, shard to plan, and back.
 
 Cheap enough for every unit of a large collection: of a manifest only the footer and six columns are read.
 """
@@ -20,44 +20,46 @@ from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 PLACE = ("target", "split", "shard")  # columns that are the same in every row of a manifest
 
 
-def unit_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
-    """What is wrong with a unit before its pixels are looked at, cheapest checks first.
+def shard_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
+    """What is wrong with a shard before its pixels are looked at, cheapest checks first.
 
     Args:
-        committed: The unit.
+        committed: The shard.
         plans: The collection's plans (see `plans.read_plans`).
 
     Raises:
         InputError: The manifest cannot be read.
     """
     marker = committed.marker
-    if marker["unit"] != str(committed.unit) or marker["config_digest"] != digest(marker["config"]):
-        yield "the marker is another unit's, or was edited"
+    if marker["shard_id"] != str(committed.shard_id) or marker["config_digest"] != digest(marker["config"]):
+        yield "the marker is another shard's, or was edited"
     yield from _plan_problems(committed, plans)
     for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
         if not path.is_file():
             yield f"{path.name} is missing"
         elif path.stat().st_size != marker[name]["bytes"]:
             yield f"{path.name} has {path.stat().st_size} bytes, the marker says {marker[name]['bytes']}"
-    yield from _manifest_problems(committed, plans.get(f"{committed.unit.target}-{committed.unit.split}"))
+    yield from _manifest_problems(
+        committed, plans.get(f"{committed.shard_id.target}-{committed.shard_id.split}")
+    )
 
 
 def _plan_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
-    """Whether the unit was made by the plan that lies there."""
-    unit = committed.unit
-    name = f"{unit.target}-{unit.split}"
+    """Whether the shard was made by the plan that lies there."""
+    shard_id = committed.shard_id
+    name = f"{shard_id.target}-{shard_id.split}"
     plan = plans.get(name)
     if name not in plans:
         yield f"its plan plans/{name}.parquet is missing"
-    elif plan is not None and unit.shard not in plan.shards:
-        yield f"outside its plan: plans/{name}.parquet has no shard {unit.shard}"
+    elif plan is not None and shard_id.number not in plan.shards:
+        yield f"outside its plan: plans/{name}.parquet has no shard {shard_id.number}"
     elif plan is not None and committed.marker["config"].get("plan") != plan.digest:
         yield f"made by another plan than plans/{name}.parquet"
 
 
 def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> Iterator[str]:
-    """Whether the manifest is this unit's."""
-    path, unit = committed.manifest, committed.unit
+    """Whether the manifest is this shard's."""
+    path, shard_id = committed.manifest, committed.shard_id
     try:
         with pq.ParquetFile(path) as file:
             metadata = file.schema_arrow.metadata or {}
@@ -67,12 +69,15 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
     if metadata.get(DIGEST_KEY) != committed.marker["config_digest"].encode():
         yield f"{path.name} was made with another config than its marker says"
     places = table.group_by(list(PLACE)).aggregate([]).to_pylist()
-    if any(tuple(place[name] for name in PLACE) != (unit.target, unit.split, unit.shard) for place in places):
-        yield f"{path.name} is another unit's manifest"
+    if any(
+        tuple(place[name] for name in PLACE) != (shard_id.target, shard_id.split, shard_id.number)
+        for place in places
+    ):
+        yield f"{path.name} is another shard's manifest"
     said = committed.marker["counts"]
     if table.num_rows - said["planned"] != said.get("unreadable", 0):
         yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
-    if plan is not None and sorted_ids(table) != sorted_ids(plan.rows_of(unit.shard)):
+    if plan is not None and sorted_ids(table) != sorted_ids(plan.rows_of(shard_id.number)):
         yield f"{path.name} does not tell of the images that its plan lists"
     for name, found in count(table.to_pylist()).items():
         if said.get(name, 0) != found:
@@ -95,17 +100,17 @@ def collection_problems(
     Args:
         collection: What to check.
         plans: Its plans (see `plans.read_plans`).
-        marked: Its units that have a marker.
+        marked: Its shards that have a marker.
 
     Yields:
         Where, and what is wrong there.
     """
     there, bare = set(marked), set(_bare(collection)) - set(marked)
     whole = [plan for plan in plans.values() if plan is not None]
-    planned = {unit for plan in whole for unit in _asked(collection, plan)} - there
-    for unit in sorted(planned | bare):
-        left = "; files without a marker lie there and count for nothing" if unit in bare else ""
-        yield str(unit), f"{'planned, but ' if unit in planned else ''}not committed{left}"
+    planned = {shard_id for plan in whole for shard_id in _asked(collection, plan)} - there
+    for shard_id in sorted(planned | bare):
+        left = "; files without a marker lie there and count for nothing" if shard_id in bare else ""
+        yield str(shard_id), f"{'planned, but ' if shard_id in planned else ''}not committed{left}"
     yield from _target_problems(whole)
     yield from _about_problems(collection, plans)
 
@@ -147,7 +152,7 @@ def _begun(collection: Collection, plan: FrozenPlan) -> list[str]:
 
 
 def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[ShardId]:
-    """Units that a plan asks for, of attacks that have been begun."""
+    """Shards that a plan asks for, of attacks that have been begun."""
     for attack in _begun(collection, plan):
         yield from (ShardId(plan.target, attack, plan.split, shard) for shard in plan.shards)
 
@@ -156,6 +161,6 @@ def _bare(collection: Collection) -> Iterator[ShardId]:
     """Units of which files are there, with a marker or without."""
     for ending in ("tar", "parquet"):
         for path in collection.find(f"*/*/*.{ending}"):
-            unit = parse_shard_id(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
-            if unit is not None:
-                yield unit
+            shard_id = parse_shard_id(path.relative_to(collection.root).with_suffix(".done.json").as_posix())
+            if shard_id is not None:
+                yield shard_id

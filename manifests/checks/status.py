@@ -13,24 +13,26 @@ def status(collection: Collection) -> dict[str, Any]:
     """Sum up a collection by target, attack and split.
 
     Returns:
-        `groups`, one for each target, attack and split with its counts and bytes, and `missing`, the units
+        `groups`, one for each target, attack and split with its counts and bytes, and `missing`, the shards
         that the plans ask for and that are not committed.
     """
     missing = collection.missing()
     groups: dict[tuple[str, str, str], list[CommittedShard]] = {}
     for each in collection.committed:
-        groups.setdefault((each.unit.target, each.unit.attack, each.unit.split), []).append(each)
+        groups.setdefault((each.shard_id.target, each.shard_id.attack, each.shard_id.split), []).append(each)
     rows = [
         {
             **dict(zip(("target", "attack", "split"), group, strict=True)),
-            "units": len(units),
-            "missing_units": sum((unit.target, unit.attack, unit.split) == group for unit in missing),
-            "bytes": sum(each.marker["tar"]["bytes"] for each in units),
-            **add_up([each.marker["counts"] for each in units]),
+            "shards": len(shards),
+            "missing_units": sum(
+                (shard_id.target, shard_id.attack, shard_id.split) == group for shard_id in missing
+            ),
+            "bytes": sum(each.marker["tar"]["bytes"] for each in shards),
+            **add_up([each.marker["counts"] for each in shards]),
         }
-        for group, units in groups.items()
+        for group, shards in groups.items()
     ]
-    return {"root": str(collection.root), "groups": rows, "missing": [str(unit) for unit in missing]}
+    return {"root": str(collection.root), "groups": rows, "missing": [str(shard_id) for shard_id in missing]}
 
 
 def count(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -47,7 +49,7 @@ def count(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def add_up(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    """Counts of several units, summed name by name."""
+    """Counts of several shards, summed name by name."""
     return {name: sum(each.get(name, 0) for each in counts) for name in counts[0]} if counts else {}
 
 
@@ -58,11 +60,11 @@ def percent(counts: dict[str, Any]) -> str:
 
 def status_table(found: dict[str, Any]) -> str:
     """`status` for people."""
-    header = ["target/attack/split", "units", "missing", "stored", "failed", "fooled %", "MiB"]
+    header = ["target/attack/split", "shards", "missing", "stored", "failed", "fooled %", "MiB"]
     cells = [
         [
             f"{row['target']}/{row['attack']}/{row['split']}",
-            *(row[name] for name in ("units", "missing_units", "stored", "failed")),
+            *(row[name] for name in ("shards", "missing_units", "stored", "failed")),
             percent(row),
             f"{row['bytes'] / 2**20:.1f}",
         ]
@@ -71,6 +73,6 @@ def status_table(found: dict[str, Any]) -> str:
     lines = [markdown_table(header, cells)]
     if found["missing"]:
         lines.append(
-            f"{len(found['missing'])} planned units are not there yet; the same generate command continues."
+            f"{len(found['missing'])} planned shards are not there yet; the same generate command continues."
         )
     return "\n".join(lines)

@@ -8,55 +8,55 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
 from impure.manifests.base.images import px_sha256
-from impure.manifests.checks.consistency import collection_problems, unit_problems
+from impure.manifests.checks.consistency import collection_problems, shard_problems
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan, read_plans
 from impure.manifests.collection.samples import Stored, read_stored
-from impure.manifests.collection.storage import change_of, index_stored, storage_of
+from impure.manifests.collection.storage import change_of, index_stored_samples, storage_of
 
 LEVELS = ("size", "hash", "decode")  # each includes those before it
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: in which unit, and what."""
+    """Something that is not as it should be: in which shard, and what."""
 
-    unit: str
+    shard_id: str
     problem: str
 
 
 def verify(
     collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
 ) -> list[Finding]:
-    """Check every unit that has a marker, that it belongs to its plan, and that every planned unit is there.
+    """Check every shard that has a marker, that it belongs to its plan, and that every planned shard is there.
 
     Args:
         collection: What to check.
         level: `size` compares file sizes, plans and places (see `membership`) with the marker; `hash` file
             hashes too; `decode` decodes every image and compares pixels, labels, norms and counts with the
             manifest; of perturbations without images it leaves out the pixels.
-        progress: Called with 1 after every unit.
+        progress: Called with 1 after every shard.
 
     Returns:
-        Everything found wrong; at most one finding a unit, the first.
+        Everything found wrong; at most one finding a shard, the first.
     """
     plans, broken = read_plans(collection)
     marked = collection.marked()
     found = []
-    for unit in marked:
+    for shard_id in marked:
         try:
-            problem = next(_problems(collection.read(unit), plans, level), None)
+            problem = next(_problems(collection.read(shard_id), plans, level), None)
         except (InputError, OSError) as error:
             problem = str(error)
-        found += [] if problem is None else [Finding(str(unit), problem)]
+        found += [] if problem is None else [Finding(str(shard_id), problem)]
         progress(1)
     found += [Finding("plans", problem) for problem in broken]
     return found + [Finding(*each) for each in collection_problems(collection, plans, marked)]
 
 
 def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
-    """What is wrong with a unit, cheapest checks first."""
-    yield from unit_problems(committed, plans)
+    """What is wrong with a shard, cheapest checks first."""
+    yield from shard_problems(committed, plans)
     for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
         if level != "size" and sha256_file(path) != committed.marker[name]["sha256"]:
             yield f"{path.name} has another SHA-256 than the marker says"
@@ -70,11 +70,11 @@ def _content_problems(committed: CommittedShard) -> Iterator[str]:
     rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "aim", "label", "linf_255")
     if digest(config) != committed.marker["config_digest"]:
         yield "manifest and marker were made with different configs"
-    samples = index_stored(committed)
+    samples = index_stored_samples(committed)
     if [row["key"] for row in rows] != [sample.key for sample in samples]:
         yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
     said = storage_of(committed)
-    if samples and not samples[0].members.keys() >= set(said.images(committed.unit.attack)):
+    if samples and not samples[0].members.keys() >= set(said.images(committed.shard_id.attack)):
         yield f"its members are not those of the profile {said.profile!r} that its marker names"
     for row, index in zip(rows, samples, strict=False):
         yield from (f"sample {index.key}: {problem}" for problem in _sample_problems(row, read_stored(index)))

@@ -17,7 +17,7 @@ from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 
 #: What readers rely on in a marker, and its kind.
 _MARKER: dict[str, type] = {
-    "unit": str,
+    "shard_id": str,
     "config_digest": str,
     "config.target.weights": str,
     "config.target.wnids": list,
@@ -35,9 +35,9 @@ _MARKER: dict[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class CommittedShard:
-    """A unit whose marker is there: the only kind that readers see."""
+    """A shard whose marker is there: the only kind that readers see."""
 
-    unit: ShardId
+    shard_id: ShardId
     stem: Path  # path without extension
     marker: dict[str, Any]
     origin: str = ""  # URL of the collection that this one caches; see `remote`
@@ -67,7 +67,7 @@ class CommittedShard:
 
     def sources(self) -> list[str]:
         """Names of the image sources of its target and split, from the frozen plan."""
-        path = Collection(self.root).plan_path(self.unit.target, self.unit.split)
+        path = Collection(self.root).plan_path(self.shard_id.target, self.shard_id.split)
         return [read_table(path, PLAN)[1]["source"]] if path.exists() else []
 
     def rows(self) -> tuple[pa.Table, dict[str, Any]]:
@@ -104,13 +104,13 @@ class Collection:
         """The frozen plan of one target and split."""
         return self.root / "plans" / f"{target}-{split}.parquet"
 
-    def stem(self, unit: ShardId) -> Path:
-        """Path of a unit's files without their extension."""
-        return self.root / str(unit)
+    def stem(self, shard_id: ShardId) -> Path:
+        """Path of a shard's files without their extension."""
+        return self.root / str(shard_id)
 
-    def marker_path(self, unit: ShardId) -> Path:
+    def marker_path(self, shard_id: ShardId) -> Path:
         """The completion marker, written last."""
-        return self.stem(unit).with_suffix(".done.json")
+        return self.stem(shard_id).with_suffix(".done.json")
 
     def find(self, pattern: str) -> list[Path]:
         """Paths below the targets' folders by glob; `_tmp`, which changes while one looks, is left out."""
@@ -118,17 +118,17 @@ class Collection:
         return [path for folder in folders for path in folder.glob(pattern)]
 
     def marked(self) -> list[ShardId]:
-        """Every unit with a marker, readable or not, ordered by target, attack, split and shard."""
+        """Every shard with a marker, readable or not, ordered by target, attack, split and shard."""
         names = (path.relative_to(self.root).as_posix() for path in self.find("*/*/*.done.json"))
-        return sorted(unit for unit in map(parse_shard_id, names) if unit is not None)
+        return sorted(shard_id for shard_id in map(parse_shard_id, names) if shard_id is not None)
 
-    def read(self, unit: ShardId) -> CommittedShard:
-        """Read a unit's marker.
+    def read(self, shard_id: ShardId) -> CommittedShard:
+        """Read a shard's marker.
 
         Raises:
             InputError: It cannot be read, or lacks something.
         """
-        path = self.marker_path(unit)
+        path = self.marker_path(shard_id)
         marker = read_json(path)
         for keys, kind in _MARKER.items():
             value: Any = marker
@@ -140,23 +140,23 @@ class Collection:
                 )
         if any(not isinstance(count, int) or count < 0 for count in marker["counts"].values()):
             raise InputError(f"{path}: its counts are no counts; delete it and generate again")
-        return CommittedShard(unit, self.stem(unit), marker)
+        return CommittedShard(shard_id, self.stem(shard_id), marker)
 
     @cached_property
     def committed(self) -> list[CommittedShard]:
-        """Every committed unit, ordered by target, attack, split and shard.
+        """Every committed shard, ordered by target, attack, split and shard.
 
         Raises:
-            InputError: A marker cannot be read; `marked` and `read` tell which units are not affected.
+            InputError: A marker cannot be read; `marked` and `read` tell which shards are not affected.
         """
-        return [self.read(unit) for unit in self.marked()]
+        return [self.read(shard_id) for shard_id in self.marked()]
 
     def readable(self) -> list[CommittedShard]:
-        """Every unit whose marker can be read, in the same order."""
+        """Every shard whose marker can be read, in the same order."""
         found = []
-        for unit in self.marked():
+        for shard_id in self.marked():
             with suppress(InputError):
-                found.append(self.read(unit))
+                found.append(self.read(shard_id))
         return found
 
     def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
@@ -170,7 +170,7 @@ class Collection:
         return {path.stem: plan for path, plan in found.items()}
 
     def missing(self) -> list[ShardId]:
-        """Units that the plans ask for and that are not committed, of attacks that have been begun."""
+        """Shards that the plans ask for and that are not committed, of attacks that have been begun."""
         there = set(self.marked())
         begun = {
             (path.parts[-3], path.parts[-2], path.parts[-1]) for path in self.find("*/*") if path.is_dir()

@@ -1,4 +1,4 @@
-"""Put a finished unit in its place: tar, then manifest, then the marker that makes it count."""
+"""Put a finished shard in its place: tar, then manifest, then the marker that makes it count."""
 
 import os
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from impure.manifests.collection.shard_id import ShardId
 
 
 def find_committed(
-    collection: Collection, unit: ShardId, config: Mapping[str, Any], remedy: str = "choose another --out"
+    collection: Collection, shard_id: ShardId, config: Mapping[str, Any], remedy: str = "choose another --out"
 ) -> CommittedShard | None:
-    """The unit if it is committed and whole; None if it has to be made, or made again.
+    """The shard if it is committed and whole; None if it has to be made, or made again.
 
     Args:
         collection: Where.
-        unit: Which.
+        shard: Which.
         config: What it has to be made with.
         remedy: What helps against another config, for the error message.
 
     Raises:
         InputError: It was made with another config; the message names the fields.
     """
-    if not collection.marker_path(unit).exists():
+    if not collection.marker_path(shard_id).exists():
         return None
     try:
-        there = collection.read(unit)
+        there = collection.read(shard_id)
     except InputError:
         return None  # a marker that cannot be read vouches for nothing
     if there.marker["config_digest"] != digest(dict(config)):
@@ -41,7 +41,7 @@ def find_committed(
 
 def move_in(
     collection: Collection,
-    unit: ShardId,
+    shard_id: ShardId,
     tar: Path,
     manifest: Path,
     marker: dict[str, Any],
@@ -51,7 +51,7 @@ def move_in(
 
     Args:
         collection: Where to.
-        unit: Which.
+        shard: Which.
         tar: Its shard, on the same file system, synced.
         manifest: Its manifest, likewise.
         marker: What vouches for both.
@@ -61,14 +61,14 @@ def move_in(
         The marker in force: `marker`, or that of the process that was first.
 
     Raises:
-        InputError: The other process made the unit with another config.
+        InputError: The other process made the shard with another config.
     """
-    stem, marker_path = collection.stem(unit), collection.marker_path(unit)
+    stem, marker_path = collection.stem(shard_id), collection.marker_path(shard_id)
     stem.parent.mkdir(parents=True, exist_ok=True)
     with commit_lock(collection):
-        if there := find_committed(collection, unit, marker["config"], remedy):
+        if there := find_committed(collection, shard_id, marker["config"], remedy):
             return there.marker
-        marker_path.unlink(missing_ok=True)  # of a damaged unit: no reader may see old marker and new files
+        marker_path.unlink(missing_ok=True)  # of a damaged shard: no reader may see old marker and new files
         os.replace(tar, stem.with_suffix(".tar"))
         os.replace(manifest, stem.with_suffix(".parquet"))
         sync(stem.parent)

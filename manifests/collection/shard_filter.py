@@ -15,7 +15,7 @@ def select_shards(
     attacks: Sequence[str] = (),
     splits: Sequence[str] = (),
 ) -> list[CommittedShard]:
-    """Find committed units below a collection's root, or those whose tars match a glob.
+    """Find committed shards below a collection's root, or those whose tars match a glob.
 
     Args:
         shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
@@ -26,36 +26,38 @@ def select_shards(
     Raises:
         InputError: There is no such folder, no committed shard, or nothing passes the filter.
     """
-    units = _find(shards)
+    committed = _find(shards)
     for name, wanted in (("target", targets), ("attack", attacks), ("split", splits)):
-        there = sorted({getattr(each.unit, name) for each in units})
+        there = sorted({getattr(each.shard_id, name) for each in committed})
         if missing := sorted(set(wanted) - set(there)):
             raise InputError(f"{shards}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
-        units = [each for each in units if not wanted or getattr(each.unit, name) in wanted]
-    if not units:
+        committed = [each for each in committed if not wanted or getattr(each.shard_id, name) in wanted]
+    if not committed:
         raise InputError(f"{shards}: no shards are left by the filters on target, attack and split")
-    return units
+    return committed
 
 
 def _find(shards: str) -> list[CommittedShard]:
-    """All committed units that `shards` points to, before filtering."""
+    """All committed shards that `shards` points to, before filtering."""
     root = Path(shards)
     if root.is_dir():
-        units = Collection(root).committed
+        committed = Collection(root).committed
     else:
         tars = [Path(name).absolute() for name in sorted(glob.glob(shards)) if name.endswith(".tar")]
         if not tars:
             raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
         roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
-        units = [each for root in roots for each in _of(Collection(root), set(tars))]
-    if not units:
+        committed = [each for root in roots for each in _of(Collection(root), set(tars))]
+    if not committed:
         raise InputError(
             f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
         )
-    return units
+    return committed
 
 
 def _of(collection: Collection, tars: set[Path]) -> list[CommittedShard]:
     """The committed units of some tars; the markers of others are not read, whatever they hold."""
     stems = {tar.with_suffix("") for tar in tars}
-    return [collection.read(unit) for unit in collection.marked() if collection.stem(unit) in stems]
+    return [
+        collection.read(shard_id) for shard_id in collection.marked() if collection.stem(shard_id) in stems
+    ]

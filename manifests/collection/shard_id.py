@@ -22,14 +22,14 @@ class ShardId:
     target: str
     attack: str
     split: str
-    shard: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.target}/{self.attack}/{self.split}/{self.shard:06d}"
+        return f"{self.target}/{self.attack}/{self.split}/{self.number:06d}"
 
 
 def parse_shard_id(marker: str) -> ShardId | None:
-    """The unit whose marker a path below a collection's root is; None for any other path."""
+    """The shard whose marker a path below a collection's root is; None for any other path."""
     parts = marker.removesuffix(".done.json").split("/")
     if len(parts) != 4 or not marker.endswith(".done.json"):
         return None

@@ -10,7 +10,7 @@ from impure.manifests.collection.collection import Collection
 
 
 def lock_shard(collection: Collection, name: str) -> ExitStack | None:
-    """Take a unit to make it, unless a living process has it.
+    """Take a shard to make it, unless a living process has it.
 
     Args:
         collection: Whose.
@@ -26,7 +26,7 @@ def lock_shard(collection: Collection, name: str) -> ExitStack | None:
 
 
 def wait_for_shard_lock(collection: Collection, name: str) -> ExitStack:
-    """Take a unit, or a plan, as soon as nobody else has it (see `lock_shard`)."""
+    """Take a shard, or a plan, as soon as nobody else has it (see `lock_shard`)."""
     return _take(collection, name, fcntl.LOCK_EX)
 
 

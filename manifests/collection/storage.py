@@ -1,6 +1,6 @@
-"""How a collection stores its pairs: three profiles of what a unit's tar holds, in two lossless encodings.
+"""How a collection stores its pairs: three profiles of what a shard's tar holds, in two lossless encodings.
 
-`pairs` holds both images of every pair. `clean-once` leaves the clean image to the target's own `clean` unit
+`pairs` holds both images of every pair. `clean-once` leaves the clean image to the target's own `clean` shard
 of the same split and shard. `delta` holds perturbations alone, for whoever has the photographs: they may be
 handed on where the images may not (`impure-data rebuild` puts both together again).
 """
@@ -29,7 +29,7 @@ from impure.manifests.collection.samples import (
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import local_tar
 
-#: profile -> images stored of a sample in an attack's unit, and in the clean one's
+#: profile -> images stored of a sample in an attack's shard, and in the clean one's
 PROFILES = {
     "pairs": (("clean", "adv"), ("clean", "adv")),
     "clean-once": (("adv",), ("clean",)),
@@ -44,7 +44,7 @@ MAX_CHANGE = 127
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """How a unit's pairs are stored.
+    """How a shard's pairs are stored.
 
     Attributes:
         encoding: A key of `pixels.ENCODINGS`; WebP is about three times as fast to write as PNG.
@@ -82,7 +82,7 @@ class Storage:
 
         Args:
             sample: The pair.
-            attack: Of its unit.
+            attack: Of its shard.
             clean: The clean image as `encode` gives it, where it is encoded already.
 
         Raises:
@@ -106,18 +106,18 @@ class Storage:
 
 
 def storage_of(committed: CommittedShard) -> Storage:
-    """How a unit says that it is stored; units without a word are PNG pairs.
+    """How a shard says that it is stored; shards without a word are PNG pairs.
 
     Raises:
         InputError: It says something impossible.
     """
     said = committed.marker.get("config", {}).get("storage", {})
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
-        raise InputError(f"{committed.unit}: its marker's storage must be two names, it is {said!r}")
+        raise InputError(f"{committed.shard_id}: its marker's storage must be two names, it is {said!r}")
     try:
         return from_mapping(Storage, said, "storage")
     except InputError as error:
-        raise InputError(f"{committed.unit}: its marker says: {error}") from error
+        raise InputError(f"{committed.shard_id}: its marker says: {error}") from error
 
 
 def change_of(stored: Stored) -> NDArray[np.int64]:
@@ -128,8 +128,8 @@ def change_of(stored: Stored) -> NDArray[np.int64]:
     return stored.images.get("adv", stored.images["clean"]) - clean
 
 
-def index_stored(committed: CommittedShard) -> list[SampleIndex]:
-    """List a unit's samples, with the members that lie in another unit's tar; perturbations stay as they are.
+def index_stored_samples(committed: CommittedShard) -> list[SampleIndex]:
+    """List a shard's samples, with the members that lie in another shard's tar; perturbations stay as they are.
 
     Raises:
         InputError: A shard is damaged (see `index_shard`), or clean images are missing.
@@ -148,13 +148,13 @@ def index_stored(committed: CommittedShard) -> list[SampleIndex]:
     ]
 
 
-def index_unit(committed: CommittedShard) -> list[SampleIndex]:
-    """List a unit's samples as whole pairs, wherever their members lie; `read_sample` reads each.
+def index_pairs(committed: CommittedShard) -> list[SampleIndex]:
+    """List a shard's samples as whole pairs, wherever their members lie; `read_sample` reads each.
 
     Raises:
-        InputError: The unit holds perturbations only, or see `index_stored`.
+        InputError: The shard holds perturbations only, or see `index_stored_samples`.
     """
-    samples = index_stored(committed)
+    samples = index_stored_samples(committed)
     if samples and "delta" in samples[0].members:
         raise InputError(
             f"{committed.tar}: holds perturbations without images; "
@@ -163,18 +163,18 @@ def index_unit(committed: CommittedShard) -> list[SampleIndex]:
     return samples
 
 
-def unit_samples(committed: CommittedShard) -> Iterator[Sample]:
-    """Read every pair of a unit in order, one at a time (see `index_unit` and `samples.read_sample`)."""
-    return map(read_sample, index_unit(committed))
+def read_pairs(committed: CommittedShard) -> Iterator[Sample]:
+    """Read every pair of a shard in order, one at a time (see `index_pairs` and `samples.read_sample`)."""
+    return map(read_sample, index_pairs(committed))
 
 
 def _clean_members(committed: CommittedShard) -> dict[str, Member]:
-    """Where the clean images of a unit's split and shard lie, by `stem_of` their keys."""
-    collection, unit = Collection(committed.root), replace(committed.unit, attack=CLEAN)
-    if not collection.marker_path(unit).is_file():
+    """Where the clean images of a shard's split and shard lie, by `stem_of` their keys."""
+    collection, shard_id = Collection(committed.root), replace(committed.shard_id, attack=CLEAN)
+    if not collection.marker_path(shard_id).is_file():
         where = _clean_tar(committed)
         raise InputError(f"{committed.tar}: its clean images are missing, {where}; {_remedy(committed)}")
-    tar = local_tar(replace(collection.read(unit), origin=committed.origin))
+    tar = local_tar(replace(collection.read(shard_id), origin=committed.origin))
     samples = [sample for sample in index_shard(tar) if "clean" in sample.members]
     found = {stem_of(sample.key): sample.members["clean"] for sample in samples}
     if len(found) != len(samples):
@@ -183,12 +183,12 @@ def _clean_members(committed: CommittedShard) -> dict[str, Member]:
 
 
 def _clean_tar(committed: CommittedShard) -> Path:
-    """The tar that holds a unit's clean images."""
-    return Collection(committed.root).stem(replace(committed.unit, attack=CLEAN)).with_suffix(".tar")
+    """The tar that holds a shard's clean images."""
+    return Collection(committed.root).stem(replace(committed.shard_id, attack=CLEAN)).with_suffix(".tar")
 
 
 def _remedy(committed: CommittedShard) -> str:
-    """How to make the clean unit."""
+    """How to make the clean shard."""
     return (
         f"make them: `impure-data generate --attack {CLEAN} --out {committed.root}` "
         "with the --images, --target and --split of the others"

@@ -53,10 +53,10 @@ def encode(sample: Sample, row: Row, storage: Storage, attack: str, clean: bytes
 
 
 class ShardWriter:
-    """A unit in the making: its tar grows aside, sample by sample, until `commit` moves it into place."""
+    """A shard in the making: its tar grows aside, sample by sample, until `commit` moves it into place."""
 
-    def __init__(self, collection: Collection, unit: ShardId, folder: Path) -> None:
-        self._collection, self._unit = collection, unit
+    def __init__(self, collection: Collection, shard_id: ShardId, folder: Path) -> None:
+        self._collection, self._shard_id = collection, shard_id
         self._path, self._manifest = folder / "shard.tar", folder / "manifest.parquet"
         self._tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)
         self._written: list[Fingerprint] = []
@@ -81,10 +81,10 @@ class ShardWriter:
         self._rows += [{**row, "index_in_shard": None} for row in rows]
 
     def commit(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Read the unit back, then move it into place: tar, manifest, marker.
+        """Read the shard back, then move it into place: tar, manifest, marker.
 
         A kill at any instant leaves at most files that no reader looks at. Of two processes that build the
-        same unit the first to commit wins.
+        same shard the first to commit wins.
 
         Args:
             config: What decided the result; goes, with its digest, into manifest and marker.
@@ -104,7 +104,7 @@ class ShardWriter:
             raise ReadBackError(f"{self._path}: not what was written; check the disk and the memory")
         marker = {
             "schema_version": SCHEMA_VERSION,
-            "unit": str(self._unit),
+            "shard_id": str(self._shard_id),
             "config": dict(config),
             "config_digest": digest(dict(config)),
             "tar": {"sha256": sha256_file(self._path), "bytes": self._path.stat().st_size},
@@ -112,7 +112,7 @@ class ShardWriter:
             "counts": count(self._rows),
             **facts,
         }
-        return move_in(self._collection, self._unit, self._path, self._manifest, marker)
+        return move_in(self._collection, self._shard_id, self._path, self._manifest, marker)
 
     def _is_as_written(self) -> bool:
         """Whether the tar on the disk decodes to what was put into it."""
@@ -127,10 +127,10 @@ class ShardWriter:
 
 
 @contextmanager
-def open_shard(collection: Collection, unit: ShardId) -> Iterator[ShardWriter]:
+def open_shard(collection: Collection, shard_id: ShardId) -> Iterator[ShardWriter]:
     """A writer in a folder of its own, which is gone afterwards."""
-    with temp_dir(collection, str(unit)) as folder:
-        shard = ShardWriter(collection, unit, folder)
+    with temp_dir(collection, str(shard_id)) as folder:
+        shard = ShardWriter(collection, shard_id, folder)
         try:
             yield shard
         finally:
@@ -140,16 +140,16 @@ def open_shard(collection: Collection, unit: ShardId) -> Iterator[ShardWriter]:
 def rewriting(
     old: Collection, new: Collection, storage: Storage
 ) -> Callable[[ShardId, Iterator[tuple[Sample | None, Row]], dict[str, Any]], None]:
-    """What stores samples and rows of another collection's units, with what their markers record."""
+    """What stores samples and rows of another collection's shards, with what their markers record."""
 
-    def write(unit: ShardId, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
-        marker = old.read(unit).marker
-        with open_shard(new, unit) as shard:
+    def write(shard_id: ShardId, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
+        marker = old.read(shard_id).marker
+        with open_shard(new, shard_id) as shard:
             for sample, row in made:
                 if sample is None:
                     shard.note([row])
                 else:
-                    shard.add(encode(sample, row, storage, unit.attack))
+                    shard.add(encode(sample, row, storage, shard_id.attack))
             shard.commit(config, {name: marker[name] for name in RECORDED if name in marker})
 
     return write

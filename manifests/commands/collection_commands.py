@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @root_argument
 @json_option
 def status_command(root: Path, as_json: bool) -> None:
-    """Say how much of a collection is there: units, images, success rates, size."""
+    """Say how much of a collection is there: shards, images, success rates, size."""
     from impure.manifests.checks.status import status, status_table
     from impure.manifests.collection.collection import Collection
 
@@ -45,10 +45,10 @@ def ls_command(root: Path, as_json: bool) -> None:
     """List the committed shards."""
     from impure.manifests.collection.collection import Collection
 
-    units = Collection(root).committed
+    shards = Collection(root).committed
     if as_json:
-        return print_json([{"tar": str(each.tar), **each.marker} for each in units])
-    for each in units:
+        return print_json([{"tar": str(each.tar), **each.marker} for each in shards])
+    for each in shards:
         click.echo(
             f"{each.tar}  {each.marker['counts']['stored']} pairs  {each.marker['tar']['bytes']} bytes"
         )
@@ -70,7 +70,7 @@ ATTACK_FILTERS = options(
 def query_command(root: Path, sql: str, as_json: bool, as_comma: bool) -> None:
     """Ask a collection in SQL (DuckDB: pip install 'impure[query]').
 
-    Views: samples, every row of every committed manifest; plans; units. Nothing else is read or written.
+    Views: samples, every row of every committed manifest; plans; shards. Nothing else is read or written.
 
     \b
       SELECT variant, avg(success::INT) FROM samples GROUP BY variant
@@ -96,20 +96,20 @@ def query_command(root: Path, sql: str, as_json: bool, as_comma: bool) -> None:
 def merge_command(root: Path, other: Path, as_json: bool) -> None:
     """Bring the committed units of the collection OTHER into ROOT.
 
-    Only whole units whose hashes hold; plans and configs must agree, or nothing is changed. Killed at any
-    moment, the same command goes on. Exit code 3 where units were left out, or pixels differ.
+    Only whole shards whose hashes hold; plans and configs must agree, or nothing is changed. Killed at any
+    moment, the same command goes on. Exit code 3 where shards were left out, or pixels differ.
     """
     from impure.manifests.collection.collection import Collection
     from impure.manifests.sharing.merge import merge
 
-    with progress(len(Collection(other).marked()), " units") as advance:
+    with progress(len(Collection(other).marked()), " shards") as advance:
         merged = merge(Collection(root), Collection(other), advance)
     if as_json:
         print_json({"root": str(root), **asdict(merged)})
     else:
         click.echo(f"{len(merged.copied)} copied, {len(merged.there)} there already: {root}")
         for finding in (*merged.bad, *merged.differing):
-            click.echo(f"{finding.unit}: {finding.problem}")
+            click.echo(f"{finding.shard_id}: {finding.problem}")
     raise SystemExit(SHORTFALL if merged.bad or merged.differing else 0)
 
 
@@ -166,7 +166,7 @@ def report_transfer(found: "Transfer", goal: Path | str, as_json: bool, hint: st
     """What was transferred."""
     if as_json:
         return print_json({"goal": str(goal), **asdict(found)})
-    click.echo(f"{found.units} units, {found.there} there already, {found.bytes / 2**20:.1f} MiB: {goal}")
+    click.echo(f"{found.shards} shards, {found.there} there already, {found.bytes / 2**20:.1f} MiB: {goal}")
     return None if found.described else say(f"The card does not describe it: {hint}.")
 
 

@@ -16,7 +16,7 @@ import click
 
 from impure.manifests.base.errors import InputError, first_line
 
-SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad units
+SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
 HELP = {"help_option_names": ["-h", "--help"]}
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -19,11 +19,11 @@ from impure.manifests.collection.layout import ABOUT
 from impure.manifests.sharing.filesystem import Share, connect, open_share
 from impure.manifests.sharing.staging import (
     choose,
-    clean_units,
+    clean_shards,
     in_parallel,
+    shard_ids_in,
     stage_markers,
     stage_plans,
-    units_in,
 )
 
 ORIGIN = "origin.json"
@@ -59,7 +59,7 @@ def open_shards(
     url, glob = parts_of(shards)
     share = open_share(url)
     names = share.names()
-    there = [unit for unit in units_in(names) if fnmatchcase(f"{unit}.tar", glob)]
+    there = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
     wanted = choose(shards, there, targets=targets, attacks=attacks, splits=splits)
     mirror = Collection(cache)
     with commit_lock(mirror):
@@ -68,16 +68,16 @@ def open_shards(
         for plan in stage_plans(share, names, mirror, staged, f"delete {cache}"):
             _replace(staged.root / plan, cache / plan)
         found = stage_markers(share, wanted, mirror, staged)
-        more = stage_markers(share, clean_units(found, units_in(names)), mirror, staged)
+        more = stage_markers(share, clean_shards(found, shard_ids_in(names)), mirror, staged)
         in_parallel(lambda each: _mirror(share, mirror, each), [*found, *more])
         if ABOUT in names:
             with atomic_path(mirror.about_path) as temporary:
                 temporary.write_bytes(share.read(ABOUT, mirror.about_path))
-    return [replace(mirror.read(unit), origin=share.url) for unit in wanted]
+    return [replace(mirror.read(shard_id), origin=share.url) for shard_id in wanted]
 
 
 def local_tar(committed: CommittedShard) -> Path:
-    """The path of a unit's tar, which is fetched first where the unit lies in a cache and its tar does not.
+    """The path of a shard's tar, which is fetched first where the shard lies in a cache and its tar does not.
 
     Safe in any number of threads and processes: one fetches, the others wait; the file appears whole, with
     the bytes that its marker says.
@@ -87,14 +87,14 @@ def local_tar(committed: CommittedShard) -> Path:
     """
     if not committed.origin or committed.whole:
         return committed.tar
-    part = committed.root / "_tmp" / f"{str(committed.unit).replace('/', '.')}.tar"
+    part = committed.root / "_tmp" / f"{str(committed.shard_id).replace('/', '.')}.tar"
     part.parent.mkdir(exist_ok=True)
     with part.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not committed.whole:
             entry = committed.marker["tar"]
             connect(committed.origin).download(
-                f"{committed.unit}.tar", part, entry["bytes"], entry["sha256"], lambda count: None
+                f"{committed.shard_id}.tar", part, entry["bytes"], entry["sha256"], lambda count: None
             )
             _replace(part, committed.tar)
     return committed.tar
@@ -120,16 +120,16 @@ def _claim(mirror: Collection, url: str) -> None:
 
 
 def _mirror(share: Share, mirror: Collection, theirs: CommittedShard) -> None:
-    """Bring manifest and marker of a unit up to date; a tar of another marker goes."""
-    marker, staged = mirror.marker_path(theirs.unit), theirs.stem.with_suffix(".done.json")
-    here = mirror.stem(theirs.unit).with_suffix(".parquet")
+    """Bring manifest and marker of a shard up to date; a tar of another marker goes."""
+    marker, staged = mirror.marker_path(theirs.shard_id), theirs.stem.with_suffix(".done.json")
+    here = mirror.stem(theirs.shard_id).with_suffix(".parquet")
     entry = theirs.marker["manifest"]
     if marker.exists() and marker.read_bytes() != staged.read_bytes():
         for path in (marker, here, here.with_suffix(".tar")):
             path.unlink(missing_ok=True)
     if not here.exists() or here.stat().st_size != entry["bytes"]:
         share.download(
-            f"{theirs.unit}.parquet", theirs.manifest, entry["bytes"], entry["sha256"], lambda count: None
+            f"{theirs.shard_id}.parquet", theirs.manifest, entry["bytes"], entry["sha256"], lambda count: None
         )
         _replace(theirs.manifest, here)
     _replace(staged, marker)

@@ -20,14 +20,14 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return markdown_table(header, list(dict.fromkeys(cells)))
 
 
-def targets_table(units: Sequence[CommittedShard]) -> str:
+def targets_table(shards: Sequence[CommittedShard]) -> str:
     """Identity of the targets."""
     header = ["target", "architecture", "classes", "input", "weights"]
     rows = []
-    for each in units:
+    for each in shards:
         target = each.marker["config"]["target"]
         rows.append(
-            [each.unit.target, target.get("architecture", ""), target["num_classes"], target.get("crop", ""),
+            [each.shard_id.target, target.get("architecture", ""), target["num_classes"], target.get("crop", ""),
              f"`{target['weights']}`"]
         )  # fmt: skip
     return _table(header, rows)
@@ -47,24 +47,24 @@ def images_table(plans: dict[str, FrozenPlan]) -> str:
     return _table(header, rows)
 
 
-def attacks_table(units: Sequence[CommittedShard]) -> str:
+def attacks_table(shards: Sequence[CommittedShard]) -> str:
     """What was done to the images, with all parameters."""
     header = ["attack", "method", "ε", "preset", "by", "seed", "parameters"]
     rows = []
-    for each in units:
+    for each in shards:
         attack = dict(each.marker["config"].get("attack", {}))
         method = [attack.pop(name, "") for name in ("name", "eps_255", "preset", "implementation")]
         told = {**attack.pop("params", {}), **attack}
         set_ones = {name: value for name, value in told.items() if value not in (None, [])}
         parameters = f"`{canonical_json(set_ones)}`" if set_ones else ""
-        rows.append([each.unit.attack, *method, each.marker["config"].get("seed", ""), parameters])
+        rows.append([each.shard_id.attack, *method, each.marker["config"].get("seed", ""), parameters])
     return _table(header, rows)
 
 
-def software_table(units: Sequence[CommittedShard]) -> str:
+def software_table(shards: Sequence[CommittedShard]) -> str:
     """Versions and devices of everything that made pixels."""
     versions: dict[str, set[str]] = {}
-    for each in units:
+    for each in shards:
         facts = {**each.marker.get("software", {}), "device": each.marker.get("device", "?")}
         for name, version in facts.items():
             versions.setdefault(name, set()).add(str(version))
@@ -72,11 +72,11 @@ def software_table(units: Sequence[CommittedShard]) -> str:
     return _table(["software", "version"], rows)
 
 
-def rates_table(units: Sequence[CommittedShard]) -> str:
+def rates_table(shards: Sequence[CommittedShard]) -> str:
     """Counts and success rates by target, attack and split."""
     groups: dict[tuple[str, str, str], list[dict[str, int]]] = {}
-    for each in units:
-        group = (each.unit.target, each.unit.attack, each.unit.split)
+    for each in shards:
+        group = (each.shard_id.target, each.shard_id.attack, each.shard_id.split)
         groups.setdefault(group, []).append(each.marker["counts"])
     rows = []
     for group, counts in groups.items():

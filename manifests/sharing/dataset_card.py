@@ -47,7 +47,7 @@ def write_card(
 ) -> list[Path]:
     """Write README.md, croissant.json, SHA256SUMS, an index a split and, where there are images, preview.png.
 
-    They tell of committed units only, and come out the same, byte for byte, when written twice.
+    They tell of committed shards only, and come out the same, byte for byte, when written twice.
 
     Args:
         collection: What to describe.
@@ -58,61 +58,61 @@ def write_card(
         The files.
 
     Raises:
-        InputError: There is no committed unit, a plan is broken, or a file is not what its marker says.
+        InputError: There is no committed shard, a plan is broken, or a file is not what its marker says.
     """
-    units, root = collection.committed, collection.root
+    shards, root = collection.committed, collection.root
     plans = {path.stem: read_plan(path) for path in sorted(root.glob("plans/*.parquet"))}
-    if not units:
+    if not shards:
         raise InputError(f"{root}: no committed shard there; `impure-data generate --out {root}` makes some")
     collection.about()  # a share without it is none
     written = []
-    if shown := _with_images(units):
+    if shown := _with_images(shards):
         with atomic_path(root / PREVIEW) as temporary:
             contact_sheet(shown, ROW, names).save(temporary, "PNG")
         written.append(PREVIEW)
-    _write(root / README, readme(units, plans))
-    write_json(root / CROISSANT, _croissant(units))
-    indexed = [split for split in SPLITS if any(each.unit.split == split for each in units)]
+    _write(root / README, readme(shards, plans))
+    write_json(root / CROISSANT, _croissant(shards))
+    indexed = [split for split in SPLITS if any(each.shard_id.split == split for each in shards)]
     for split in indexed:
-        write_json(root / INDICES[split], shard_index(units, split))
+        write_json(root / INDICES[split], shard_index(shards, split))
     written += [README, CROISSANT, *(INDICES[split] for split in indexed)]
     shared = [*written, ABOUT, *(f"plans/{name}.parquet" for name in plans)]
-    sums = {name: sha256_file(root / name) for name in shared} | dict(_unit_sums(units, progress))
+    sums = {name: sha256_file(root / name) for name in shared} | dict(_shard_sums(shards, progress))
     _write(root / SUMS, "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items())))
     return [root / name for name in (*written, SUMS)]
 
 
-def readme(units: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> str:
+def readme(shards: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    stored, licence = sum(each.marker["counts"]["stored"] for each in units), _licence(units)
-    first = units[0]
-    splits = [split for split in SPLITS if any(each.unit.split == split for each in units)]
+    stored, licence = sum(each.marker["counts"]["stored"] for each in shards), _licence(shards)
+    first = shards[0]
+    splits = [split for split in SPLITS if any(each.shard_id.split == split for each in shards)]
     return environment.get_template("dataset_card.md.j2").render(
         title=_title(plans),
         license="apache-2.0" if licence == DRAWN else "other",
         licence_note=_NOTES[licence],
         size=next((size for size, most in SIZES.items() if stored < most), "n>1M"),
-        configs=configs(units),
+        configs=configs(shards),
         pairs=stored,
-        dates=" to ".join(sorted(set(_days(units)[:1] + _days(units)[-1:]))),
-        preview=bool(_with_images(units)),
-        targets=targets_table(units),
+        dates=" to ".join(sorted(set(_days(shards)[:1] + _days(shards)[-1:]))),
+        preview=bool(_with_images(shards)),
+        targets=targets_table(shards),
         plans=images_table(plans),
-        attacks=attacks_table(units),
-        software=software_table(units),
-        rates=rates_table(units),
+        attacks=attacks_table(shards),
+        software=software_table(shards),
+        rates=rates_table(shards),
         splits=splits,
-        tar=f"{first.unit}.tar",
-        parquet=f"{first.unit}.parquet",
+        tar=f"{first.shard_id}.tar",
+        parquet=f"{first.shard_id}.parquet",
         parquet_files={split: f"*/*/{split}/*.parquet" for split in splits},
     )
 
 
-def configs(units: Sequence[CommittedShard]) -> dict[str, dict[str, list[str]]]:
+def configs(shards: Sequence[CommittedShard]) -> dict[str, dict[str, list[str]]]:
     """What `load_dataset` offers: configuration -> split -> paths of tars.
 
     Shards with different members cannot be one table, so each way of storing is a configuration. The
@@ -120,18 +120,18 @@ def configs(units: Sequence[CommittedShard]) -> dict[str, dict[str, list[str]]]:
     on Parquet files beside tars.
     """
     found: dict[str, dict[str, list[str]]] = {}
-    filled = [each for each in units if each.marker["counts"]["stored"]]
+    filled = [each for each in shards if each.marker["counts"]["stored"]]
     for name in sorted({_config(each) for each in filled}, key=lambda name: (name != PAIRS, name)):
         mine = [each for each in filled if _config(each) == name]
         found[name] = {
             split: paths
             for split in SPLITS
-            if (paths := _paths([each for each in mine if each.unit.split == split], ".tar"))
+            if (paths := _paths([each for each in mine if each.shard_id.split == split], ".tar"))
         }
     return found
 
 
-def shard_index(units: Sequence[CommittedShard], split: str) -> dict[str, Any]:
+def shard_index(shards: Sequence[CommittedShard], split: str) -> dict[str, Any]:
     """The shards of a split as `wids` reads them, for random access."""
     return {
         "__kind__": "wids-shard-index-v1",
@@ -139,32 +139,32 @@ def shard_index(units: Sequence[CommittedShard], split: str) -> dict[str, Any]:
         "name": split,
         "shardlist": [
             {
-                "url": f"{each.unit}.tar",
+                "url": f"{each.shard_id}.tar",
                 "nsamples": each.marker["counts"]["stored"],
                 "filesize": each.marker["tar"]["bytes"],
             }
-            for each in units
-            if each.unit.split == split and each.marker["counts"]["stored"]
+            for each in shards
+            if each.shard_id.split == split and each.marker["counts"]["stored"]
         ],
     }
 
 
-def _unit_sums(
-    units: Sequence[CommittedShard], progress: Callable[[int], object]
+def _shard_sums(
+    shards: Sequence[CommittedShard], progress: Callable[[int], object]
 ) -> Iterator[tuple[str, str]]:
-    """Hash the files of all units.
+    """Hash the files of all shards.
 
     Raises:
         InputError: One is not what its marker says.
     """
-    for each in units:
+    for each in shards:
         for kind, path in (("tar", each.tar), ("manifest", each.manifest)):
             sha256 = sha256_file(path) if path.is_file() else ""
             if sha256 != each.marker[kind]["sha256"]:
                 raise InputError(f"{path}: not what its marker says; see `impure-data verify {each.root}`")
-            yield f"{each.unit}{path.suffix}", sha256
+            yield f"{each.shard_id}{path.suffix}", sha256
             progress(1)
-        yield f"{each.unit}.done.json", sha256_file(each.stem.with_suffix(".done.json"))
+        yield f"{each.shard_id}.done.json", sha256_file(each.stem.with_suffix(".done.json"))
 
 
 def _write(path: Path, text: str) -> None:
@@ -173,10 +173,10 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _paths(units: Sequence[CommittedShard], ending: str) -> list[str]:
+def _paths(shards: Sequence[CommittedShard], ending: str) -> list[str]:
     """A glob for each folder of which every such file is committed; for others file by file."""
     folders: dict[Path, list[CommittedShard]] = {}
-    for each in units:
+    for each in shards:
         folders.setdefault(each.stem.parent, []).append(each)
     found = []
     for folder, mine in folders.items():
@@ -184,39 +184,39 @@ def _paths(units: Sequence[CommittedShard], ending: str) -> list[str]:
         if set(folder.glob(f"*{ending}")) == files:
             found.append(f"{folder.relative_to(mine[0].root).as_posix()}/*{ending}")
         else:
-            found += [f"{each.unit}{ending}" for each in mine]
+            found += [f"{each.shard_id}{ending}" for each in mine]
     return found
 
 
 def _storage(each: CommittedShard) -> dict[str, Any]:
-    """What a unit says of how its images are stored; PNG pairs where it says nothing."""
+    """What a shard says of how its images are stored; PNG pairs where it says nothing."""
     said = each.marker["config"].get("storage")
     return {"profile": PAIRS, "encoding": "png"} | (said if isinstance(said, dict) else {})
 
 
-def _with_images(units: Sequence[CommittedShard]) -> list[CommittedShard]:
-    """The units that can be looked at: some sample is stored, and not as a perturbation alone."""
-    return [each for each in units if each.marker["counts"]["stored"] and _storage(each)["profile"] != DELTA]
+def _with_images(shards: Sequence[CommittedShard]) -> list[CommittedShard]:
+    """The shards that can be looked at: some sample is stored, and not as a perturbation alone."""
+    return [each for each in shards if each.marker["counts"]["stored"] and _storage(each)["profile"] != DELTA]
 
 
 def _config(each: CommittedShard) -> str:
     """Configuration of `load_dataset`: shards with the same members share one."""
     storage = _storage(each)
-    apart = each.unit.attack == CLEAN and storage["profile"] == CLEAN_ONCE
+    apart = each.shard_id.attack == CLEAN and storage["profile"] == CLEAN_ONCE
     name = CLEAN if apart else str(storage["profile"])
     return name if storage["encoding"] == "png" else f"{name}-{storage['encoding']}"
 
 
-def _licence(units: Sequence[CommittedShard]) -> str:
+def _licence(shards: Sequence[CommittedShard]) -> str:
     """Which of `_NOTES` holds."""
-    if all(source == DRAWN for each in _one_of_each_plan(units) for source in each.sources()):
+    if all(source == DRAWN for each in _one_of_each_plan(shards) for source in each.sources()):
         return DRAWN
-    return DELTA if all(_storage(each)["profile"] == DELTA for each in units) else PAIRS
+    return DELTA if all(_storage(each)["profile"] == DELTA for each in shards) else PAIRS
 
 
-def _one_of_each_plan(units: Sequence[CommittedShard]) -> list[CommittedShard]:
+def _one_of_each_plan(shards: Sequence[CommittedShard]) -> list[CommittedShard]:
     """A unit of each target and split."""
-    return list({(each.unit.target, each.unit.split): each for each in units}.values())
+    return list({(each.shard_id.target, each.shard_id.split): each for each in shards}.values())
 
 
 def _title(plans: dict[str, FrozenPlan]) -> str:
@@ -225,22 +225,22 @@ def _title(plans: dict[str, FrozenPlan]) -> str:
     return f"Adversarial image pairs on {', '.join(sources)}"
 
 
-def _days(units: Sequence[CommittedShard]) -> list[str]:
-    """The days on which units were made, as their run ids begin (YYYYMMDD)."""
-    days = {str(each.marker.get("run_id", ""))[:8] for each in units}
+def _days(shards: Sequence[CommittedShard]) -> list[str]:
+    """The days on which shards were made, as their run ids begin (YYYYMMDD)."""
+    days = {str(each.marker.get("run_id", ""))[:8] for each in shards}
     return [f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in sorted(days) if day.isdigit() and len(day) == 8]
 
 
-def _croissant(units: Sequence[CommittedShard]) -> dict[str, Any]:
+def _croissant(shards: Sequence[CommittedShard]) -> dict[str, Any]:
     """Croissant metadata."""
-    sources = sorted({source for each in _one_of_each_plan(units) for source in each.sources()})
-    targets = sorted({each.unit.target for each in units})
+    sources = sorted({source for each in _one_of_each_plan(shards) for source in each.sources()})
+    targets = sorted({each.shard_id.target for each in shards})
     return croissant(
         name=f"impure-{'-'.join(sources)}",
         description=f"Pairs of clean and adversarial images from {', '.join(sources)}, made on "
         f"{', '.join(targets)}.",
-        licence=_APACHE if _licence(units) == DRAWN else _IMAGENET,
-        date=next(iter(_days(units)[-1:]), ""),
-        tars=_paths(units, ".tar"),
-        manifests=_paths(units, ".parquet"),
+        licence=_APACHE if _licence(shards) == DRAWN else _IMAGENET,
+        date=next(iter(_days(shards)[-1:]), ""),
+        tars=_paths(shards, ".tar"),
+        manifests=_paths(shards, ".parquet"),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file, sync
-from impure.manifests.checks.consistency import unit_problems
+from impure.manifests.checks.consistency import shard_problems
 from impure.manifests.checks.verify import Finding
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
@@ -28,10 +28,10 @@ class Merged:
     """What a merge came to.
 
     Attributes:
-        copied: Units that were brought in.
-        there: Units that were there already, made with the same config.
+        copied: Shards that were brought in.
+        there: Shards that were there already, made with the same config.
         bad: Units of the other collection that were left out, and why.
-        differing: Units in both, of one config, whose pixels differ all the same; that of `into` was kept.
+        differing: Shards in both, of one config, whose pixels differ all the same; that of `into` was kept.
     """
 
     copied: tuple[ShardId, ...]
@@ -46,7 +46,7 @@ def merge(
     """Bring every committed unit of `other`, with its plans, into `into`.
 
     Nothing is changed before everything has been found to fit. Killed at any moment, the same call goes on.
-    Units that are there already are compared by their markers; `verify` looks at their bytes.
+    Shards that are there already are compared by their markers; `verify` looks at their bytes.
 
     Args:
         into: What grows; may be empty or not exist.
@@ -54,17 +54,19 @@ def merge(
         progress: Called with the number of units of `other` that are done.
 
     Raises:
-        InputError: They are the same, `other` holds no unit, `into` a broken plan, or a plan, a target or a
-            unit is in both and differs (the message names the fields).
+        InputError: They are the same, `other` holds no shard, `into` a broken plan, or a plan, a target or a
+            shard is in both and differs (the message names the fields).
         OSError: A disk is full or broken.
     """
     if into.root.resolve() == other.root.resolve():
         raise InputError(f"{into.root}: cannot be merged with itself; give two collections")
     theirs, problems = _sound_plans(other)
     ours = _plans_beside(into, theirs)
-    units, left_out = _usable(other, theirs | ours)
-    units.sort(key=lambda each: each.unit.attack != CLEAN)  # others may need the clean images
-    held = {each.unit: find_committed(into, each.unit, each.marker["config"], REMEDY) for each in units}
+    shards, left_out = _usable(other, theirs | ours)
+    shards.sort(key=lambda each: each.shard_id.attack != CLEAN)  # others may need the clean images
+    held = {
+        each.shard_id: find_committed(into, each.shard_id, each.marker["config"], REMEDY) for each in shards
+    }
     sweep(into)
     _bring_plans(into, theirs)
     progress(len(left_out))
@@ -72,13 +74,13 @@ def merge(
     copied: list[ShardId] = []
     there: list[ShardId] = []
     differing: list[Finding] = []
-    for each in units:
+    for each in shards:
         try:
-            ours_too = held[each.unit] or _bring(into, each)
-            (there if ours_too else copied).append(each.unit)
+            ours_too = held[each.shard_id] or _bring(into, each)
+            (there if ours_too else copied).append(each.shard_id)
             differing += _differing_pixels(ours_too, each) if ours_too else []
         except InputError as error:
-            bad.append(Finding(str(each.unit), str(error)))
+            bad.append(Finding(str(each.shard_id), str(error)))
         progress(1)
     _describe(into, other)
     return Merged(copied=tuple(copied), there=tuple(there), bad=tuple(bad), differing=tuple(differing))
@@ -114,23 +116,23 @@ def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[Co
     """The units of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
 
     Raises:
-        InputError: There is no unit at all.
+        InputError: There is no shard at all.
     """
     marked = other.marked()
     if not marked:
         raise InputError(f"{other.root}: no committed shard there; give the root of a collection")
-    units, bad = [], []
-    for unit in marked:
+    shards, bad = [], []
+    for shard_id in marked:
         try:
-            committed = other.read(unit)
-            problem = next(unit_problems(committed, plans), None)
+            committed = other.read(shard_id)
+            problem = next(shard_problems(committed, plans), None)
         except (InputError, OSError) as error:
             problem = str(error)
         if problem is None:
-            units.append(committed)
+            shards.append(committed)
         else:
-            bad.append(Finding(str(unit), problem))
-    return units, bad
+            bad.append(Finding(str(shard_id), problem))
+    return shards, bad
 
 
 def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
@@ -155,24 +157,24 @@ def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
 
 
 def _bring(into: Collection, each: CommittedShard) -> CommittedShard | None:
-    """Copy one unit; where another process was first, its unit.
+    """Copy one shard; where another process was first, its shard.
 
     Raises:
-        InputError: The unit cannot be had whole, or another process was first and used another config.
+        InputError: The shard cannot be had whole, or another process was first and used another config.
     """
     _check_clean(into, each)
-    with temp_dir(into, str(each.unit)) as folder:
+    with temp_dir(into, str(each.shard_id)) as folder:
         tar, manifest = folder / "shard.tar", folder / "manifest.parquet"
         _copy_checked(each.tar, tar, each.marker["tar"]["sha256"])
         _copy_checked(each.manifest, manifest, each.marker["manifest"]["sha256"])
-        in_force = move_in(into, each.unit, tar, manifest, each.marker, REMEDY)
-    return None if in_force is each.marker else into.read(each.unit)
+        in_force = move_in(into, each.shard_id, tar, manifest, each.marker, REMEDY)
+    return None if in_force is each.marker else into.read(each.shard_id)
 
 
 def _check_clean(into: Collection, each: CommittedShard) -> None:
-    """Refuse a unit whose clean images lie in a clean unit that `into` does not have."""
-    images = storage_of(each).images(each.unit.attack)
-    clean = replace(each.unit, attack=CLEAN)
+    """Refuse a shard whose clean images lie in a clean shard that `into` does not have."""
+    images = storage_of(each).images(each.shard_id.attack)
+    clean = replace(each.shard_id, attack=CLEAN)
     if "adv" in images and "clean" not in images and not into.marker_path(clean).is_file():
         raise InputError(f"its clean images are missing, {clean}")
 
@@ -212,7 +214,7 @@ def _differing_pixels(ours: CommittedShard, theirs: CommittedShard) -> list[Find
         f"made with the same config, but {len(different)} of {len(mine)} samples have other pixels, "
         f"such as {different[0]}; what was there is kept"
     )
-    return [Finding(str(ours.unit), problem)]
+    return [Finding(str(ours.shard_id), problem)]
 
 
 def _pixel_hashes(committed: CommittedShard) -> dict[str, tuple[Any, ...]]:

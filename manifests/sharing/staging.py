@@ -28,57 +28,57 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[R
         pool.shutdown(cancel_futures=True)
 
 
-def units_in(names: Iterable[str]) -> list[ShardId]:
-    """The units whose markers are among some names, ordered."""
-    return sorted(unit for unit in map(parse_shard_id, names) if unit is not None)
+def shard_ids_in(names: Iterable[str]) -> list[ShardId]:
+    """The shards whose markers are among some names, ordered."""
+    return sorted(shard_id for shard_id in map(parse_shard_id, names) if shard_id is not None)
 
 
-def choose(url: str, units: Sequence[ShardId], **wanted: Sequence[str]) -> list[ShardId]:
+def choose(url: str, shard_ids: Sequence[ShardId], **wanted: Sequence[str]) -> list[ShardId]:
     """Keep the units of some `targets`, `attacks` and `splits`; empty keeps all.
 
     Raises:
-        InputError: There is no unit at all, a name is not there, or nothing is left.
+        InputError: There is no shard at all, a name is not there, or nothing is left.
     """
-    if not units:
+    if not shard_ids:
         raise InputError(f"{url}: no committed shard there; give the root of a collection")
-    left = list(units)
+    left = list(shard_ids)
     for plural, chosen in wanted.items():
         name = plural.removesuffix("s")
-        there = sorted({getattr(unit, name) for unit in units})
+        there = sorted({getattr(shard_id, name) for shard_id in shard_ids})
         if missing := sorted(set(chosen) - set(there)):
             raise InputError(f"{url}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
-        left = [unit for unit in left if not chosen or getattr(unit, name) in chosen]
+        left = [shard_id for shard_id in left if not chosen or getattr(shard_id, name) in chosen]
     if not left:
         raise InputError(f"{url}: no shards are left by the filters on target, attack and split")
     return left
 
 
 def stage_markers(
-    share: Share, units: Iterable[ShardId], here: Collection, staged: Collection
+    share: Share, shard_ids: Iterable[ShardId], here: Collection, staged: Collection
 ) -> list[CommittedShard]:
-    """Fetch the markers of some units into a collection aside, and read them.
+    """Fetch the markers of some shards into a collection aside, and read them.
 
     Args:
         share: Where from.
-        units: Which.
+        shards: Which.
         here: The collection that they are meant for; its copies may spare the way.
         staged: The collection aside.
 
     Raises:
-        InputError: One cannot be had or read, or is another unit's.
+        InputError: One cannot be had or read, or is another shard's.
     """
 
-    def stage(unit: ShardId) -> CommittedShard:
-        path = staged.marker_path(unit)
+    def stage(shard_id: ShardId) -> CommittedShard:
+        path = staged.marker_path(shard_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(share.read(f"{unit}.done.json", here.marker_path(unit)))
-        with _blaming(f"{share.url}/{unit}.done.json"):
-            committed = staged.read(unit)
-            if committed.marker["unit"] != str(unit):
-                raise InputError("it is the marker of another unit")
+        path.write_bytes(share.read(f"{shard_id}.done.json", here.marker_path(shard_id)))
+        with _blaming(f"{share.url}/{shard_id}.done.json"):
+            committed = staged.read(shard_id)
+            if committed.marker["shard_id"] != str(shard_id):
+                raise InputError("it is the marker of another shard")
         return committed
 
-    return in_parallel(stage, units)
+    return in_parallel(stage, shard_ids)
 
 
 @contextmanager
@@ -90,19 +90,19 @@ def _blaming(address: str) -> Iterator[None]:
         raise InputError(f"{address}: refused ({error})") from error
 
 
-def clean_units(found: Sequence[CommittedShard], there: Sequence[ShardId]) -> list[ShardId]:
-    """The clean units, not among those found, that hold the clean images of those found."""
-    have = {each.unit for each in found}
-    lacking = {(each.unit.target, each.unit.split) for each in found if _profile(each) == CLEAN_ONCE}
+def clean_shards(found: Sequence[CommittedShard], there: Sequence[ShardId]) -> list[ShardId]:
+    """The clean shards, not among those found, that hold the clean images of those found."""
+    have = {each.shard_id for each in found}
+    lacking = {(each.shard_id.target, each.shard_id.split) for each in found if _profile(each) == CLEAN_ONCE}
     return [
-        unit
-        for unit in there
-        if unit.attack == CLEAN and (unit.target, unit.split) in lacking and unit not in have
+        shard_id
+        for shard_id in there
+        if shard_id.attack == CLEAN and (shard_id.target, shard_id.split) in lacking and shard_id not in have
     ]
 
 
 def _profile(committed: CommittedShard) -> object:
-    """How a unit's images are stored."""
+    """How a shard's images are stored."""
     storage = committed.marker["config"].get("storage")
     return storage.get("profile") if isinstance(storage, dict) else None
 

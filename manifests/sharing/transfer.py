@@ -21,11 +21,11 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.sharing.filesystem import Advance, Share, connect, open_share
 from impure.manifests.sharing.staging import (
     choose,
-    clean_units,
+    clean_shards,
     in_parallel,
+    shard_ids_in,
     stage_markers,
     stage_plans,
-    units_in,
 )
 
 Progress = Callable[[int, int], object]
@@ -40,14 +40,14 @@ class Transfer:
     """What a transfer did.
 
     Attributes:
-        units: Units asked for.
+        shards: Shards asked for.
         there: Those of them that were there already.
         bytes: Of the tars and manifests of the others.
         described: Whether collection.json and card of the source describe all that now lies at the goal, and
             went along; if not, `impure-data card` should be run there.
     """
 
-    units: int
+    shards: int
     there: int
     bytes: int
     described: bool
@@ -81,32 +81,32 @@ def pull(
 
     Raises:
         InputError: It cannot be read, nothing passes the filters, files are not what their markers say, or a
-            plan or unit that is here contradicts.
+            plan or shard that is here contradicts.
     """
     share, collection = open_share(url), Collection(root)
     names = share.names()
-    there = units_in(names)
+    there = shard_ids_in(names)
     wanted = choose(share.url, there, targets=targets, attacks=attacks, splits=splits)
     with blaming(root), _staging(collection, share.url) as staged:
         plans = stage_plans(share, names, collection, staged, ELSEWHERE)
         found = stage_markers(share, wanted, collection, staged)
-        found += stage_markers(share, clean_units(found, there), collection, staged)
+        found += stage_markers(share, clean_shards(found, there), collection, staged)
         todo = [each for each in found if not _is_there(collection, each)]
         total = _bytes(todo)
         with commit_lock(collection):
             for plan in plans:
                 _move(staged.root / plan, root / plan)
         in_parallel(
-            lambda each: _pull_unit(share, collection, each, lambda count: progress(count, total)), todo
+            lambda each: _pull_shard(share, collection, each, lambda count: progress(count, total)), todo
         )
         described = collection.marked() == there and _plans(collection) == set(filter(is_plan, names))
         _pull_about(share, collection, names, whole=described)
-    return Transfer(units=len(found), there=len(found) - len(todo), bytes=total, described=described)
+    return Transfer(shards=len(found), there=len(found) - len(todo), bytes=total, described=described)
 
 
-def _bytes(units: Sequence[CommittedShard]) -> int:
+def _bytes(shards: Sequence[CommittedShard]) -> int:
     """Of tars and manifests."""
-    return sum(int(each.marker[kind]["bytes"]) for each in units for kind in KINDS)
+    return sum(int(each.marker[kind]["bytes"]) for each in shards for kind in KINDS)
 
 
 def _plans(collection: Collection) -> set[str]:
@@ -134,7 +134,7 @@ def _is_there(collection: Collection, theirs: CommittedShard) -> bool:
     Raises:
         InputError: It is, but with another config or other bytes.
     """
-    ours = find_committed(collection, theirs.unit, theirs.marker["config"], ELSEWHERE)
+    ours = find_committed(collection, theirs.shard_id, theirs.marker["config"], ELSEWHERE)
     return ours is not None and _is_same(ours, theirs, ELSEWHERE)
 
 
@@ -147,11 +147,11 @@ def _is_same(ours: CommittedShard, theirs: CommittedShard, remedy: str) -> bool:
     configs = ours.marker["config"], theirs.marker["config"]
     if digest(configs[0]) != digest(configs[1]):
         raise InputError(
-            f"{theirs.unit}: made with another config: {'; '.join(differing_fields(*configs))}; {remedy}"
+            f"{theirs.shard_id}: made with another config: {'; '.join(differing_fields(*configs))}; {remedy}"
         )
     if any(ours.marker[kind]["sha256"] != theirs.marker[kind]["sha256"] for kind in KINDS):
         raise InputError(
-            f"{theirs.unit}: made with the same config, but in another run, with other bytes; {remedy}"
+            f"{theirs.shard_id}: made with the same config, but in another run, with other bytes; {remedy}"
         )
     return True
 
@@ -164,17 +164,17 @@ def _move(staged: Path, final: Path) -> None:
     sync(final.parent)
 
 
-def _pull_unit(share: Share, collection: Collection, theirs: CommittedShard, advance: Advance) -> None:
-    """Fetch tar and manifest of a unit whose marker is staged, and commit it."""
+def _pull_shard(share: Share, collection: Collection, theirs: CommittedShard, advance: Advance) -> None:
+    """Fetch tar and manifest of a shard whose marker is staged, and commit it."""
     for kind, ending in KINDS.items():
         size, sha256 = theirs.marker[kind]["bytes"], theirs.marker[kind]["sha256"]
-        staged, here = theirs.stem.with_suffix(ending), collection.stem(theirs.unit).with_suffix(ending)
+        staged, here = theirs.stem.with_suffix(ending), collection.stem(theirs.shard_id).with_suffix(ending)
         with commit_lock(collection):  # a pull that was killed between its renames left the file in place
             if here.is_file() and here.stat().st_size == size and sha256_file(here) == sha256:
                 os.replace(here, staged)
-        share.download(f"{theirs.unit}{ending}", staged, size, sha256, advance)
+        share.download(f"{theirs.shard_id}{ending}", staged, size, sha256, advance)
         sync(staged)
-    move_in(collection, theirs.unit, theirs.tar, theirs.manifest, theirs.marker, ELSEWHERE)
+    move_in(collection, theirs.shard_id, theirs.tar, theirs.manifest, theirs.marker, ELSEWHERE)
 
 
 def _pull_about(share: Share, collection: Collection, names: Sequence[str], *, whole: bool) -> None:
@@ -202,13 +202,13 @@ def push(root: Path, url: str, *, progress: Progress = _no_progress) -> Transfer
 
     Raises:
         InputError: Files are not what their markers say, the card is an old one, the goal cannot be written,
-            or a plan or unit that is there contradicts.
+            or a plan or shard that is there contradicts.
     """
     collection, share = Collection(root), connect(url)
     if share.sums is not None:
         raise InputError(f"{url}: a web server takes no files; push to s3://, gs://, hf:// or a folder")
-    units = collection.committed
-    if not units:
+    shards = collection.committed
+    if not shards:
         raise InputError(f"{root}: no committed shard there")
     _check_card(collection)
     if share.is_local:  # a disk has what no other filesystem has: atomic renames
@@ -217,37 +217,37 @@ def push(root: Path, url: str, *, progress: Progress = _no_progress) -> Transfer
     theirs = _offered(share, names, collection)
     todo = [
         each
-        for each in units
-        if each.unit not in theirs or not _is_same(each, theirs[each.unit], "push elsewhere")
+        for each in shards
+        if each.shard_id not in theirs or not _is_same(each, theirs[each.shard_id], "push elsewhere")
     ]
     total, plans = _bytes(todo), _plans(collection)
     for plan in sorted(plans):
         share.upload(root / plan, plan)
-    in_parallel(lambda each: _push_unit(share, each, lambda count: progress(count, total)), todo)
+    in_parallel(lambda each: _push_shard(share, each, lambda count: progress(count, total)), todo)
     described = set(theirs) <= set(collection.marked()) and set(filter(is_plan, names)) <= plans
     for name in (ABOUT, *KIT) if described else ():
         if (root / name).exists():
             share.upload(root / name, name)
-    return Transfer(units=len(units), there=len(units) - len(todo), bytes=total, described=described)
+    return Transfer(shards=len(shards), there=len(shards) - len(todo), bytes=total, described=described)
 
 
 def _offered(share: Share, names: Sequence[str], collection: Collection) -> dict[ShardId, CommittedShard]:
-    """The units that a share has already; its plans must be those of the local collection."""
+    """The shards that a share has already; its plans must be those of the local collection."""
     with TemporaryDirectory() as folder:
         staged = Collection(Path(folder))
         stage_plans(share, names, collection, staged, "push elsewhere")
-        return {each.unit: each for each in stage_markers(share, units_in(names), collection, staged)}
+        return {each.shard_id: each for each in stage_markers(share, shard_ids_in(names), collection, staged)}
 
 
-def _push_unit(share: Share, each: CommittedShard, advance: Advance) -> None:
+def _push_shard(share: Share, each: CommittedShard, advance: Advance) -> None:
     """Send tar, manifest, then the marker."""
     for kind, ending in KINDS.items():
         path = each.stem.with_suffix(ending)
         if not path.is_file() or sha256_file(path) != each.marker[kind]["sha256"]:
             raise InputError(f"{path}: not what its marker says; see `impure-data verify {each.root}`")
-        share.upload(path, f"{each.unit}{ending}")
+        share.upload(path, f"{each.shard_id}{ending}")
         advance(each.marker[kind]["bytes"])
-    share.upload(each.stem.with_suffix(".done.json"), f"{each.unit}.done.json")
+    share.upload(each.stem.with_suffix(".done.json"), f"{each.shard_id}.done.json")
 
 
 def _check_card(collection: Collection) -> None:
@@ -260,7 +260,7 @@ def _check_card(collection: Collection) -> None:
     if not path.exists():
         return
     sums = parse_sums(path.read_text(encoding="utf-8"), str(path))
-    known = {f"{unit}.done.json" for unit in collection.marked()} | _plans(collection) | {ABOUT}
+    known = {f"{shard_id}.done.json" for shard_id in collection.marked()} | _plans(collection) | {ABOUT}
     listed = {name for name in sums if not name.endswith((".tar", ".parquet")) or is_plan(name)}
     fresh = all(
         (collection.root / name).is_file() and sha256_file(collection.root / name) == sums[name]

@@ -10,24 +10,26 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import GAIN, amplify
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import Sample, read_sample
-from impure.manifests.collection.storage import index_unit
+from impure.manifests.collection.storage import index_pairs
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
 
 Row = dict[str, Any]
 
 
-def contact_sheet(units: Sequence[CommittedShard], per_attack: int, names: Sequence[str] = ()) -> Image.Image:
+def contact_sheet(
+    shards: Sequence[CommittedShard], per_attack: int, names: Sequence[str] = ()
+) -> Image.Image:
     """Draw the first samples of every target and attack, one row each.
 
     Args:
-        units: Committed units; the first of each target and attack is shown.
+        shards: Committed shards; the first of each target and attack is shown.
         per_attack: Samples in a row.
         names: Class names in label order, where they are known.
 
     Raises:
         InputError: There is nothing to show.
     """
-    first = {(each.unit.target, each.unit.attack): each for each in reversed(units)}
+    first = {(each.shard_id.target, each.shard_id.attack): each for each in reversed(shards)}
     rows = [(committed, list(_samples(committed, per_attack))) for _, committed in sorted(first.items())]
     shown = [(committed, samples) for committed, samples in rows if samples]
     if not shown:
@@ -36,9 +38,9 @@ def contact_sheet(units: Sequence[CommittedShard], per_attack: int, names: Seque
 
 
 def _samples(committed: CommittedShard, count: int) -> Iterator[tuple[Sample, Row]]:
-    """The first samples of a unit with their rows of the manifest."""
+    """The first samples of a shard with their rows of the manifest."""
     rows = {row["key"]: row for row in committed.stored_rows("key", "pred_adv", "success", "linf_255", "l2")}
-    for index in islice(index_unit(committed), count):
+    for index in islice(index_pairs(committed), count):
         if index.key not in rows:
             raise InputError(f"{committed.tar}: sample {index.key!r} is not in its manifest; run verify")
         yield read_sample(index), rows[index.key]
@@ -46,9 +48,9 @@ def _samples(committed: CommittedShard, count: int) -> Iterator[tuple[Sample, Ro
 
 def _strip(committed: CommittedShard, samples: Sequence[tuple[Sample, Row]], names: Sequence[str]) -> Strip:
     """One attack's samples side by side, with captions."""
-    unit, counts = committed.unit, committed.marker["counts"]
+    shard_id, counts = committed.shard_id, committed.marker["counts"]
     title = (
-        f"{unit.attack} on {unit.target}: fooled {counts['succeeded']} of {counts['stored']} in this shard"
+        f"{shard_id.attack} on {shard_id.target}: fooled {counts['succeeded']} of {counts['stored']} in this shard"
         f"    (clean | adversarial | perturbation x{GAIN})"
     )
     return Strip(title, [_pictures(sample, row, names) for sample, row in samples])

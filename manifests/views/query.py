@@ -1,4 +1,4 @@
-"""Ask a collection in SQL: DuckDB over the manifests of all committed units.
+"""Ask a collection in SQL: DuckDB over the manifests of all committed shards.
 
 Collection and SQL may be a stranger's, so DuckDB is handed Arrow datasets and is itself kept from files,
 extensions and the network. The datasets read only those columns and files that a query needs.
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 COUNTS = ("planned", "stored", "unreadable", "failed", "succeeded")
 
 #: The view `units`: a row for each marker. `attack` is as in `samples`, `variant` the folder, such as pgd-e8.
-UNITS = pa.schema(
+SHARDS = pa.schema(
     [
-        ("unit", pa.string()),
+        ("shard_id", pa.string()),
         ("target", pa.string()),
         ("attack", pa.string()),
         ("variant", pa.string()),
@@ -69,7 +69,7 @@ def query(collection: Collection, sql: str) -> pa.Table:
     """Run one SELECT over a collection.
 
     Views: `samples`, the rows of all committed manifests (see `schema.MANIFEST`) with their `unit` and
-    `variant`; `plans`, the rows of all plans (see `schema.PLAN`); `units`, one row a marker (see `UNITS`).
+    `variant`; `plans`, the rows of all plans (see `schema.PLAN`); `units`, one row a marker (see `SHARDS`).
 
     Args:
         collection: What to ask.
@@ -85,7 +85,7 @@ def query(collection: Collection, sql: str) -> pa.Table:
         raise InputError("queries need DuckDB: pip install 'impure[query]'") from error
     if not (collection.about_path.exists() or collection.marked() or (collection.root / "plans").is_dir()):
         raise InputError(f"{collection.root}: no collection there")
-    views = {"samples": _samples(collection), "plans": _plans(collection), "units": _units(collection)}
+    views = {"samples": _samples(collection), "plans": _plans(collection), "shards": _shards(collection)}
     try:
         with duckdb.connect(":memory:", config=_CONFINED) as connection:
             for name, view in views.items():
@@ -111,13 +111,13 @@ def _run(connection: "DuckDBPyConnection", sql: str) -> pa.Table:
 
 
 def _samples(collection: Collection) -> ds.Dataset:
-    """The manifests of all committed units."""
+    """The manifests of all committed shards."""
     files = {}
     for each in collection.committed:
         if not each.manifest.is_file() or each.manifest.stat().st_size != each.marker["manifest"]["bytes"]:
             raise InputError(f"{each.manifest}: missing or damaged; see impure-data verify")
-        files[each.manifest] = {"unit": str(each.unit), "variant": each.unit.attack}
-    return _dataset(files, MANIFEST, ("unit", "variant"))
+        files[each.manifest] = {"shard_id": str(each.shard_id), "variant": each.shard_id.attack}
+    return _dataset(files, MANIFEST, ("shard_id", "variant"))
 
 
 def _plans(collection: Collection) -> ds.Dataset:
@@ -160,28 +160,33 @@ def _check_columns(path: Path, schema: pa.Schema) -> None:
         raise InputError(f"{path}: its columns are not those of this version of impure")
 
 
-def _units(collection: Collection) -> pa.Table:
+def _shards(collection: Collection) -> pa.Table:
     """One row for each marker; null where it does not say."""
-    rows = [_unit_row(each) for each in collection.committed]
+    rows = [_shard_row(each) for each in collection.committed]
     try:
-        return pa.Table.from_pylist(rows, schema=UNITS)
+        return pa.Table.from_pylist(rows, schema=SHARDS)
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise InputError(
             f"{collection.root}: a marker holds a value of the wrong kind ({first_line(error)})"
         ) from error
 
 
-def _unit_row(each: CommittedShard) -> dict[str, Any]:
+def _shard_row(each: CommittedShard) -> dict[str, Any]:
     """A row of `units`; what else a marker holds is left out by the schema."""
-    unit, marker = each.unit, each.marker
+    shard_id, marker = each.shard_id, each.marker
     attack = marker["config"].get("attack")
-    place = {"unit": str(unit), "target": unit.target, "split": unit.split, "shard": unit.shard}
+    place = {
+        "shard_id": str(shard_id),
+        "target": shard_id.target,
+        "split": shard_id.split,
+        "shard": shard_id.number,
+    }
     return {
-        **{name: marker.get(name) for name in UNITS.names},
+        **{name: marker.get(name) for name in SHARDS.names},
         **{name: marker["counts"].get(name) for name in COUNTS},
         **place,
         "attack": attack.get("name") if isinstance(attack, dict) else None,
-        "variant": unit.attack,
+        "variant": shard_id.attack,
         "tar_bytes": marker["tar"]["bytes"],
         "manifest_bytes": marker["manifest"]["bytes"],
     }

@@ -76,7 +76,7 @@ def _hourglass(x: Array, y: Array) -> Array:
     return np.maximum(y - 0.85, 0.75 * x - 0.65 * y - 0.08)
 
 
-# Signed distance to each outline (negative inside), shape within about the unit circle, y downwards.
+# Signed distance to each outline (negative inside), shape within about the shard circle, y downwards.
 SHAPES: Mapping[str, Shape] = {
     "builtin-bars": _bars,
     "builtin-crescent": _crescent,

@@ -89,14 +89,14 @@ def generate_command(**given: Any) -> None:
     ledger, view = execute(Run(place, order, collector, crew))
     counts, root = {plan.split: plan.counts() for plan in plans}, collector.collection.root
     if given["as_json"]:
-        failed = {str(unit): reason for unit, reason in ledger.failed.items()}
+        failed = {str(shard_id): reason for shard_id, reason in ledger.failed.items()}
         print_json(
             {
                 "out": str(root),
                 "plans": counts,
                 "attacks": totals(ledger),
                 "failed": failed,
-                "units": len(ledger.made),
+                "shards": len(ledger.made),
                 "resumed": sum(made.resumed for made in ledger.made.values()),
                 "busy": view.busy(),
                 "limited_by": view.limit(),
@@ -139,8 +139,8 @@ def totals(ledger: "TaskQueue") -> dict[str, dict[str, int]]:
     from impure.manifests.checks.status import add_up
 
     counts: dict[str, list[dict[str, int]]] = {name: [] for name in ledger.attacks}
-    for unit, made in ledger.made.items():
-        counts[unit.attack].append(made.counts)
+    for shard_id, made in ledger.made.items():
+        counts[shard_id.attack].append(made.counts)
     return {name: add_up(each) for name, each in counts.items() if each}
 
 
@@ -167,8 +167,8 @@ def print_results(root: Path, ledger: "TaskQueue") -> None:
     ]
     click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))
     resumed = sum(made.resumed for made in ledger.made.values())
-    click.echo(f"\n{len(ledger.made)} units, {resumed} of them there already. Collection: {root}")
-    for unit, reason in ledger.failed.items():
-        click.echo(f"{unit} failed three times: {reason}")
+    click.echo(f"\n{len(ledger.made)} shards, {resumed} of them there already. Collection: {root}")
+    for shard_id, reason in ledger.failed.items():
+        click.echo(f"{shard_id} failed three times: {reason}")
     click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
     click.echo(f"      impure-train --shards {shlex.quote(str(root))}")

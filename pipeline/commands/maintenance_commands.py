@@ -24,16 +24,16 @@ from impure.pipeline.commands.shared_options import BUILTIN, storage_options
 @root_argument
 @click.option("--level", type=click.Choice(["size", "hash", "decode", "replay"]), default="decode",
     show_default=True, help="Each includes those before it. decode compares every pixel's hash, norm and "
-    "count; replay asks the target again, for some samples of each unit.",
+    "count; replay asks the target again, for some samples of each shard.",
 )  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True,
-    help="For replay: of each unit.",
+    help="For replay: of each shard.",
 )  # fmt: skip
 @click.option("--again", is_flag=True,
-    help="For replay: attack each unit's first batch again; the same device, threads and versions must give "
+    help="For replay: attack each shard's first batch again; the same device, threads and versions must give "
     "the same pixels.",
 )  # fmt: skip
-@click.option("--repair", "mend", is_flag=True, help="Make the bad units again, and no others.")
+@click.option("--repair", "mend", is_flag=True, help="Make the bad shards again, and no others.")
 @click.option(
     "--images", default=BUILTIN, help="For --repair: the images, as for generate. [default: builtin]"
 )
@@ -55,8 +55,8 @@ def verify_command(**given: Any) -> None:
     from impure.pipeline.commands.verification import Checker
     from impure.pipeline.sources.open_source import open_source
 
-    root, units = given["root"], Collection(given["root"]).marked()
-    if not units and not Collection(root).missing():
+    root, shards = given["root"], Collection(given["root"]).marked()
+    if not shards and not Collection(root).missing():
         raise InputError(f"{root}: no committed shard there")
     asked = ("root", "level", "samples", "again", "targets", "weights", "device", "threads")
     checker = Checker(**{name: given[name] for name in asked})
@@ -65,15 +65,15 @@ def verify_command(**given: Any) -> None:
         left = checker.mend(found, open_source(given["images"], given["labels"]))
     if given["as_json"]:
         documents = {"bad": [asdict(each) for each in found], "left": [asdict(each) for each in left]}
-        print_json({"root": str(root), "level": given["level"], "units": len(units), **documents})
+        print_json({"root": str(root), "level": given["level"], "shards": len(shards), **documents})
     else:
         for each in found:
-            click.echo(f"{each.unit}: {each.problem}")
-        click.echo(f"{len(units)} units checked at level {given['level']}: {len(found) or 'nothing'} wrong")
+            click.echo(f"{each.shard_id}: {each.problem}")
+        click.echo(f"{len(shards)} shards checked at level {given['level']}: {len(found) or 'nothing'} wrong")
         if given["mend"]:
             click.echo(f"{len(found) - len(left)} mended, {len(left)} left")
         elif found:
-            click.echo("To make the bad units again: the same command with --repair and the --images.")
+            click.echo("To make the bad shards again: the same command with --repair and the --images.")
     raise SystemExit(SHORTFALL if left else 0)
 
 
@@ -91,9 +91,9 @@ def card_command(root: Path, as_json: bool) -> None:
     from impure.manifests.sharing.dataset_card import write_card
     from impure.pipeline.targets.of_collection import class_names
 
-    units = select_shards(str(root))
-    with progress(2 * len(units), " files") as advance:
-        paths = write_card(Collection(root), class_names(units), progress=advance)
+    shards = select_shards(str(root))
+    with progress(2 * len(shards), " files") as advance:
+        paths = write_card(Collection(root), class_names(shards), progress=advance)
     if as_json:
         return print_json({"root": str(root), "files": [str(path) for path in paths]})
     return click.echo("\n".join(map(str, paths)))
@@ -126,14 +126,14 @@ def rebuild_command(**given: Any) -> None:
     with progress(images, " images") as advance:
         write = rewriting(collection, out, storage)
         found = list(rebuild(collection, source, out, storage, write, advance))
-    lost = {str(each.unit): each.lost for each in found if each.lost}
+    lost = {str(each.shard_id): each.lost for each in found if each.lost}
     if given["as_json"]:
         print_json({"out": str(out.root), "stored": sum(each.stored for each in found), "lost": lost})
     else:
-        for unit, reasons in lost.items():
+        for shard_id, reasons in lost.items():
             source_id, reason = next(iter(reasons.items()))
-            click.echo(f"{unit}: {len(reasons)} lost, the first {source_id}: {reason}")
-        click.echo(f"{sum(each.stored for each in found)} pairs in {len(found)} units: {out.root}")
+            click.echo(f"{shard_id}: {len(reasons)} lost, the first {source_id}: {reason}")
+        click.echo(f"{sum(each.stored for each in found)} pairs in {len(found)} shards: {out.root}")
     raise SystemExit(SHORTFALL if lost else 0)
 
 
@@ -150,8 +150,8 @@ def preview_command(root: Path, per_attack: int, out: Path | None) -> None:
     from impure.manifests.views.preview import contact_sheet
     from impure.pipeline.targets.of_collection import class_names
 
-    units = select_shards(str(root))
-    sheet = contact_sheet(units, per_attack, class_names(units))
+    shards = select_shards(str(root))
+    sheet = contact_sheet(shards, per_attack, class_names(shards))
     path = out or root / "preview.png"
     with atomic_path(path) as temporary:
         sheet.save(temporary, "PNG")

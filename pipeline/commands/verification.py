@@ -12,7 +12,7 @@ from impure.manifests.commands.console import progress, say
 from impure.pipeline.commands.parse_options import default_threads
 from impure.pipeline.devices import cores, open_device
 from impure.pipeline.generation.progress import ProgressView
-from impure.pipeline.maintenance.repair import bad_units, repair, units_to_make
+from impure.pipeline.maintenance.repair import bad_shards, repair, shards_to_make
 from impure.pipeline.maintenance.replay import attacked_again, replayed
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.of_collection import classifiers_of
@@ -26,8 +26,8 @@ class Checker:
     Attributes:
         root: Of the collection.
         level: One of `verify.LEVELS`, or `replay`: all of these and the target.
-        samples: Of each unit, for replay.
-        again: For replay: also attack each unit's first batch again.
+        samples: Of each shard, for replay.
+        again: For replay: also attack each shard's first batch again.
         targets: See `classifiers_of`.
         weights: Likewise.
         device: See `open_device`.
@@ -44,51 +44,53 @@ class Checker:
     threads: int | None
 
     def check(self, asked_again: Sequence[ShardId] | None = None) -> list[Finding]:
-        """What is wrong at the level asked for; of these units alone the target is asked again."""
+        """What is wrong at the level asked for; of these shards alone the target is asked again."""
         collection = Collection(self.root)
-        units = collection.marked()
-        with progress(len(units), " units") as advance:
+        shard_ids = collection.marked()
+        with progress(len(shard_ids), " shards") as advance:
             found = verify(collection, self.level if self.level in LEVELS else LEVELS[-1], advance)
         if self.level == "replay":
-            whole = set(units if asked_again is None else asked_again) - set(bad_units(found))
+            whole = set(shard_ids if asked_again is None else asked_again) - set(bad_shards(found))
             found += self._replay(collection, sorted(whole))
         return found
 
     def mend(self, found: list[Finding], source: Source) -> list[Finding]:
-        """Make the bad units again and check them again; returns what is still wrong.
+        """Make the bad shards again and check them again; returns what is still wrong.
 
         Raises:
             InputError: See `repair`.
         """
         collection = Collection(self.root)
-        units = units_to_make(collection, found)
-        targets = self._judges(collection, units, self.threads or 1)
-        with ProgressView(None, len(units), 1, cores()) as view:
-            failed = repair(collection, units, source, targets, view)
-        for unit, reason in failed.items():
-            say(f"{unit}: {reason}")
-        return self.check(units)
+        shard_ids = shards_to_make(collection, found)
+        targets = self._judges(collection, shard_ids, self.threads or 1)
+        with ProgressView(None, len(shard_ids), 1, cores()) as view:
+            failed = repair(collection, shard_ids, source, targets, view)
+        for shard_id, reason in failed.items():
+            say(f"{shard_id}: {reason}")
+        return self.check(shard_ids)
 
-    def _judges(self, collection: Collection, units: Sequence[ShardId], threads: int) -> dict[str, Target]:
-        """The targets of some units, on the device; markers that were edited have no say in it."""
-        device, names = open_device(self.device, threads), {unit.target for unit in units}
+    def _judges(
+        self, collection: Collection, shard_ids: Sequence[ShardId], threads: int
+    ) -> dict[str, Target]:
+        """The targets of some shards, on the device; markers that were edited have no say in it."""
+        device, names = open_device(self.device, threads), {shard_id.target for shard_id in shard_ids}
         sound = [
             each for each in collection.readable()
-            if each.unit.target in names and each.marker["config_digest"] == digest(each.marker["config"])
+            if each.shard_id.target in names and each.marker["config_digest"] == digest(each.marker["config"])
         ]  # fmt: skip
         found = classifiers_of(sound, self.targets, self.weights)
         return {name: target.to(device) for name, target in found.items()}
 
-    def _replay(self, collection: Collection, units: Sequence[ShardId]) -> list[Finding]:
+    def _replay(self, collection: Collection, shard_ids: Sequence[ShardId]) -> list[Finding]:
         """Ask the targets again; see `pipeline.replay`."""
         threads = self.threads or default_threads(collection.root, "", None)
-        targets, found = self._judges(collection, units, threads), []
-        with progress(len(units), " units replayed") as advance:
-            for unit in units:
-                each, target = collection.read(unit), targets[unit.target]
+        targets, found = self._judges(collection, shard_ids, threads), []
+        with progress(len(shard_ids), " shards replayed") as advance:
+            for shard_id in shard_ids:
+                each, target = collection.read(shard_id), targets[shard_id.target]
                 problem = next(replayed(each, target, self.samples), None)
                 if problem is None and self.again:
                     problem = attacked_again(each, target)
-                found += [] if problem is None else [Finding(str(unit), problem)]
+                found += [] if problem is None else [Finding(str(shard_id), problem)]
                 advance(1)
         return found

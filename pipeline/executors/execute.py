@@ -95,15 +95,15 @@ def execute(run: Run) -> tuple[TaskQueue, ProgressView]:
         What was made and what failed, and where the time went.
 
     Raises:
-        InputError: A committed unit was made with another config, or the executor cannot be had.
+        InputError: A committed shard was made with another config, or the executor cannot be had.
         OSError: The disk is full, or cannot be written.
     """
     tasks = run.collector.tasks(run.order)
     if run.crew.executor == "rank":
         tasks = worker_share(tasks, *rank_of(run.crew.worker))
     images = sum(task.images * len(task.attacks) for task in tasks)
-    units = sum(len(task.attacks) for task in tasks)
-    with ProgressView(images, units, run.workers, cores()) as view, blaming(run.place.root):
+    shards = sum(len(task.attacks) for task in tasks)
+    with ProgressView(images, shards, run.workers, cores()) as view, blaming(run.place.root):
         ledger = TaskQueue(tasks, view)
         EXECUTORS[run.crew.executor](run, ledger)
     return ledger, view

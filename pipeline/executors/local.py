@@ -109,9 +109,9 @@ def _listen(worker: _Worker, ledger: TaskQueue) -> bool:
         case str():
             worker.idle = worker.born = True
         case Started():
-            worker.suspects.append(heard.unit)
-        case Made() | Failed() if heard.unit in worker.suspects:
-            worker.suspects.remove(heard.unit)
+            worker.suspects.append(heard.shard_id)
+        case Made() | Failed() if heard.shard_id in worker.suspects:
+            worker.suspects.remove(heard.shard_id)
         case Settled():
             worker.given.remove(heard.task)
     if not isinstance(heard, str):

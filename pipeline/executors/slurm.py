@@ -70,7 +70,7 @@ def _make(open_maker: Callable[[int], ShardWorker], tasks: Sequence[ShardTask]) 
         error.add_note(traceback.format_exc())
         return error
     events = [event for event in notes if not isinstance(event, Settled | Failed)]
-    given_up = [Failed(unit, why) for unit, why in ledger.failed.items() for _ in range(TRIES)]
+    given_up = [Failed(shard_id, why) for shard_id, why in ledger.failed.items() for _ in range(TRIES)]
     return [*events, *given_up, *(Settled(task) for task in tasks)]
 
 

@@ -1,4 +1,4 @@
-"""What is left to do: tasks come back until their units are made or have failed three times."""
+"""What is left to do: tasks come back until their shards are made or have failed three times."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class TaskQueue:
     Attributes:
         attacks: Of all tasks, in order.
         made: What is committed.
-        failed: Units that failed `TRIES` times, and why the last time.
+        failed: Shards that failed `TRIES` times, and why the last time.
     """
 
     def __init__(self, tasks: Sequence[ShardTask], tell: Emit) -> None:
@@ -60,42 +60,48 @@ class TaskQueue:
         with self._lock:
             match event:
                 case Made():
-                    self.made.setdefault(event.unit, event)
+                    self.made.setdefault(event.shard_id, event)
                 case Failed():
-                    self._fail(event.unit, event.reason)
+                    self._fail(event.shard_id, event.reason)
                 case Taken():
-                    self._taken.add(event.unit)
+                    self._taken.add(event.shard_id)
                 case Settled():
                     self._settle(event.task)
             self._tell(event)
 
     def died(self, tasks: Sequence[ShardTask], suspects: Sequence[ShardId], reason: str) -> None:
-        """Note that a worker died with these tasks unsettled; without suspects all their units are."""
+        """Note that a worker died with these tasks unsettled; without suspects all their shards are."""
         with self._lock:
-            for unit in suspects or [unit for task in tasks for unit in task.units]:
-                if unit not in self.made:
-                    self._fail(unit, reason)
-                    self._tell(Failed(unit, reason))
+            for shard_id in suspects or [shard_id for task in tasks for shard_id in task.shard_ids]:
+                if shard_id not in self.made:
+                    self._fail(shard_id, reason)
+                    self._tell(Failed(shard_id, reason))
             for task in tasks:
-                self._again |= set(task.units)
+                self._again |= set(task.shard_ids)
                 self._settle(task)
 
-    def _fail(self, unit: ShardId, reason: str) -> None:
-        self._tries[unit] += 1
-        if self._tries[unit] < TRIES:
-            self._again.add(unit)
+    def _fail(self, shard_id: ShardId, reason: str) -> None:
+        self._tries[shard_id] += 1
+        if self._tries[shard_id] < TRIES:
+            self._again.add(shard_id)
         else:
-            self.failed[unit] = reason
+            self.failed[shard_id] = reason
 
     def _settle(self, task: ShardTask) -> None:
         """A task is over; what of it is worth another try waits again, at the end."""
         self._given.discard(task)
-        for unit in task.units:
-            if unit not in {*self.made, *self.failed} | self._again | self._taken:
-                self._fail(unit, "its worker said nothing of it")
-        left = [unit for unit in task.units if unit not in self.made and unit not in self.failed]
+        for shard_id in task.shard_ids:
+            if shard_id not in {*self.made, *self.failed} | self._again | self._taken:
+                self._fail(shard_id, "its worker said nothing of it")
+        left = [
+            shard_id
+            for shard_id in task.shard_ids
+            if shard_id not in self.made and shard_id not in self.failed
+        ]
         if left:
-            wait = any(unit in self._taken for unit in left)
-            self._waiting.append(replace(task, attacks=tuple(unit.attack for unit in left), wait=wait))
-        self._again.difference_update(task.units)
-        self._taken.difference_update(task.units)
+            wait = any(shard_id in self._taken for shard_id in left)
+            self._waiting.append(
+                replace(task, attacks=tuple(shard_id.attack for shard_id in left), wait=wait)
+            )
+        self._again.difference_update(task.shard_ids)
+        self._taken.difference_update(task.shard_ids)

@@ -1,4 +1,4 @@
-"""One attack on one plan, with all that it needs, and what its units are made with."""
+"""One attack on one plan, with all that it needs, and what its shards are made with."""
 
 import platform
 import time
@@ -70,16 +70,16 @@ class AttackJob:
             }
         )
 
-    def unit(self, shard: int) -> ShardId:
+    def shard_id(self, shard: int) -> ShardId:
         """The unit of one of the plan's shards."""
         return ShardId(self.target.card.name, self.attack_name, self.plan.split, shard)
 
     def committed(self, shard: int) -> CommittedShard | None:
-        """A unit that is there and whole (see `find_committed`); None if it has to be made."""
-        return find_committed(self.collection, self.unit(shard), self.config())
+        """A shard that is there and whole (see `find_committed`); None if it has to be made."""
+        return find_committed(self.collection, self.shard_id(shard), self.config())
 
     def facts(self, together: list[int]) -> dict[str, Any]:
-        """What a unit's marker records beside the config.
+        """What a shard's marker records beside the config.
 
         Args:
             together: How many of the stored images were attacked at once, call by call.

@@ -24,15 +24,15 @@ _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def worth_retrying(error: BaseException) -> bool:
-    """Whether making the unit again in this process may help."""
+    """Whether making the shard again in this process may help."""
     if isinstance(error, OSError):
         return error.errno not in _HOPELESS
     return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
 
 
-def failure(unit: ShardId, error: BaseException) -> Failed:
+def failure(shard_id: ShardId, error: BaseException) -> Failed:
     """The event that says so."""
-    return Failed(unit, f"{type(error).__name__}: {first_line(error)}")
+    return Failed(shard_id, f"{type(error).__name__}: {first_line(error)}")
 
 
 class BackgroundWriter:
@@ -76,17 +76,22 @@ class BackgroundWriter:
 
 
 class PendingShard:
-    """One unit on its way into the collection; its end is one `Made` or one `Failed`.
+    """One shard on its way into the collection; its end is one `Made` or one `Failed`.
 
     Attributes:
-        unit: Which.
+        shard: Which.
         over: Whether it has come to its end.
     """
 
     def __init__(
-        self, unit: ShardId, shard: ShardWriter, resources: ExitStack, finisher: BackgroundWriter, emit: Emit
+        self,
+        shard_id: ShardId,
+        shard: ShardWriter,
+        resources: ExitStack,
+        finisher: BackgroundWriter,
+        emit: Emit,
     ):
-        self.unit, self._shard, self._resources = unit, shard, resources
+        self.shard_id, self._shard, self._resources = shard_id, shard, resources
         self._finisher, self._emit = finisher, emit
         self._begun = time.perf_counter()
         self.over = False
@@ -105,11 +110,11 @@ class PendingShard:
         self._finisher.then(partial(self._try, self._commit, config, facts))
 
     def give_up(self, error: BaseException) -> None:
-        """Drop the unit; it may be tried again."""
+        """Drop the shard; it may be tried again."""
         self._finisher.then(partial(self._try, self._fail, error))
 
     def _try(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Run a step of a unit that has not failed; what no retry will mend goes on to the caller."""
+        """Run a step of a shard that has not failed; what no retry will mend goes on to the caller."""
         if self.over:
             return
         try:
@@ -131,11 +136,11 @@ class PendingShard:
         with timed(self._emit, WRITE):
             marker = self._shard.commit(config, {**facts, "seconds": round(seconds, 3)})
         self.end()
-        self._emit(Made(self.unit, marker["counts"], seconds, resumed=False))
+        self._emit(Made(self.shard_id, marker["counts"], seconds, resumed=False))
 
     def _fail(self, error: BaseException) -> None:
         self.end()
-        self._emit(failure(self.unit, error))
+        self._emit(failure(self.shard_id, error))
 
     def end(self) -> None:
         """Let go of the folder aside and of the claim."""

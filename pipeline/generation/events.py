@@ -21,7 +21,7 @@ class ShardTask:
         shard: Number of the plan's shard.
         attacks: Folder names of the attacks.
         images: Planned in the shard.
-        wait: Wait for units that other processes are making, instead of leaving them for later.
+        wait: Wait for shards that other processes are making, instead of leaving them for later.
     """
 
     target: str
@@ -32,7 +32,7 @@ class ShardTask:
     wait: bool = False
 
     @property
-    def units(self) -> list[ShardId]:
+    def shard_ids(self) -> list[ShardId]:
         """What it makes."""
         return [ShardId(self.target, attack, self.split, self.shard) for attack in self.attacks]
 
@@ -42,9 +42,9 @@ DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify",
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many images of a unit are done, all told: reporting it twice does no harm."""
+    """So many images of a shard are done, all told: reporting it twice does no harm."""
 
-    unit: ShardId
+    shard_id: ShardId
     images: int
 
 
@@ -58,21 +58,21 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A unit is being made; should the worker die, it is the first suspect."""
+    """A shard is being made; should the worker die, it is the first suspect."""
 
-    unit: ShardId
+    shard_id: ShardId
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A unit is committed.
+    """A shard is committed.
 
     Attributes:
         counts: See `status.count`.
         resumed: It was there already.
     """
 
-    unit: ShardId
+    shard_id: ShardId
     counts: dict[str, int]
     seconds: float
     resumed: bool
@@ -80,17 +80,17 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A unit could not be made this time."""
+    """A shard could not be made this time."""
 
-    unit: ShardId
+    shard_id: ShardId
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Another living process is making this unit."""
+    """Another living process is making this shard."""
 
-    unit: ShardId
+    shard_id: ShardId
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,12 @@ class EventBuffer:
                 case Busy():
                     self._busy[event.stage] += event.seconds  # type: ignore[assignment]
                 case Advanced():
-                    self._advanced[event.unit] = event
+                    self._advanced[event.shard_id] = event
                 case _:
                     self._events.append(event)
 
     def __iter__(self) -> Iterator[Event]:
-        """What was noted; how a unit ended comes after how far it got."""
+        """What was noted; how a shard ended comes after how far it got."""
         yield from (Busy(stage, seconds) for stage, seconds in self._busy.items())
         yield from self._advanced.values()
         yield from self._events

@@ -12,23 +12,23 @@ from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 REPEATS = 3
 MEMBER, SAMPLE, UNIT = 1 << 10, 1 << 12, 1 << 16
-"""Bytes at most: of a member's header and padding; of a sample beside its images; of a unit beside these."""
+"""Bytes at most: of a member's header and padding; of a sample beside its images; of a shard beside these."""
 
 
 def forecast(collector: GenerationRun, order: GenerateConfig) -> dict[str, Any]:
-    """Count images, pairs and units; bound size and time.
+    """Count images, pairs and shards; bound size and time.
 
     Returns:
         `images`, `attacks`, `pairs` and `units`; `gib_at_most` of disk, as if nothing could be compressed;
-        `hours_at_most` of one worker, as if no attack ended early. Units that are there already count too.
+        `hours_at_most` of one worker, as if no attack ended early. Shards that are there already count too.
     """
     tasks = collector.tasks(order)
     images, attacks = sum(task.images for task in tasks), order.attacks
-    units = sum(len(task.attacks) for task in tasks)
+    shards = sum(len(task.attacks) for task in tasks)
     stored = sum(len(order.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
     size = (
         images * (stored * (3 * collector.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE)
-        + units * UNIT
+        + shards * UNIT
     )
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
     seconds = images * gradients * seconds_per_gradient(collector, order.batch_size)
@@ -36,7 +36,7 @@ def forecast(collector: GenerationRun, order: GenerateConfig) -> dict[str, Any]:
         "images": images,
         "attacks": len(attacks),
         "pairs": images * len(attacks),
-        "units": units,
+        "shards": shards,
         "gib_at_most": _short(size / 2**30),
         "hours_at_most": _short(seconds / 3600),
     }

@@ -1,4 +1,4 @@
-"""What a run is doing, for people who watch: images, units, and which stage holds the others up."""
+"""What a run is doing, for people who watch: images, shards, and which stage holds the others up."""
 
 import sys
 import time
@@ -55,15 +55,15 @@ class ProgressView:
 
     Args:
         images: Images in all, each counted once for each attack; None where that is not known.
-        units: Units in all.
+        shards: Shards in all.
         workers: How many attack at once.
         threads: Of all their pools, which decode and encode.
     """
 
-    def __init__(self, images: int | None, units: int, workers: int, threads: int) -> None:
+    def __init__(self, images: int | None, shards: int, workers: int, threads: int) -> None:
         self._out = _Unbroken(sys.stderr)
         self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True, file=self._out)
-        self._units = units
+        self._shards = shards
         self._lanes = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
         self._images: Counter[ShardId] = Counter()
         self._over: set[ShardId] = set()
@@ -74,18 +74,18 @@ class ProgressView:
         """Show an event."""
         match event:
             case Advanced():
-                self._advance(event.unit, event.images)
+                self._advance(event.shard_id, event.images)
             case Busy():
                 self._seconds[event.stage] += event.seconds
             case Made():
-                self._over.add(event.unit)
+                self._over.add(event.shard_id)
             case Failed():
-                self._advance(event.unit, 0)
-                self._bar.write(f"{event.unit}: {event.reason}", file=self._out)
+                self._advance(event.shard_id, 0)
+                self._bar.write(f"{event.shard_id}: {event.reason}", file=self._out)
 
-    def _advance(self, unit: ShardId, images: int) -> None:
-        more = images - self._images[unit]
-        self._images[unit] = images
+    def _advance(self, shard_id: ShardId, images: int) -> None:
+        more = images - self._images[shard_id]
+        self._images[shard_id] = images
         self._bar.set_postfix_str(self.summary(), refresh=False)
         self._bar.update(more)
 
@@ -101,9 +101,9 @@ class ProgressView:
         return max(together, key=together.__getitem__)
 
     def summary(self) -> str:
-        """Units and stages in one line."""
+        """Shards and stages in one line."""
         shares = " ".join(f"{stage} {share:.0%}" for stage, share in self.busy().items())
-        return f"{len(self._over)}/{self._units} units, {shares}, limited by {self.limit()}"
+        return f"{len(self._over)}/{self._shards} shards, {shares}, limited by {self.limit()}"
 
     def __enter__(self) -> "ProgressView":
         return self

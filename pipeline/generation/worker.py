@@ -41,7 +41,7 @@ class ShardWorker:
         What is still being written then is reported later, at the latest by `flush`; `Settled` comes last.
 
         Raises:
-            InputError: A committed unit was made with another config.
+            InputError: A committed shard was made with another config.
             OSError: What a retry will not mend, such as a full disk.
         """
         jobs = [job for job in self._jobs[task.split] if job.attack_name in task.attacks]
@@ -50,7 +50,7 @@ class ShardWorker:
             rows = rows_of(todo[0].plan, task.shard)
             with open_images(todo[0], rows, self._finisher.pool, emit) as images:
                 for job in todo:
-                    self._make_unit(job, task, images, emit)
+                    self._make_shard(job, task, images, emit)
         self._finisher.then(lambda: emit(Settled(task)))
 
     def flush(self) -> None:
@@ -63,43 +63,43 @@ class ShardWorker:
         for flight in self._flights:
             flight.end()
 
-    def _make_unit(self, job: AttackJob, task: ShardTask, images: CleanCache, emit: Emit) -> None:
-        """Attack the images of a unit, unless another process is at it or just was."""
+    def _make_shard(self, job: AttackJob, task: ShardTask, images: CleanCache, emit: Emit) -> None:
+        """Attack the images of a shard, unless another process is at it or just was."""
         try:
             flight = self._open(job, task, emit)
         except Exception as error:
             if not worth_retrying(error):
                 raise
-            emit(failure(job.unit(task.shard), error))
+            emit(failure(job.shard_id(task.shard), error))
             return
         if flight is None:
             return
         self._flights = [each for each in self._flights if not each.over] + [flight]
         try:
-            _attack_unit(job, images, flight, emit)
+            _attack_shard(job, images, flight, emit)
         except Exception as error:
             if not worth_retrying(error):
                 raise
             flight.give_up(error)
 
     def _open(self, job: AttackJob, task: ShardTask, emit: Emit) -> PendingShard | None:
-        """Take a unit to make it; None where another process makes it or has made it."""
-        unit = job.unit(task.shard)
+        """Take a shard to make it; None where another process makes it or has made it."""
+        shard_id = job.shard_id(task.shard)
         with ExitStack() as resources:
-            held = (wait_for_shard_lock if task.wait else lock_shard)(job.collection, str(unit))
+            held = (wait_for_shard_lock if task.wait else lock_shard)(job.collection, str(shard_id))
             if held is None:
-                emit(Taken(unit))
+                emit(Taken(shard_id))
                 return None
             resources.enter_context(held)
             if _is_there(job, task.shard, emit):
                 return None
-            emit(Started(unit))
-            shard = resources.enter_context(open_shard(job.collection, unit))
-            return PendingShard(unit, shard, resources.pop_all(), self._finisher, emit)
+            emit(Started(shard_id))
+            shard = resources.enter_context(open_shard(job.collection, shard_id))
+            return PendingShard(shard_id, shard, resources.pop_all(), self._finisher, emit)
 
 
-def _attack_unit(job: AttackJob, images: CleanCache, flight: PendingShard, emit: Emit) -> None:
-    """Send every batch of a unit on its way, then its commit."""
+def _attack_shard(job: AttackJob, images: CleanCache, flight: PendingShard, emit: Emit) -> None:
+    """Send every batch of a shard on its way, then its commit."""
     together: list[int] = []
     done = 0
     for batch in attack_all(job, images, emit):
@@ -109,19 +109,19 @@ def _attack_unit(job: AttackJob, images: CleanCache, flight: PendingShard, emit:
         done += len(batch.samples) + len(batch.failed)
         flight.add(batch.samples)
         flight.note(batch.failed)
-        emit(Advanced(flight.unit, done))
+        emit(Advanced(flight.shard_id, done))
     flight.note([failed_row(job, row, row["status"], row["error"]) for row in images.lost])
-    emit(Advanced(flight.unit, done + len(images.lost)))
+    emit(Advanced(flight.shard_id, done + len(images.lost)))
     flight.commit(job.config(), job.facts(together))
 
 
 def _is_there(job: AttackJob, shard: int, emit: Emit) -> bool:
-    """Whether a unit is committed already; if so, it is reported."""
+    """Whether a shard is committed already; if so, it is reported."""
     there = job.committed(shard)
     if there is not None:
         counts = there.marker["counts"]
-        emit(Advanced(there.unit, counts["planned"] + counts.get("unreadable", 0)))
-        emit(Made(there.unit, counts, 0.0, resumed=True))
+        emit(Advanced(there.shard_id, counts["planned"] + counts.get("unreadable", 0)))
+        emit(Made(there.shard_id, counts, 0.0, resumed=True))
     return there is not None
 
 

@@ -37,7 +37,7 @@ Made = tuple[Sample | None, Row]
 """What became of a manifest's row: the pair to store, or None and the row says why."""
 
 Write = Callable[[ShardId, Iterator[Made], dict[str, Any]], object]
-"""Stores and commits a unit under a config: samples and rows in order, numbered anew."""
+"""Stores and commits a shard under a config: samples and rows in order, numbered anew."""
 
 Load = Callable[[TargetCard, str], CleanImage]
 """The photograph of a source id as a target sees it, or why it cannot be had."""
@@ -48,12 +48,12 @@ class Rebuilt:
     """What became of one unit.
 
     Attributes:
-        stored: Pairs that were put together; where there is none, the unit was not written.
+        stored: Pairs that were put together; where there is none, the shard was not written.
         lost: Why others could not be, by source id.
         resumed: It was there already, and nothing was lost.
     """
 
-    unit: ShardId
+    shard_id: ShardId
     stored: int
     lost: dict[str, str]
     resumed: bool
@@ -81,27 +81,27 @@ def rebuild(
         progress: Called with the number of images done, as they are done.
 
     Yields:
-        One result for each unit, in order.
+        One result for each shard, in order.
 
     Raises:
-        InputError: There is nothing to rebuild, a unit is damaged, or `out` holds something else.
+        InputError: There is nothing to rebuild, a shard is damaged, or `out` holds something else.
     """
-    units = [each for each in collection.committed if storage_of(each).profile == "delta"]
-    if not units:
+    shards = [each for each in collection.committed if storage_of(each).profile == "delta"]
+    if not shards:
         raise InputError(f"{collection.root}: holds no perturbations to rebuild pairs from")
     if storage.profile == "delta" or out.root.resolve() == collection.root.resolve():
         raise InputError(f"{out.root}: pairs are rebuilt into another folder, as pairs or clean-once")
     _copy_description(collection, out)
     photographs = cache(partial(_photographs, source))
-    for (_, split, _), shard in groupby(sorted(units, key=_place), key=_place):
+    for (_, split, _), shard in groupby(sorted(shards, key=_place), key=_place):
         load = cache(photographs(split).load)
         for each in shard:
-            yield _rebuild_unit(each, load, out, storage, write, progress)
+            yield _rebuild_shard(each, load, out, storage, write, progress)
 
 
 def _place(committed: CommittedShard) -> tuple[str, str, int]:
     """What the units of one set of images have in common."""
-    return committed.unit.target, committed.unit.split, committed.unit.shard
+    return committed.shard_id.target, committed.shard_id.split, committed.shard_id.number
 
 
 def _copy_description(collection: Collection, out: Collection) -> None:
@@ -148,7 +148,7 @@ def _photographs(source: Source, split: str) -> _Photographs:
     return _Photographs(source, named, f"not among the {len(images)} images of {source.name}")
 
 
-def _rebuild_unit(
+def _rebuild_shard(
     committed: CommittedShard,
     load: Load,
     out: Collection,
@@ -156,23 +156,25 @@ def _rebuild_unit(
     write: Write,
     progress: Callable[[int], object],
 ) -> Rebuilt:
-    """Rebuild one unit, unless it is there."""
+    """Rebuild one shard, unless it is there."""
     config = {**committed.marker["config"], "storage": asdict(storage)}
-    stored, there = committed.marker["counts"]["stored"], find_committed(out, committed.unit, config)
+    stored, there = committed.marker["counts"]["stored"], find_committed(out, committed.shard_id, config)
     if there and there.marker["counts"]["stored"] == stored:
         progress(there.marker["counts"]["planned"])
-        return Rebuilt(unit=committed.unit, stored=stored, lost={}, resumed=True)
+        return Rebuilt(shard_id=committed.shard_id, stored=stored, lost={}, resumed=True)
     samples = _index(committed)
     lost: dict[str, str] = {}
     made = _from_first_pair(_made(committed, samples, load, lost, progress))
     if made is not None:
-        out.marker_path(committed.unit).unlink(missing_ok=True)  # photographs that were lost may be there now
-        write(committed.unit, made, config)
-    return Rebuilt(unit=committed.unit, stored=len(samples) - len(lost), lost=lost, resumed=False)
+        out.marker_path(committed.shard_id).unlink(
+            missing_ok=True
+        )  # photographs that were lost may be there now
+        write(committed.shard_id, made, config)
+    return Rebuilt(shard_id=committed.shard_id, stored=len(samples) - len(lost), lost=lost, resumed=False)
 
 
 def _index(committed: CommittedShard) -> dict[str, SampleIndex]:
-    """A unit's samples by key, in the order of its manifest."""
+    """A shard's samples by key, in the order of its manifest."""
     columns = ("key", "source_id", "label", "clean_px_sha256", "adv_px_sha256")
     keys = [row["key"] for row in committed.stored_rows(*columns)]
     samples = {sample.key: sample for sample in index_shard(committed.tar)}
@@ -200,7 +202,7 @@ def _made(
     lost: dict[str, str],
     progress: Callable[[int], object],
 ) -> Iterator[Made]:
-    """Put a unit's pairs together, row by row, a few ahead; notes in `lost` what fails."""
+    """Put a shard's pairs together, row by row, a few ahead; notes in `lost` what fails."""
     card, rows = _card(committed), committed.rows()[0].to_pylist()
     with ThreadPoolExecutor() as pool:
         for at in range(0, len(rows), _AT_ONCE):
@@ -243,6 +245,6 @@ def _add(clean: Pixels, stored: Stored) -> Pixels | None:
 
 
 def _card(committed: CommittedShard) -> TargetCard:
-    """The target that a unit was made on, as its marker describes it."""
+    """The target that a shard was made on, as its marker describes it."""
     described = {**committed.marker["config"]["target"], "weights": ""}
-    return from_mapping(TargetCard, described, f"{committed.unit}: target in its marker")
+    return from_mapping(TargetCard, described, f"{committed.shard_id}: target in its marker")

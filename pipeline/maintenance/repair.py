@@ -28,118 +28,120 @@ from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import Target
 
 _KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "storage": dict}
-"""What a unit is made by, beside its plan and target."""
+"""What a shard is made by, beside its plan and target."""
 
 
-def bad_units(findings: Sequence[Finding]) -> list[ShardId]:
-    """The units in which something was found; what is wrong with plans is no unit's."""
-    return [unit for each in findings if (unit := parse_shard_id(f"{each.unit}.done.json"))]
+def bad_shards(findings: Sequence[Finding]) -> list[ShardId]:
+    """The shards in which something was found; what is wrong with plans is no shard's."""
+    return [shard_id for each in findings if (shard_id := parse_shard_id(f"{each.shard_id}.done.json"))]
 
 
-def units_to_make(collection: Collection, findings: Sequence[Finding]) -> list[ShardId]:
-    """The bad units, but for those whose own files are whole and that only lack their clean images.
+def shards_to_make(collection: Collection, findings: Sequence[Finding]) -> list[ShardId]:
+    """The bad shards, but for those whose own files are whole and that only lack their clean images.
 
-    Where clean images are stored once, a damaged clean unit spoils all attacks on it, and mends them too.
+    Where clean images are stored once, a damaged clean shard spoils all attacks on it, and mends them too.
     """
-    units = bad_units(findings)
-    clean = {_place(unit) for unit in units if unit.attack == CLEAN}
+    shard_ids = bad_shards(findings)
+    clean = {_place(shard) for shard in shard_ids if shard.attack == CLEAN}
     waiting = {
-        each.unit for each in collection.readable()
-        if _place(each.unit) in clean and each.unit.attack != CLEAN
+        each.shard_id for each in collection.readable()
+        if _place(each.shard_id) in clean and each.shard_id.attack != CLEAN
         and each.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
     }  # fmt: skip
-    own = set(bad_units(verify(collection, "hash"))) if waiting else set()
-    return [unit for unit in units if unit not in waiting or unit in own]
+    own = set(bad_shards(verify(collection, "hash"))) if waiting else set()
+    return [shard for shard in shard_ids if shard not in waiting or shard in own]
 
 
-def _spoil(collection: Collection, unit: ShardId) -> None:
-    """Make a unit count as not made; a marker that says how it was made stays until the new one comes."""
+def _spoil(collection: Collection, shard_id: ShardId) -> None:
+    """Make a shard count as not made; a marker that says how it was made stays until the new one comes."""
     with suppress(InputError):
-        marker = collection.read(unit).marker
-        if marker["unit"] == str(unit) and marker["config_digest"] == digest(marker["config"]):
-            collection.stem(unit).with_suffix(".tar").unlink(missing_ok=True)
+        marker = collection.read(shard_id).marker
+        if marker["shard_id"] == str(shard_id) and marker["config_digest"] == digest(marker["config"]):
+            collection.stem(shard_id).with_suffix(".tar").unlink(missing_ok=True)
             return
-    collection.marker_path(unit).unlink(missing_ok=True)
+    collection.marker_path(shard_id).unlink(missing_ok=True)
 
 
-def _place(unit: ShardId) -> tuple[str, str, int]:
+def _place(shard_id: ShardId) -> tuple[str, str, int]:
     """What the units of one set of images have in common."""
-    return unit.target, unit.split, unit.shard
+    return shard_id.target, shard_id.split, shard_id.number
 
 
 def repair(
     collection: Collection,
-    units: Sequence[ShardId],
+    shard_ids: Sequence[ShardId],
     source: Source,
     targets: Mapping[str, Target],
     tell: Emit,
 ) -> dict[ShardId, str]:
-    """Make units again, each as its own marker says, or, where that is lost, another one's of its attack.
+    """Make shards again, each as its own marker says, or, where that is lost, another one's of its attack.
 
     Args:
         collection: To mend.
-        units: Which; others are not touched.
+        shards: Which; others are not touched.
         source: The clean images.
         targets: By name.
         tell: Hears the events.
 
     Returns:
-        Units that could not be made, and why.
+        Shards that could not be made, and why.
 
     Raises:
-        InputError: Nothing says how a unit was made; its target, plan or images are not there; nothing was
+        InputError: Nothing says how a shard was made; its target, plan or images are not there; nothing was
             changed.
     """
-    jobs = [job_of(collection, unit, source, targets) for unit in units]
-    _check_images(collection, units, jobs)
+    jobs = [job_of(collection, shard_id, source, targets) for shard_id in shard_ids]
+    _check_images(collection, shard_ids, jobs)
     failed: dict[ShardId, str] = {}
-    for unit, job in zip(units, jobs, strict=True):
+    for shard_id, job in zip(shard_ids, jobs, strict=True):
         torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
-        _spoil(collection, unit)
-        task = ShardTask(unit.target, unit.split, unit.shard, (unit.attack,), 0)
+        _spoil(collection, shard_id)
+        task = ShardTask(shard_id.target, shard_id.split, shard_id.number, (shard_id.attack,), 0)
         ledger = TaskQueue([task], tell)
         with blaming(collection.root):
-            run_inline(lambda made={unit.split: [job]}: ShardWorker(made, cores()), ledger)  # type: ignore[misc]
+            run_inline(lambda made={shard_id.split: [job]}: ShardWorker(made, cores()), ledger)  # type: ignore[misc]
         failed |= ledger.failed
     return failed
 
 
-def _check_images(collection: Collection, units: Sequence[ShardId], jobs: Sequence[AttackJob]) -> None:
-    """Refuse images that would leave units with fewer samples than they had.
+def _check_images(collection: Collection, shard_ids: Sequence[ShardId], jobs: Sequence[AttackJob]) -> None:
+    """Refuse images that would leave shards with fewer samples than they had.
 
     Raises:
         InputError: Planned images are missing or have changed; the message names one.
     """
-    had_lost = {each.unit: each.marker["counts"]["failed"] for each in collection.readable()}
+    had_lost = {each.shard_id: each.marker["counts"]["failed"] for each in collection.readable()}
     lost_at: dict[tuple[str, str, int], dict[str, str]] = {}
     with ThreadPoolExecutor(cores()) as pool:
-        for unit, job in zip(units, jobs, strict=True):
-            if _place(unit) not in lost_at:
-                lost_at[_place(unit)] = lost_images(job, rows_of(job.plan, unit.shard), pool)
-            lost = lost_at[_place(unit)]
-            if len(lost) > had_lost.get(unit, 0):
+        for shard_id, job in zip(shard_ids, jobs, strict=True):
+            if _place(shard_id) not in lost_at:
+                lost_at[_place(shard_id)] = lost_images(job, rows_of(job.plan, shard_id.number), pool)
+            lost = lost_at[_place(shard_id)]
+            if len(lost) > had_lost.get(shard_id, 0):
                 source_id, reason = next(iter(lost.items()))
                 raise InputError(
-                    f"{unit}: {len(lost)} of its images are not those that were planned, such as "
+                    f"{shard_id}: {len(lost)} of its images are not those that were planned, such as "
                     f"{source_id} ({reason}); give the same --images, or run its generate command"
                 )
 
 
-def job_of(collection: Collection, unit: ShardId, source: Source, targets: Mapping[str, Target]) -> AttackJob:
-    """What a unit was made by.
+def job_of(
+    collection: Collection, shard_id: ShardId, source: Source, targets: Mapping[str, Target]
+) -> AttackJob:
+    """What a shard was made by.
 
     Raises:
         InputError: Nothing says it; its target or plan is not there.
     """
-    config = checked(config_of(collection, unit), f"{unit}: its config")
-    plan = read_plan(collection, unit.target, unit.split)
+    config = checked(config_of(collection, shard_id), f"{shard_id}: its config")
+    plan = read_plan(collection, shard_id.target, shard_id.split)
     if plan is None:
-        raise InputError(f"{unit}: its plan is lost; sample again into another --out")
-    if unit.target not in targets:
-        raise InputError(f"{unit}: give its target with --target card.json or timm:NAME")
-    target, where = targets[unit.target], f"{unit}: its config"
+        raise InputError(f"{shard_id}: its plan is lost; sample again into another --out")
+    if shard_id.target not in targets:
+        raise InputError(f"{shard_id}: give its target with --target card.json or timm:NAME")
+    target, where = targets[shard_id.target], f"{shard_id}: its config"
     if config["target"]["weights"] != target.weights_sha256:
-        raise InputError(f"{unit}: was made on {unit.target!r} with other weights; give the same")
+        raise InputError(f"{shard_id}: was made on {shard_id.target!r} with other weights; give the same")
     return AttackJob(
         collection=collection, source=source, target=target, plan=plan, run_id=new_run_id(),
         attack=attack_of(config, where),
@@ -150,7 +152,7 @@ def job_of(collection: Collection, unit: ShardId, source: Source, targets: Mappi
 
 
 def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """A config that says all that a unit is made by; anybody may have written it.
+    """A config that says all that a shard is made by; anybody may have written it.
 
     Raises:
         InputError: Something is missing or of the wrong kind.
@@ -162,7 +164,7 @@ def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
-    """The attack in a unit's config; None for the untouched pairs.
+    """The attack in a shard's config; None for the untouched pairs.
 
     Raises:
         InputError: There is no such attack.
@@ -171,25 +173,29 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     return None if said.get("name") == CLEAN else from_mapping(AttackConfig, said, where)
 
 
-def config_of(collection: Collection, unit: ShardId) -> dict[str, Any]:
-    """The config that a unit was made with, by its own marker or that of another unit of its attack.
+def config_of(collection: Collection, shard_id: ShardId) -> dict[str, Any]:
+    """The config that a shard was made with, by its own marker or that of another unit of its attack.
 
     Raises:
         InputError: No marker is left, or they contradict each other.
     """
-    kin = [each for each in collection.marked() if (each.target, each.attack) == (unit.target, unit.attack)]
+    kin = [
+        each
+        for each in collection.marked()
+        if (each.target, each.attack) == (shard_id.target, shard_id.attack)
+    ]
     found: dict[str, dict[str, Any]] = {}
-    for each in sorted(kin, key=lambda other: other != unit):
+    for each in sorted(kin, key=lambda other: other != shard_id):
         try:
             marker = collection.read(each).marker
         except InputError:
             continue
-        if marker["unit"] != str(each) or marker["config_digest"] != digest(marker["config"]):
+        if marker["shard_id"] != str(each) or marker["config_digest"] != digest(marker["config"]):
             continue
-        if each == unit:
+        if each == shard_id:
             return dict(marker["config"])
         found[digest({**marker["config"], "plan": ""})] = marker["config"]
     if len(found) != 1:
-        what = "no marker says" if not found else "other units contradict each other about"
-        raise InputError(f"{unit}: {what} how it was made; run its generate command")
+        what = "no marker says" if not found else "other shards contradict each other about"
+        raise InputError(f"{shard_id}: {what} how it was made; run its generate command")
     return next(iter(found.values()))

@@ -10,7 +10,7 @@ from impure.manifests.base.errors import first_line
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import read_sample
-from impure.manifests.collection.storage import index_unit
+from impure.manifests.collection.storage import index_pairs
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import AttackError
 from impure.pipeline.attacks.run_attack import attack_batch
@@ -24,8 +24,8 @@ TIE = 1e-3
 
 
 def replayed(committed: CommittedShard, target: Target, count: int) -> Iterator[str]:
-    """What the target says otherwise than the manifest, of `count` samples spread over a unit."""
-    rows, samples = committed.stored_rows("pred_adv", "pred_clean"), index_unit(committed)
+    """What the target says otherwise than the manifest, of `count` samples spread over a shard."""
+    rows, samples = committed.stored_rows("pred_adv", "pred_clean"), index_pairs(committed)
     step = max(len(samples) // count, 1)
     for row, index in islice(zip(rows[::step], samples[::step], strict=True), count):
         sample = read_sample(index)
@@ -44,12 +44,12 @@ def _agrees(probabilities: Tensor, prediction: int) -> bool:
 
 
 def attacked_again(committed: CommittedShard, target: Target) -> str | None:
-    """What another run of the attack on a unit's first batch changes; None if every pixel is the same.
+    """What another run of the attack on a shard's first batch changes; None if every pixel is the same.
 
     Float32 rounding depends on the device, the number of threads and the versions of the software, and a
     signed gradient makes pixels of it: only where those are the recorded ones must the pixels be the same.
     """
-    marker, where = committed.marker, f"{committed.unit}: its config"
+    marker, where = committed.marker, f"{committed.shard_id}: its config"
     config = checked(marker["config"], where)
     together, attack = marker.get("attacked_together"), attack_of(config, where)
     if attack is None or not together:
@@ -58,7 +58,7 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
         return f"its marker's attacked_together is no list of counts, it is {together!r}"
     size = together[0]
     rows = committed.stored_rows("adv_px_sha256")[:size]
-    samples = [read_sample(index) for index in index_unit(committed)[:size]]
+    samples = [read_sample(index) for index in index_pairs(committed)[:size]]
     clean = to_tensor([sample.clean for sample in samples], target.mean.device)
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
     ids, through = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None

@@ -12,12 +12,12 @@ from impure.pipeline.targets.target import Target
 
 
 def classifiers_of(
-    units: Sequence[CommittedShard], cards: Sequence[str], weights: Path | None
+    shards: Sequence[CommittedShard], cards: Sequence[str], weights: Path | None
 ) -> dict[str, Target]:
     """Build every target that the shards were made on.
 
     Args:
-        units: The shards.
+        shards: The shards.
         cards: Targets (see `load_target`) whose names in the shards are no keys of `TARGETS`.
         weights: Weights file of the target, where they cannot be downloaded.
 
@@ -25,31 +25,31 @@ def classifiers_of(
         InputError: A target is not given, or its weights are not those that the shards were made with.
     """
     given = {target.card.name: target for target in (load_target(card, weights) for card in cards)}
-    for name in sorted({each.unit.target for each in units} - set(given)):
+    for name in sorted({each.shard_id.target for each in shards} - set(given)):
         if name not in TARGETS:
             raise InputError(
                 f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
             )
         given[name] = load_target(name, weights)
     for target in given.values():
-        _check_weights(target, units)
+        _check_weights(target, shards)
     return dict(given)
 
 
-def _check_weights(target: Target, units: Sequence[CommittedShard]) -> None:
+def _check_weights(target: Target, shards: Sequence[CommittedShard]) -> None:
     """Refuse to judge shards with another network than they were made on."""
-    for each in units:
+    for each in shards:
         made_on = each.marker["config"]["target"]["weights"]
-        if each.unit.target == target.card.name and made_on != target.weights_sha256:
+        if each.shard_id.target == target.card.name and made_on != target.weights_sha256:
             raise InputError(
                 f"{each.tar}: made on {target.card.name!r} with other weights "
                 f"({made_on[:12]}, here {target.weights_sha256[:12]}); give the same by --target or --weights"
             )
 
 
-def class_names(units: Sequence[CommittedShard]) -> tuple[str, ...]:
-    """Names of the classes of the units' targets, in label order, where all share one label space."""
-    spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in units}
+def class_names(shards: Sequence[CommittedShard]) -> tuple[str, ...]:
+    """Names of the classes of the shards' targets, in label order, where all share one label space."""
+    spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in shards}
     if len(spaces) != 1:
         return ()
     info, (wnids,) = ImageNetInfo(), spaces
@@ -59,10 +59,10 @@ def class_names(units: Sequence[CommittedShard]) -> tuple[str, ...]:
     )
 
 
-def describe_images(units: Sequence[CommittedShard]) -> str:
+def describe_images(shards: Sequence[CommittedShard]) -> str:
     """Which images a figure was measured on: source, number of classes, split."""
-    plans = {(each.root, each.unit.target, each.unit.split): each for each in units}
-    ways = sorted({each.marker["config"]["target"]["num_classes"] for each in units})
+    plans = {(each.root, each.shard_id.target, each.shard_id.split): each for each in shards}
+    ways = sorted({each.marker["config"]["target"]["num_classes"] for each in shards})
     sources = sorted({source for each in plans.values() for source in each.sources()})
-    splits = sorted({each.unit.split for each in units})
+    splits = sorted({each.shard_id.split for each in shards})
     return f"{', '.join(sources)}, {'/'.join(map(str, ways))}-way, {', '.join(splits)}"

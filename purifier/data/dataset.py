@@ -14,7 +14,7 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
 from impure.purifier.data.pairs import Pairs, list_pairs
 from impure.purifier.data.sampler import MicroBatch
-from impure.purifier.data.shard_index import Shards
+from impure.purifier.data.shard_index import ShardIndices
 
 
 class Batch(NamedTuple):
@@ -42,15 +42,15 @@ class PairDataset(Dataset[Any]):
     """
 
     def __init__(
-        self, units: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+        self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
     ) -> None:
         """List what is there (see `list_pairs`); images are decoded when they are asked for.
 
         Raises:
-            InputError: A unit is inconsistent, or there is no pair at all.
+            InputError: A shard is inconsistent, or there is no pair at all.
         """
-        shards = Shards()
-        found = list_pairs(units, shards)
+        indices = ShardIndices()
+        found = list_pairs(shards, indices)
         self.pairs: Pairs = found.attacked()
         self._attacked = len(self.pairs)
         if clean_pairs:
@@ -58,7 +58,7 @@ class PairDataset(Dataset[Any]):
         if not self.pairs:
             raise InputError("the chosen shards hold no sample to train on")
         self.clean_ids = self.pairs.clean_ids
-        self._reader = PairReader(cache_bytes, shards)
+        self._reader = PairReader(cache_bytes, indices)
 
     def __len__(self) -> int:
         return len(self.pairs)

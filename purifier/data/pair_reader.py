@@ -9,7 +9,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels, px_sha256
 from impure.manifests.collection.samples import read_stored
 from impure.purifier.data.pairs import Pair
-from impure.purifier.data.shard_index import Shards
+from impure.purifier.data.shard_index import ShardIndices
 
 CACHE_BYTES = 2 << 30
 
@@ -22,7 +22,7 @@ class PairReader:
     Kept images are found by the hash of their pixels, so a clean image that many attacks share is kept once.
     """
 
-    def __init__(self, cache_bytes: int = CACHE_BYTES, shards: Shards | None = None) -> None:
+    def __init__(self, cache_bytes: int = CACHE_BYTES, indices: ShardIndices | None = None) -> None:
         """Keep at most so many bytes of pixels.
 
         Args:
@@ -31,7 +31,7 @@ class PairReader:
         """
         self._room = cache_bytes
         self._kept: dict[_Kept, Tensor] = {}
-        self._shards = Shards() if shards is None else shards
+        self._indices = ShardIndices() if indices is None else indices
 
     def read(self, pair: Pair) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image, uint8 RGB (3, H, W).
@@ -66,7 +66,7 @@ class PairReader:
 
     def _decode(self, pair: Pair, images: Collection[str]) -> dict[str, Pixels]:
         """Decode some images of a sample; a clean image stored alone is its own adversarial one."""
-        stored = read_stored(self._shards.index(pair.unit).sample(pair.row, pair.key, images))
+        stored = read_stored(self._indices.index(pair.shard).sample(pair.row, pair.key, images))
         sizes = {pixels.shape[:2] for pixels in stored.images.values()}
         if stored.label != pair.label or sizes != {(pair.height, pair.width)}:
             raise InputError(
@@ -83,4 +83,4 @@ class PairReader:
 
 def _where(pair: Pair) -> str:
     """The sample's place, for error messages."""
-    return f"{pair.unit.tar}: sample {pair.key!r}"
+    return f"{pair.shard.tar}: sample {pair.key!r}"

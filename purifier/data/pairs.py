@@ -1,4 +1,4 @@
-"""The pairs that units hold: columns of a hundred-odd bytes a pair, which look like a sequence of `Pair`."""
+"""The pairs that shards hold: columns of a hundred-odd bytes a pair, which look like a sequence of `Pair`."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,12 +13,12 @@ from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
-from impure.purifier.data.shard_index import Shards, stored_rows
+from impure.purifier.data.shard_index import ShardIndices, stored_rows
 
 SHA256 = pa.binary(32)
 SCHEMA = pa.schema(
     [
-        ("unit", pa.int32()),  # a number
+        ("shard_id", pa.int32()),  # a number
         ("row", pa.int32()),
         ("key", pa.string()),
         ("label", pa.int32()),
@@ -38,8 +38,8 @@ _HEX[list(b"0123456789abcdef")] = range(16)
 class Pair:
     """One stored sample as its manifest describes it; nothing is decoded."""
 
-    unit: CommittedShard
-    row: int  # among the stored samples of the unit's manifest
+    shard: CommittedShard
+    row: int  # among the stored samples of the shard's manifest
     key: str
     label: int
     width: int
@@ -51,9 +51,9 @@ class Pair:
 class Pairs(Sequence[Pair]):
     """Pairs as Arrow columns; a `Pair` is made when one is asked for."""
 
-    def __init__(self, units: Sequence[CommittedShard], table: pa.Table) -> None:
+    def __init__(self, shards: Sequence[CommittedShard], table: pa.Table) -> None:
         """Hold pairs whose column `unit` counts through `units` (see `list_pairs`)."""
-        self._units = tuple(units)
+        self._shards = tuple(shards)
         self._table = table.combine_chunks()
 
     def __len__(self) -> int:
@@ -75,11 +75,11 @@ class Pairs(Sequence[Pair]):
     def _made(self, table: pa.Table) -> Iterator[Pair]:
         """Rows as pairs, a chunk at a time."""
         for chunk in table.to_batches(max_chunksize=_CHUNK):
-            for unit, row, key, label, width, height, clean, adversarial in zip(
+            for shard, row, key, label, width, height, clean, adversarial in zip(
                 *chunk.to_pydict().values(), strict=True
             ):
                 yield Pair(
-                    unit=self._units[unit],
+                    shard=self._shards[shard],
                     row=row,
                     key=key,
                     label=label,
@@ -90,15 +90,15 @@ class Pairs(Sequence[Pair]):
                 )
 
     def __add__(self, other: "Pairs") -> "Pairs":
-        moved = pa.array(other._column("unit") + np.int32(len(self._units)))
-        theirs = other._table.set_column(0, SCHEMA.field("unit"), moved)
-        return Pairs((*self._units, *other._units), pa.concat_tables([self._table, theirs]))
+        moved = pa.array(other._column("shard_id") + np.int32(len(self._shards)))
+        theirs = other._table.set_column(0, SCHEMA.field("shard_id"), moved)
+        return Pairs((*self._shards, *other._shards), pa.concat_tables([self._table, theirs]))
 
     @property
-    def units(self) -> list[CommittedShard]:
-        """The units that the pairs lie in, each once."""
-        used = (self._units[number] for number in np.unique(self._column("unit")))
-        return list({unit.stem: unit for unit in used}.values())
+    def shards(self) -> list[CommittedShard]:
+        """The shards that the pairs lie in, each once."""
+        used = (self._shards[number] for number in np.unique(self._column("shard_id")))
+        return list({shard.stem: shard for shard in used}.values())
 
     @property
     def sizes(self) -> NDArray[np.int32]:
@@ -115,17 +115,17 @@ class Pairs(Sequence[Pair]):
     @property
     def targets(self) -> NDArray[np.int64]:
         """Number of every pair's target (N,): equal where the target is."""
-        names = np.unique([unit.unit.target for unit in self._units], return_inverse=True)[1]
-        return np.asarray(names, np.int64)[self._column("unit")]
+        names = np.unique([shard.shard_id.target for shard in self._shards], return_inverse=True)[1]
+        return np.asarray(names, np.int64)[self._column("shard_id")]
 
     def take(self, indices: NDArray[np.int64]) -> "Pairs":
         """The pairs at some places, in that order."""
-        return Pairs(self._units, self._table.take(pa.array(indices)))
+        return Pairs(self._shards, self._table.take(pa.array(indices)))
 
     def attacked(self) -> "Pairs":
         """The pairs that an attack made."""
-        chosen = np.array([unit.unit.attack != CLEAN for unit in self._units], bool)
-        return self.take(np.flatnonzero(chosen[self._column("unit")]))
+        chosen = np.array([shard.shard_id.attack != CLEAN for shard in self._shards], bool)
+        return self.take(np.flatnonzero(chosen[self._column("shard_id")]))
 
     def distinct_clean(self) -> "Pairs":
         """One pair for each distinct clean image of each target, in the order of first appearance."""
@@ -138,53 +138,53 @@ class Pairs(Sequence[Pair]):
         return column
 
 
-def list_pairs(units: Sequence[CommittedShard], shards: Shards | None = None) -> Pairs:
-    """List every stored sample of some units: the manifest rows with status ok.
+def list_pairs(shards: Sequence[CommittedShard], indices: ShardIndices | None = None) -> Pairs:
+    """List every stored sample of some shards: the manifest rows with status ok.
 
     Shards that are still far away (see `remote.open_shards`) are listed from their manifests alone.
 
     Args:
-        units: The units.
+        shards: The shards.
         shards: Keeps the indices that are made on the way.
 
     Raises:
-        InputError: A unit's shard and manifest do not hold the same keys, or its images are not there.
+        InputError: A shard's shard and manifest do not hold the same keys, or its images are not there.
     """
-    shards = Shards() if shards is None else shards
-    tables = [_unit_pairs(number, unit, shards) for number, unit in enumerate(units)]
-    return Pairs(units, pa.concat_tables([SCHEMA.empty_table(), *tables]))
+    indices = ShardIndices() if indices is None else indices
+    tables = [_shard_pairs(number, shard, indices) for number, shard in enumerate(shards)]
+    return Pairs(shards, pa.concat_tables([SCHEMA.empty_table(), *tables]))
 
 
 def pairs_digest(pairs: Sequence[Pair]) -> str:
-    """SHA-256 (hex) of what the pairs hold: units, keys, labels and pixels, as canonical JSON."""
+    """SHA-256 (hex) of what the pairs hold: shards, keys, labels and pixels, as canonical JSON."""
     found = hashlib.sha256(b"[")
     for number, pair in enumerate(pairs):
-        row = [str(pair.unit.unit), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
+        row = [str(pair.shard.shard_id), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
         found.update(b"," * (number > 0) + canonical_json(row).encode())
     found.update(b"]")
     return found.hexdigest()
 
 
-def _unit_pairs(number: int, unit: CommittedShard, shards: Shards) -> pa.Table:
+def _shard_pairs(number: int, shard: CommittedShard, indices: ShardIndices) -> pa.Table:
     """The samples of one unit, checked against its shard's headers."""
-    rows = stored_rows(unit)
-    if unit.tar.is_file() or not unit.origin:  # what is far away is not here yet
-        shards.index(unit, rows)
+    rows = stored_rows(shard)
+    if shard.tar.is_file() or not shard.origin:  # what is far away is not here yet
+        indices.index(shard, rows)
     columns = [
         np.full(len(rows), number, np.int32),
         np.arange(len(rows), dtype=np.int32),
         *(rows[name] for name in ("key", "label", "width", "height")),
-        *(_hashes(unit, rows, name) for name in ("clean_px_sha256", "adv_px_sha256")),
+        *(_hashes(shard, rows, name) for name in ("clean_px_sha256", "adv_px_sha256")),
     ]
     return pa.table(columns, schema=SCHEMA)
 
 
-def _hashes(unit: CommittedShard, rows: pa.Table, name: str) -> pa.Array:
+def _hashes(shard: CommittedShard, rows: pa.Table, name: str) -> pa.Array:
     """A column of hexadecimal SHA-256 as 32 bytes each."""
     texts = [text.encode() for text in rows[name].to_pylist()]
     digits = _HEX[np.frombuffer(b"".join(texts), np.uint8)]
     if any(len(text) != 64 for text in texts) or digits.max(initial=0) > 15:
-        raise InputError(f"{unit.manifest}: {name} holds something that is no SHA-256; generate it again")
+        raise InputError(f"{shard.manifest}: {name} holds something that is no SHA-256; generate it again")
     return pa.FixedSizeBinaryArray.from_buffers(
         SHA256, len(texts), [None, pa.py_buffer((digits[::2] << 4 | digits[1::2]).tobytes())]
     )

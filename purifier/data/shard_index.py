@@ -12,7 +12,7 @@ from impure.manifests.base.tar import Member
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import EXTENSIONS, SampleIndex
 from impure.manifests.collection.schema import STATUS_OK
-from impure.manifests.collection.storage import index_unit
+from impure.manifests.collection.storage import index_pairs
 
 COLUMNS = ("key", "label", "width", "height", "clean_px_sha256", "adv_px_sha256")
 
@@ -20,24 +20,24 @@ _ENDINGS = tuple(EXTENSIONS)
 _PLACE = np.dtype([("offset", np.int64), ("size", np.int32), ("ending", np.uint8)])  # packed: 13 bytes
 
 
-def stored_rows(unit: CommittedShard) -> pa.Table:
+def stored_rows(shard: CommittedShard) -> pa.Table:
     """The manifest's rows of stored samples, in order: `COLUMNS`, as Arrow columns.
 
     Raises:
         InputError: The manifest cannot be read, or one of them is null somewhere.
     """
-    table = unit.rows()[0]
+    table = shard.rows()[0]
     rows = table.filter(pc.equal(table["status"], STATUS_OK)).select(COLUMNS)
     if lacking := [name for name in COLUMNS if rows[name].null_count]:
-        raise InputError(f"{unit.manifest}: {lacking[0]} is null where a sample is stored")
+        raise InputError(f"{shard.manifest}: {lacking[0]} is null where a sample is stored")
     return rows
 
 
 class ShardIndex:
-    """Where the members of a unit's samples lie: 13 bytes a member, in the order of the manifest."""
+    """Where the members of a shard's samples lie: 13 bytes a member, in the order of the manifest."""
 
     def __init__(self, samples: Sequence[SampleIndex]) -> None:
-        """Take over a whole unit's samples; they are stored alike (see `samples.index_shard`)."""
+        """Take over a whole shard's samples; they are stored alike (see `samples.index_shard`)."""
         first = samples[0].members if samples else {}
         self._tars = {part: member.path for part, member in first.items()}
         self._places = np.array(
@@ -66,8 +66,8 @@ def _place(member: Member) -> tuple[int, int, int]:
     return member.offset, member.size, _ENDINGS.index(member.name.partition(".")[2])
 
 
-class Shards:
-    """The indices of units, each made once, when it is first asked for.
+class ShardIndices:
+    """The indices of shards, each made once, when it is first asked for.
 
     What is indexed before DataLoader workers are forked is shared with them.
     """
@@ -75,30 +75,30 @@ class Shards:
     def __init__(self) -> None:
         self._indices: dict[Path, ShardIndex] = {}
 
-    def index(self, unit: CommittedShard, rows: pa.Table | None = None) -> ShardIndex:
-        """A unit's index, checked against its manifest; its shard is fetched if it is far away.
+    def index(self, shard: CommittedShard, rows: pa.Table | None = None) -> ShardIndex:
+        """A shard's index, checked against its manifest; its shard is fetched if it is far away.
 
         Args:
-            unit: The unit.
+            shard: The shard.
             rows: Its `stored_rows`, where they have been read already.
 
         Raises:
-            InputError: Shard and manifest do not hold the same keys, or see `storage.index_unit`.
+            InputError: Shard and manifest do not hold the same keys, or see `storage.index_pairs`.
         """
-        if unit.stem not in self._indices:
-            keys = (stored_rows(unit) if rows is None else rows)["key"].to_pylist()
-            self._indices[unit.stem] = ShardIndex(_in_order(unit, keys))
-        return self._indices[unit.stem]
+        if shard.stem not in self._indices:
+            keys = (stored_rows(shard) if rows is None else rows)["key"].to_pylist()
+            self._indices[shard.stem] = ShardIndex(_in_order(shard, keys))
+        return self._indices[shard.stem]
 
 
-def _in_order(unit: CommittedShard, keys: Sequence[str]) -> list[SampleIndex]:
-    """A unit's samples in the order of its manifest's keys."""
-    shard = {sample.key: sample for sample in index_unit(unit)}
+def _in_order(committed: CommittedShard, keys: Sequence[str]) -> list[SampleIndex]:
+    """A shard's samples in the order of its manifest's keys."""
+    shard = {sample.key: sample for sample in index_pairs(committed)}
     if sorted(keys) != sorted(shard):
         odd = sorted(set(keys) ^ set(shard))
         example = f", for example {odd[0]!r}" if odd else ""
         raise InputError(
-            f"{unit.tar}: holds {len(shard)} samples, its manifest {len(keys)}, and they differ{example}; "
+            f"{committed.tar}: holds {len(shard)} samples, its manifest {len(keys)}, and they differ{example}; "
             "generate the shard again"
         )
     return [shard[key] for key in keys]

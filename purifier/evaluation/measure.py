@@ -97,7 +97,7 @@ class Evaluation:
 
 
 def evaluate(
-    units: Sequence[CommittedShard],
+    shards: Sequence[CommittedShard],
     targets: Mapping[str, nn.Module],
     defences: Mapping[str, nn.Module],
     config: EvaluateConfig,
@@ -111,7 +111,7 @@ def evaluate(
     answers, and counted in the conditions.
 
     Args:
-        units: The shards, of any splits.
+        shards: The shards, of any splits.
         targets: Classifier by the name that it has in the shards: RGB in [0,1] in, logits out.
         defences: Modules from RGB in [0,1] to the same, by name.
         config: How to judge.
@@ -123,7 +123,7 @@ def evaluate(
     """
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
-    groups = select_groups(units, targets, config.limit)
+    groups = select_groups(shards, targets, config.limit)
     judge = _Evaluator(defences, config, device)
     rows: list[Row] = []
     examples: list[Example] = []
@@ -140,9 +140,9 @@ def evaluate(
         "dividing": sorted({each.dividing for each in defences.values() if isinstance(each, Riae)}),
         "not_finite_answers": judge.not_finite,
         "device": device.type,
-        "splits": sorted({pair.unit.unit.split for pair in pairs}),
+        "splits": sorted({pair.shard.shard_id.split for pair in pairs}),
         "pixels_sha256": pairs_digest(pairs),
-        "collections": sorted({digest(unit.rows()[1]) for unit in units}),
+        "collections": sorted({digest(shard.rows()[1]) for shard in shards}),
         "threat_model": "black-box: the stored images were made against the bare target",
     }
     return Evaluation(rows=tuple(rows), examples=tuple(examples), conditions=conditions)

@@ -34,13 +34,13 @@ def load(reader: PairReader, batch: Sequence[Pair], attack: str, device: torch.d
     """
     labels = torch.tensor([pair.label for pair in batch], device=device)
     if attack == CLEAN:
-        clean = _unit_range([reader.clean(pair) for pair in batch], device)
+        clean = _to_device([reader.clean(pair) for pair in batch], device)
         return Loaded(clean, clean, labels)
     adversarial, originals = zip(*map(reader.read, batch), strict=True)
-    return Loaded(_unit_range(originals, device), _unit_range(adversarial, device), labels)
+    return Loaded(_to_device(originals, device), _to_device(adversarial, device), labels)
 
 
-def _unit_range(images: Sequence[Tensor], device: torch.device) -> Tensor:
+def _to_device(images: Sequence[Tensor], device: torch.device) -> Tensor:
     """Bytes (3, H, W) each as one batch in [0,1] on the device."""
     return torch.stack(list(images)).to(device).float() / 255
 

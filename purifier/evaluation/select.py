@@ -23,12 +23,12 @@ class Group(NamedTuple):
 
 
 def select_groups(
-    units: Sequence[CommittedShard], targets: Mapping[str, nn.Module], limit: int | None = None
+    shards: Sequence[CommittedShard], targets: Mapping[str, nn.Module], limit: int | None = None
 ) -> list[Group]:
     """The groups to judge, by target and in the order of Table 1, `clean` first.
 
     Args:
-        units: The shards.
+        shards: The shards.
         targets: Classifiers by the names that they have in the shards.
         limit: At most this many samples of a group (see `evenly`).
 
@@ -37,14 +37,14 @@ def select_groups(
     """
     if limit is not None and limit < 1:
         raise InputError(f"at most {limit} images of an attack are none to judge; allow at least 1")
-    pairs = list_pairs(units)
+    pairs = list_pairs(shards)
     if not pairs:
         raise InputError("nothing to judge: the chosen shards hold no sample")
     found: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs.distinct_clean():
-        found.setdefault((pair.unit.unit.target, CLEAN), []).append(pair)
+        found.setdefault((pair.shard.shard_id.target, CLEAN), []).append(pair)
     for pair in pairs.attacked():
-        found.setdefault((pair.unit.unit.target, pair.unit.unit.attack), []).append(pair)
+        found.setdefault((pair.shard.shard_id.target, pair.shard.shard_id.attack), []).append(pair)
     if missing := sorted({target for target, _ in found} - targets.keys()):
         raise InputError(f"the shards are of target {missing[0]!r}; given are {', '.join(targets) or 'none'}")
     order = sorted(found, key=lambda key: (key[0], _table_place(key[1])))

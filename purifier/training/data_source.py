@@ -40,19 +40,19 @@ class PairSource:
     """Pairs of committed shards."""
 
     def __init__(
-        self, units: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+        self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
     ) -> None:
         """List the pairs.
 
         Args:
-            units: Shards of any image sizes, targets and attacks.
+            shards: Shards of any image sizes, targets and attacks.
             clean_pairs: Also learn to leave clean images alone.
             cache_bytes: Of decoded images to keep; 0 where other processes decode, each for itself.
 
         Raises:
             InputError: A shard is inconsistent, or all are empty.
         """
-        self._data = PairDataset(units, clean_pairs=clean_pairs, cache_bytes=cache_bytes)
+        self._data = PairDataset(shards, clean_pairs=clean_pairs, cache_bytes=cache_bytes)
 
     @property
     def dataset(self) -> Dataset[Any]:
@@ -72,14 +72,14 @@ class PairSource:
         return EpochSampler(data.sizes, data.clean_ids, split, variants=config.variants, seed=config.seed)
 
     def describe(self) -> dict[str, Any]:
-        """Digests of pixels and collections, and the names of the units."""
+        """Digests of pixels and collections, and the names of the shards."""
         pairs = self._data.pairs
-        units = {str(unit.unit): unit for unit in pairs.units}
+        shards = {str(shard.shard_id): shard for shard in pairs.shards}
         return {
             "pairs": len(pairs),
             "pixels": pairs_digest(pairs),
-            "units": sorted(units),
-            "collections": sorted({digest(unit.rows()[1]) for unit in units.values()}),
+            "shards": sorted(shards),
+            "collections": sorted({digest(shard.rows()[1]) for shard in shards.values()}),
         }
 
 

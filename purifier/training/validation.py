@@ -34,7 +34,7 @@ class Validator:
 
     def __init__(
         self,
-        units: Sequence[CommittedShard],
+        shards: Sequence[CommittedShard],
         targets: Mapping[str, nn.Module],
         out: Path,
         *,
@@ -48,7 +48,7 @@ class Validator:
         """Choose the images; nothing is decoded yet.
 
         Args:
-            units: The shards, of any image sizes.
+            shards: The shards, of any image sizes.
             targets: Classifier by the name that it has in the shards: RGB in [0,1] in, logits out. They are
                 moved to the device and into eval mode.
             out: The run's folder.
@@ -66,7 +66,7 @@ class Validator:
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < least:
                 raise InputError(f"validation: {name} is {value}; it must be at least {least}")
-        self._groups = select_groups(units, targets, images)
+        self._groups = select_groups(shards, targets, images)
         if all(group.attack == CLEAN for group in self._groups):
             raise InputError("the validation shards hold no attacked sample")
         self._targets = {group.target: targets[group.target].to(device).eval() for group in self._groups}

@@ -67,30 +67,30 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
 
 def write_unit(
     collection: Collection,
-    unit: ShardId,
+    shard_id: ShardId,
     made: list[tuple[Sample | None, dict]],
     config: dict,
     storage: Storage,
 ) -> None:
-    """A unit with tar, manifest and marker."""
-    stem = collection.stem(unit)
+    """A shard with tar, manifest and marker."""
+    stem = collection.stem(shard_id)
     stem.parent.mkdir(parents=True, exist_ok=True)
     samples = [sample for sample, _ in made if sample is not None]
-    members = [member for sample in samples for member in storage.members(sample, unit.attack)]
+    members = [member for sample in samples for member in storage.members(sample, shard_id.attack)]
     write_tar(stem.with_suffix(".tar"), members)
     table = pa.Table.from_pylist([row for _, row in made], schema=MANIFEST)
     write_table(stem.with_suffix(".parquet"), table, config)
-    vouch(collection, unit, config, len(samples), len(made))
+    vouch(collection, shard_id, config, len(samples), len(made))
 
 
-def vouch(collection: Collection, unit: ShardId, config: dict, stored: int, planned: int) -> None:
+def vouch(collection: Collection, shard_id: ShardId, config: dict, stored: int, planned: int) -> None:
     """Write the marker of files that are there."""
-    marker = {"unit": str(unit), "config": config, "config_digest": digest(config)}
+    marker = {"shard_id": str(shard_id), "config": config, "config_digest": digest(config)}
     for name, ending in (("tar", ".tar"), ("manifest", ".parquet")):
-        path = collection.stem(unit).with_suffix(ending)
+        path = collection.stem(shard_id).with_suffix(ending)
         marker[name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
     counts = {"planned": planned, "stored": stored, "failed": planned - stored, "succeeded": stored // 2}
-    write_json(collection.marker_path(unit), {**marker, "counts": counts})
+    write_json(collection.marker_path(shard_id), {**marker, "counts": counts})
 
 
 def write_collection(root: Path, storage: Storage, attacks: tuple[str, ...] = (CLEAN, "pgd")) -> Collection:

@@ -47,11 +47,11 @@ def clean_image(index: int, size: tuple[int, int]) -> Pixels:
 
 
 def write_unit(
-    root: Path, unit: ShardId, samples: Sequence[tuple[str, Pixels, Pixels, int]], failed: int = 0
+    root: Path, shard_id: ShardId, samples: Sequence[tuple[str, Pixels, Pixels, int]], failed: int = 0
 ) -> CommittedShard:
     """samples: (key, clean, adversarial, label); `failed` rows without a sample follow."""
     collection = Collection(root)
-    stem = collection.stem(unit)
+    stem = collection.stem(shard_id)
     stem.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(stem.with_suffix(".tar"), "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, clean, adversarial, label in samples:
@@ -80,9 +80,9 @@ def write_unit(
     file = {"bytes": 0, "sha256": ""}  # readers of samples trust the manifest, not these
     counts = dict.fromkeys(("planned", "stored", "failed", "succeeded"), len(samples))
     config = {"target": {"weights": "", "wnids": [], "num_classes": 2}}
-    marker = {"unit": str(unit), "config": config, "config_digest": "", "counts": counts}
-    write_json(collection.marker_path(unit), {**marker, "tar": file, "manifest": file})
-    return CommittedShard(unit, stem, {})
+    marker = {"shard_id": str(shard_id), "config": config, "config_digest": "", "counts": counts}
+    write_json(collection.marker_path(shard_id), {**marker, "tar": file, "manifest": file})
+    return CommittedShard(shard_id, stem, {})
 
 
 def write_collection(
@@ -119,7 +119,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def units(tmp_path_factory: pytest.TempPathFactory) -> list[CommittedShard]:
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[CommittedShard]:
     return write_collection(tmp_path_factory.mktemp("collection"))
 
 

@@ -43,14 +43,14 @@ def plan_digest(root, name):
 
 def add_variant(root, attack, variant):
     """The units of an attack once more, as a sweep stores them beside each other."""
-    for each in [each for each in Collection(root).committed if each.unit.attack == attack]:
-        stem = root / each.unit.target / variant / each.unit.split / each.stem.name
+    for each in [each for each in Collection(root).committed if each.shard_id.attack == attack]:
+        stem = root / each.shard_id.target / variant / each.shard_id.split / each.stem.name
         stem.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(each.tar, stem.with_suffix(".tar"))
         table, config = each.rows()
         config = config | {"attack": config["attack"] | {"eps_255": 8}}
         write_table(stem.with_suffix(".parquet"), table, config)
-        marker = each.marker | {"unit": str(stem.relative_to(root))}
+        marker = each.marker | {"shard_id": str(stem.relative_to(root))}
         seal(stem, marker, config)
 
 
@@ -63,11 +63,11 @@ def add_target(root, new):
             path.with_name(path.name.replace("small", new)), with_column(table, "target", new), config
         )
     for each in Collection(root).committed:
-        stem = root / new / each.unit.attack / each.unit.split / each.stem.name
+        stem = root / new / each.shard_id.attack / each.shard_id.split / each.stem.name
         stem.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(each.tar, stem.with_suffix(".tar"))
         table, config = each.rows()
-        config = renamed(config, "small", new) | {"plan": plan_digest(root, f"{new}-{each.unit.split}")}
+        config = renamed(config, "small", new) | {"plan": plan_digest(root, f"{new}-{each.shard_id.split}")}
         write_table(stem.with_suffix(".parquet"), with_column(table, "target", new), config)
         seal(stem, renamed(each.marker, "small", new), config)
     Collection(root).write_about({})
@@ -88,14 +88,14 @@ def root(rich_root, tmp_path):
 
 
 def findings(root, level="size"):
-    return [(each.unit, each.problem) for each in verify(Collection(root), level)]
+    return [(each.shard_id, each.problem) for each in verify(Collection(root), level)]
 
 
 def units_of(root, *, attack="pgd-e8", split="test", target="small"):
     found = [
         each
         for each in Collection(root).committed
-        if (each.unit.target, each.unit.attack, each.unit.split) == (target, attack, split)
+        if (each.shard_id.target, each.shard_id.attack, each.shard_id.split) == (target, attack, split)
     ]
     assert len(found) > 1
     return found
@@ -113,9 +113,9 @@ def test_targets_and_sweeps_side_by_side_are_in_order(root, level):
     assert {(row["target"], row["attack"]) for row in found["groups"]} == {
         (target, attack) for target in ("small", "other-1") for attack in ("clean", "fgsm", "pgd", "pgd-e8")
     }
-    assert {each.unit.attack for each in select_shards(str(root), attacks=["pgd"], targets=["other-1"])} == {
-        "pgd"
-    }
+    assert {
+        each.shard_id.attack for each in select_shards(str(root), attacks=["pgd"], targets=["other-1"])
+    } == {"pgd"}
 
 
 def test_a_plan_on_which_no_attack_was_begun_is_in_order(root):
@@ -125,28 +125,28 @@ def test_a_plan_on_which_no_attack_was_begun_is_in_order(root):
 
 
 def test_a_unit_outside_its_plan_is_named(root):
-    unit = units_of(root)[-1]
-    stem = unit.stem.with_name("000042")
-    table, config = unit.rows()
-    shutil.copy(unit.tar, stem.with_suffix(".tar"))
+    shard_id = units_of(root)[-1]
+    stem = shard_id.stem.with_name("000042")
+    table, config = shard_id.rows()
+    shutil.copy(shard_id.tar, stem.with_suffix(".tar"))
     write_table(stem.with_suffix(".parquet"), with_column(table, "shard", 42), config)
-    seal(stem, unit.marker | {"unit": "small/pgd-e8/test/000042"}, config)
+    seal(stem, shard_id.marker | {"shard_id": "small/pgd-e8/test/000042"}, config)
     ((place, problem),) = findings(root)
     assert place == "small/pgd-e8/test/000042"
     assert "outside its plan" in problem
 
 
 def test_a_deleted_marker_is_named_with_what_is_left(root):
-    unit = units_of(root)[0]
-    marker_of(unit).unlink()
+    shard_id = units_of(root)[0]
+    marker_of(shard_id).unlink()
     ((place, problem),) = findings(root)
-    assert place == str(unit.unit)
+    assert place == str(shard_id.shard_id)
     assert "without a marker" in problem
 
 
 def test_files_that_were_never_planned_are_named(root):
-    unit = units_of(root)[0]
-    shutil.copy(unit.tar, unit.stem.with_name("000042.tar"))
+    shard_id = units_of(root)[0]
+    shutil.copy(shard_id.tar, shard_id.stem.with_name("000042.tar"))
     ((place, problem),) = findings(root)
     assert place == "small/pgd-e8/test/000042"
     assert "without a marker" in problem
@@ -162,15 +162,15 @@ def vouched(committed):
     seal(committed.stem, dict(committed.marker), committed.marker["config"])
 
 
-def equally_long(*units):
+def equally_long(*shards):
     """Make the markers forget that two files differ in size."""
-    for each in units:
+    for each in shards:
         marker = read_json(marker_of(each))
         marker["manifest"]["bytes"] = each.manifest.stat().st_size
         write_json(marker_of(each), marker)
 
 
-@pytest.mark.parametrize("hide", [None, equally_long, lambda *units: [vouched(each) for each in units]])
+@pytest.mark.parametrize("hide", [None, equally_long, lambda *shards: [vouched(each) for each in shards]])
 @pytest.mark.parametrize("beside", ["another shard", "another attack", "another split", "another target"])
 def test_swapped_manifests_are_named_at_every_level(root, beside, hide):
     first, second = units_of(root)
@@ -184,7 +184,7 @@ def test_swapped_manifests_are_named_at_every_level(root, beside, hide):
         hide(first, second)
     for level in ("size", "hash"):
         found = findings(root, level)
-        assert {place for place, _ in found} == {str(first.unit), str(second.unit)}
+        assert {place for place, _ in found} == {str(first.shard_id), str(second.shard_id)}
         assert all("000000.parquet" in problem or "000001.parquet" in problem for _, problem in found)
 
 
@@ -192,7 +192,7 @@ def test_swapped_units_are_named(root):
     first, second = units_of(root)
     for ending in (".tar", ".parquet", ".done.json"):
         swap(first.stem.with_suffix(ending), second.stem.with_suffix(ending))
-    assert [place for place, _ in findings(root)] == [str(first.unit), str(second.unit)]
+    assert [place for place, _ in findings(root)] == [str(first.shard_id), str(second.shard_id)]
 
 
 @pytest.mark.parametrize("change", ["rows", "config"])
@@ -206,7 +206,7 @@ def test_a_replaced_plan_is_named_for_every_unit_it_did_not_make(root, change):
     write_table(path, table, config)
     found = findings(root)
     made = [each for attack in ("clean", "fgsm", "pgd", "pgd-e8") for each in units_of(root, attack=attack)]
-    assert {place for place, _ in found} - {"collection.json"} == {str(each.unit) for each in made}
+    assert {place for place, _ in found} - {"collection.json"} == {str(each.shard_id) for each in made}
     assert all("another plan" in problem and "small-test" in problem for _, problem in found)
     assert ("collection.json" in dict(found)) == (change == "config")
 
@@ -268,12 +268,12 @@ def test_a_plan_for_a_target_of_an_impossible_name_is_named(root, name):
 
 
 def test_fewer_rows_than_the_marker_counts_are_named(root):
-    unit = units_of(root)[0]
-    table, config = unit.rows()
-    write_table(unit.manifest, table.slice(1), config)
-    vouched(unit)
+    shard_id = units_of(root)[0]
+    table, config = shard_id.rows()
+    write_table(shard_id.manifest, table.slice(1), config)
+    vouched(shard_id)
     ((place, problem),) = findings(root)
-    assert place == str(unit.unit)
+    assert place == str(shard_id.shard_id)
     assert "rows" in problem
 
 
@@ -283,10 +283,10 @@ def test_fewer_rows_than_the_marker_counts_are_named(root):
     ids=["fewer", "more", "no number"],
 )
 def test_odd_counts_of_a_strangers_marker_break_no_sums(root, counts):
-    unit = Collection(root).committed[0]
-    marker = read_json(marker_of(unit))
+    shard_id = Collection(root).committed[0]
+    marker = read_json(marker_of(shard_id))
     marker["counts"] = counts if "planned" in counts else marker["counts"] | counts
-    write_json(marker_of(unit), marker)
+    write_json(marker_of(shard_id), marker)
     try:
         assert status(Collection(root))["groups"]
     except InputError as error:
@@ -296,7 +296,7 @@ def test_odd_counts_of_a_strangers_marker_break_no_sums(root, counts):
 def test_a_broken_marker_elsewhere_does_not_keep_a_glob_from_its_shards(root):
     marker_of(units_of(root)[0]).write_text("{")
     found = select_shards(f"{root}/small/*/train/*.tar")
-    assert {each.unit.split for each in found} == {"train"}
+    assert {each.shard_id.split for each in found} == {"train"}
 
 
 def test_manifest_columns_are_those_that_place_a_unit():

@@ -34,7 +34,7 @@ def root(collection_root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(root):
     """Manifest rows of stored samples, by key."""
-    found = [row for unit in select_shards(str(root)) for row in unit.rows()[0].to_pylist()]
+    found = [row for shard in select_shards(str(root)) for row in shard.rows()[0].to_pylist()]
     return {row["key"]: row for row in found if row["status"] == "ok"}
 
 
@@ -50,7 +50,7 @@ def same(sample, row):
 def test_webdataset(root, rows):
     import webdataset
 
-    tars = [str(unit.tar) for unit in select_shards(str(root))]
+    tars = [str(shard.tar) for shard in select_shards(str(root))]
     samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode("pil"))
     assert [sample["__key__"] for sample in samples] == list(rows)
     assert all(same(sample, rows[sample["__key__"]]) for sample in samples)
@@ -90,15 +90,15 @@ def test_duckdb_and_pandas(root, rows):
         for mine in [[row for row in rows.values() if row["attack"] == attack]]
     }
     assert set(counted.fetchall()) == expected
-    frames = [pandas.read_parquet(unit.manifest) for unit in select_shards(str(root))]
+    frames = [pandas.read_parquet(shard.manifest) for shard in select_shards(str(root))]
     assert list(pandas.concat(frames)["adv_px_sha256"]) == [row["adv_px_sha256"] for row in rows.values()]
 
 
 def test_tar_and_sha256sum(root, rows):
     listed = [
         name
-        for unit in select_shards(str(root))
-        for name in subprocess.check_output(["tar", "tf", unit.tar], text=True).splitlines()
+        for shard in select_shards(str(root))
+        for name in subprocess.check_output(["tar", "tf", shard.tar], text=True).splitlines()
     ]
     endings = ("clean.png", "adv.png", "cls", "json")
     assert listed == [f"{key}.{ending}" for key in rows for ending in endings]

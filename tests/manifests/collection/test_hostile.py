@@ -91,8 +91,8 @@ def test_hostile_text_is_refused(folder, name, data):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from impure.manifests.errors import InputError
-from impure.manifests.samples import read_shard
+from impure.manifests.base.errors import InputError
+from impure.manifests.collection.samples import read_shard
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 list(read_shard(Path(sys.argv[1])))
 before = peak()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impure.manifests.base import files as store
+from impure.manifests.base import parquet as store
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.parquet import CONFIG_KEY, read_table
 from impure.manifests.checks.status import status
@@ -17,7 +17,7 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, index_stored, unit_samples
+from impure.manifests.collection.storage import PROFILES, Storage, index_stored_samples, read_pairs
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -40,8 +40,8 @@ def collections(tmp_path_factory):
 @settings(max_examples=120, deadline=None)
 @given(data=st.data(), profile=st.sampled_from(sorted(PROFILES)), attack=st.sampled_from(["clean", "pgd"]))
 def test_no_reader_of_units_does_anything_else_with_generated_shards(collections, data, profile, attack):
-    collection, unit = collections[profile], ShardId("toy", attack, "test", 0)
-    committed = collection.read(unit)
+    collection, shard_id = collections[profile], ShardId("toy", attack, "test", 0)
+    committed = collection.read(shard_id)
     original = committed.tar.read_bytes()
     mutated = bytearray(original)
     for place, value in data.draw(
@@ -50,12 +50,12 @@ def test_no_reader_of_units_does_anything_else_with_generated_shards(collections
         mutated[place] ^= value
     committed.tar.write_bytes(data.draw(st.one_of(st.just(bytes(mutated)), SHARDS)))
     config = committed.marker["config"]
-    vouch(collection, unit, config, 4, 4)
+    vouch(collection, shard_id, config, 4, 4)
     try:
         every_reader(collection)
     finally:
         committed.tar.write_bytes(original)
-        vouch(collection, unit, config, 4, 4)
+        vouch(collection, shard_id, config, 4, 4)
 
 
 def every_reader(collection):
@@ -65,8 +65,8 @@ def every_reader(collection):
     readers = (
         lambda: select_shards(str(collection.root)),
         lambda: status(collection),
-        lambda: [index_stored(unit) for unit in collection.committed],
-        lambda: [list(unit_samples(unit)) for unit in collection.committed],
+        lambda: [index_stored_samples(shard) for shard in collection.committed],
+        lambda: [list(read_pairs(shard)) for shard in collection.committed],
         lambda: list_pairs(collection.committed),
         lambda: [pair for pair in PairDataset(collection.committed)],
         lambda: contact_sheet(collection.committed, 2),
@@ -109,7 +109,7 @@ MARKERS = {
     "list": marker_of(b"[1]"),
     "deep": marker_of(b'{"config":' * 5000 + b"1" + b"}" * 5000),
     "rather deep": marker_with(config__a=json.loads("[" * 40 + "]" * 40)),
-    "no UTF-8": marker_of(b'{"unit": "\xff"}'),
+    "no UTF-8": marker_of(b'{"shard": "\xff"}'),
     "huge number": marker_of(b'{"schema_version": ' + b"9" * 5000 + b"}"),
     "huge": marker_of(b"{" + b" " * (1 << 24) + b"}"),
     "empty": marker_of(b""),
@@ -121,8 +121,8 @@ MARKERS = {
     "count that nobody has": marker_with(counts__odd="x"),
     "config that is text": marker_with(config="x"),
     "target without a name": marker_with(config__target={"weights": 3}),
-    "unit that is a path": marker_with(unit="../../../etc/passwd"),
-    "unit that is another's": marker_with(unit="toy/clean/test/000000"),
+    "shard that is a path": marker_with(shard_id="../../../etc/passwd"),
+    "shard that is another's": marker_with(shard_id="toy/clean/test/000000"),
     "other digest": marker_with(config_digest="0" * 64),
     "impossible storage": marker_with(config__storage={"encoding": "pickle"}),
 }

@@ -16,7 +16,7 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import Sample, index_shard, read_fingerprints, read_shard
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, storage_of, unit_samples
+from impure.manifests.collection.storage import PROFILES, Storage, read_pairs, storage_of
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -61,9 +61,9 @@ def test_what_a_strange_encoder_makes_is_refused_unless_it_is_plain_lossless_rgb
 @pytest.mark.parametrize("storage", WHOLE, ids=str)
 def test_readers_get_whole_pairs_out_of_every_profile(tmp_path, storage):
     collection = write_collection(tmp_path, storage)
-    for unit in collection.committed:
-        assert storage_of(unit) == storage
-        for sample, (wanted, _) in zip(unit_samples(unit), pairs(unit.unit.attack), strict=True):
+    for shard in collection.committed:
+        assert storage_of(shard) == storage
+        for sample, (wanted, _) in zip(read_pairs(shard), pairs(shard.shard_id.attack), strict=True):
             assert (sample.key, sample.label, sample.meta) == (wanted.key, wanted.label, wanted.meta)
             assert np.array_equal(sample.clean, wanted.clean)
             assert np.array_equal(sample.adversarial, wanted.adversarial)
@@ -106,8 +106,8 @@ def test_perturbations_hold_no_image_and_cannot_be_read_as_pairs(tmp_path, encod
     assert flat == (128,)
     for read in (
         list_pairs,
-        lambda units: contact_sheet(units, 1),
-        lambda units: list(unit_samples(units[0])),
+        lambda shards: contact_sheet(shards, 1),
+        lambda shards: list(read_pairs(shards[0])),
     ):
         with pytest.raises(InputError, match=f"impure-data rebuild {tmp_path} --images IMAGENET"):
             read(collection.committed)
@@ -124,11 +124,11 @@ def deltas(tar):
 def test_a_perturbation_that_is_not_the_manifests_is_found(tmp_path):
     storage = Storage(profile="delta")
     collection = write_collection(tmp_path, storage)
-    unit, made = ShardId("toy", "pgd", "test", 0), pairs("pgd")
+    shard_id, made = ShardId("toy", "pgd", "test", 0), pairs("pgd")
     other = [
         (Sample(s.key, s.clean, np.minimum(s.adversarial, 200), s.label, s.meta), row) for s, row in made
     ]
-    write_unit(collection, unit, other, collection.read(unit).marker["config"], storage)
+    write_unit(collection, shard_id, other, collection.read(shard_id).marker["config"], storage)
     assert "l2" in problems(collection)[0]
 
 
@@ -146,11 +146,11 @@ def test_a_change_too_large_for_a_perturbation_is_refused():
 def test_a_missing_or_incomplete_clean_unit_is_named_with_the_command_that_makes_it(tmp_path):
     collection = write_collection(tmp_path, Storage(profile="clean-once"))
     clean, attacked = collection.committed
-    other = collection.read(clean.unit).marker["config"]
-    write_unit(collection, clean.unit, pairs("clean")[1:], other, Storage(profile="clean-once"))
+    other = collection.read(clean.shard_id).marker["config"]
+    write_unit(collection, clean.shard_id, pairs("clean")[1:], other, Storage(profile="clean-once"))
     with pytest.raises(InputError, match=r"clean image of sample .* is not in .*clean/test/000000.tar"):
         list_pairs([attacked])
-    collection.marker_path(clean.unit).unlink()
+    collection.marker_path(clean.shard_id).unlink()
     message = (
         r"pgd/test/000000.tar: .*toy/clean/test/000000.tar; .*`impure-data generate --attack clean --out"
     )
@@ -167,7 +167,7 @@ def test_a_clean_image_of_another_photograph_is_found(tmp_path):
         (Sample(s.key, o.clean, o.clean, s.label, s.meta), row)
         for (s, row), (o, _) in zip(pairs("clean"), reversed(pairs("clean")), strict=True)
     ]
-    write_unit(collection, clean.unit, swapped, clean.marker["config"], storage)
+    write_unit(collection, clean.shard_id, swapped, clean.marker["config"], storage)
     assert all("clean_px_sha256" in problem for problem in problems(collection))
     with pytest.raises(InputError, match="pixels differ"):
         PairDataset([attacked])[0]
@@ -175,9 +175,13 @@ def test_a_clean_image_of_another_photograph_is_found(tmp_path):
 
 def test_a_unit_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path):
     collection = write_collection(tmp_path, Storage())
-    unit = ShardId("toy", "pgd", "test", 0)
+    shard_id = ShardId("toy", "pgd", "test", 0)
     write_unit(
-        collection, unit, pairs("pgd"), collection.read(unit).marker["config"], Storage(profile="delta")
+        collection,
+        shard_id,
+        pairs("pgd"),
+        collection.read(shard_id).marker["config"],
+        Storage(profile="delta"),
     )
     assert "profile 'pairs'" in problems(collection)[0]
 

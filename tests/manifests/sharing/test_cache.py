@@ -18,21 +18,21 @@ def test_what_is_an_address():
 
 
 def test_listing_needs_no_tar(web, shared, tmp_path):
-    units = open_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
-    assert [each.unit for each in units] == [
-        each.unit for each in select_shards(str(shared), attacks=["pgd"], splits=["train"])
+    shards = open_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
+    assert [each.shard_id for each in shards] == [
+        each.shard_id for each in select_shards(str(shared), attacks=["pgd"], splits=["train"])
     ]
-    assert units[0].rows()[0].num_rows
-    assert units[0].sources() == select_shards(str(shared))[0].sources()
+    assert shards[0].rows()[0].num_rows
+    assert shards[0].sources() == select_shards(str(shared))[0].sources()
     assert web.bytes_of(".tar") == 0
-    assert open_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].unit.attack == CLEAN
+    assert open_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].shard_id.attack == CLEAN
     with pytest.raises(InputError, match="no shards of attack 'cw'; it has clean, fgsm, pgd"):
         open_shards(web.url, tmp_path / "cache", attacks=["cw"])
 
 
 def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
-    units = open_shards(web.url, tmp_path / "cache")
-    for each in units:
+    shards = open_shards(web.url, tmp_path / "cache")
+    for each in shards:
         assert sha256_file(local_tar(each)) == each.marker["tar"]["sha256"]
     assert verify(Collection(tmp_path / "cache"), "decode") == []
     web.sent.clear()
@@ -42,34 +42,34 @@ def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
 
 
 def test_a_local_unit_is_where_it_is(shared):
-    unit = select_shards(str(shared))[0]
-    assert local_tar(unit) == unit.tar
+    shard = select_shards(str(shared))[0]
+    assert local_tar(shard) == shard.tar
 
 
-def read_all(units, results):
-    results.put([sha256_file(local_tar(each)) for each in units])
+def read_all(shards, results):
+    results.put([sha256_file(local_tar(each)) for each in shards])
 
 
 def test_many_processes_fetch_each_tar_once(web, tmp_path):
-    units = open_shards(web.url, tmp_path / "cache")
-    local_tar(units[0])  # the parent has talked to the server before it forks, as a trainer has
+    shards = open_shards(web.url, tmp_path / "cache")
+    local_tar(shards[0])  # the parent has talked to the server before it forks, as a trainer has
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    workers = [context.Process(target=read_all, args=(units, results)) for _ in range(4)]
+    workers = [context.Process(target=read_all, args=(shards, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    expected = [each.marker["tar"]["sha256"] for each in units]
+    expected = [each.marker["tar"]["sha256"] for each in shards]
     assert all(results.get(timeout=60) == expected for _ in workers)
     for worker in workers:
         worker.join()
     fetched = [path for path, _, _ in web.sent if path.endswith(".tar")]
-    assert sorted(fetched) == sorted(f"{each.unit}.tar" for each in units)
+    assert sorted(fetched) == sorted(f"{each.shard_id}.tar" for each in shards)
 
 
 def test_a_changed_unit_replaces_the_cached_one(web, shared, tmp_path):
     before = open_shards(web.url, tmp_path / "cache")[0]
     local_tar(before)
-    path = shared / f"{before.unit}.tar"
+    path = shared / f"{before.shard_id}.tar"
     path.write_bytes(path.read_bytes() + bytes(512))
     path.with_suffix(".done.json").write_text(
         path.with_suffix(".done.json").read_text().replace(before.marker["tar"]["sha256"], sha256_file(path))
@@ -93,10 +93,10 @@ def test_a_cache_is_of_one_address(web, shared, tmp_path):
 
 
 def test_a_damaged_tar_is_not_read(web, shared, tmp_path):
-    unit = open_shards(web.url, tmp_path / "cache")[0]
-    data = bytearray((shared / f"{unit.unit}.tar").read_bytes())
+    shard_id = open_shards(web.url, tmp_path / "cache")[0]
+    data = bytearray((shared / f"{shard_id.shard_id}.tar").read_bytes())
     data[1000] ^= 1
-    (shared / f"{unit.unit}.tar").write_bytes(data)
+    (shared / f"{shard_id.shard_id}.tar").write_bytes(data)
     with pytest.raises(InputError, match="has another SHA-256 than its marker says"):
-        local_tar(unit)
-    assert not unit.tar.exists()
+        local_tar(shard_id)
+    assert not shard_id.tar.exists()

@@ -18,11 +18,11 @@ def root(collection_root, tmp_path):
 
 
 def store_as(root, profile, attacks, encoding="png"):
-    """Make the markers say that units are stored in another way."""
-    for unit in Collection(root).marked():
-        path = Collection(root).marker_path(unit)
+    """Make the markers say that shards are stored in another way."""
+    for shard_id in Collection(root).marked():
+        path = Collection(root).marker_path(shard_id)
         marker = read_json(path)
-        if unit.attack in attacks:
+        if shard_id.attack in attacks:
             marker["config"]["storage"] = {"profile": profile, "encoding": encoding}
             write_json(path, marker | {"config_digest": digest(marker["config"])})
 
@@ -54,13 +54,13 @@ def test_sums_list_every_file_of_the_share_and_nothing_else(root):
 
 
 def test_a_unit_without_marker_does_not_go_in(root):
-    gone = Collection(root).committed[0].unit
+    gone = Collection(root).committed[0].shard_id
     Collection(root).marker_path(gone).unlink()
     write_card(Collection(root))
     assert not any(name.startswith(str(gone)) for name in listed(root))
     for name in ("README.md", "croissant.json"):
         text = (root / name).read_text()
-        assert str(gone).replace(f"{gone.shard:06d}", "*") not in text
+        assert str(gone).replace(f"{gone.number:06d}", "*") not in text
         assert str(gone) not in text
     shards = json.loads((root / f"{gone.split}-index.json").read_text())["shardlist"]
     assert f"{gone}.tar" not in [shard["url"] for shard in shards]
@@ -107,7 +107,7 @@ def test_what_a_stranger_wrote_stays_in_its_cell(root):
 def test_damage_is_not_shared(root):
     with pytest.raises(InputError, match="no committed shard"):
         write_card(Collection(root / "plans"))
-    unit = Collection(root).committed[-1]
-    unit.tar.write_bytes(unit.tar.read_bytes()[:-1] + b"x")
+    shard_id = Collection(root).committed[-1]
+    shard_id.tar.write_bytes(shard_id.tar.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"000000\.tar: not what its marker says|impure-data verify"):
         write_card(Collection(root))

@@ -58,14 +58,14 @@ def with_files_of(committed):
 
 
 def relabelled(collection, seed):
-    """The first unit, as another run with another seed would have made it."""
-    unit = collection.committed[0]
-    table, config = unit.rows()
+    """The first shard, as another run with another seed would have made it."""
+    shard_id = collection.committed[0]
+    table, config = shard_id.rows()
     config = config | {"seed": seed}
-    write_table(unit.manifest, table, config)
-    edit_marker(unit, with_files_of(unit))
-    edit_marker(unit, lambda marker: marker | {"config": config, "config_digest": digest(config)})
-    return unit
+    write_table(shard_id.manifest, table, config)
+    edit_marker(shard_id, with_files_of(shard_id))
+    edit_marker(shard_id, lambda marker: marker | {"config": config, "config_digest": digest(config)})
+    return shard_id
 
 
 def test_a_merge_brings_all_that_is_not_there_byte_for_byte(into, other):
@@ -73,7 +73,7 @@ def test_a_merge_brings_all_that_is_not_there_byte_for_byte(into, other):
     steps = []
     done = merge(into, other, steps.append)
     assert sorted([*done.copied, *done.there]) == other.marked()
-    assert {unit.split for unit in done.there} == {"train"}
+    assert {shard_id.split for shard_id in done.there} == {"train"}
     assert (done.bad, done.differing) == ((), ())
     assert sum(steps) == len(other.marked())
     merged = files(into.root)
@@ -98,29 +98,29 @@ def test_a_folder_that_does_not_exist_becomes_a_copy_and_again_is_a_no_op(tmp_pa
 
 
 def test_bad_units_are_named_and_left_out(into, other):
-    units = [each for each in other.committed if each.unit.split == "test"]
-    flipped = bytearray(units[0].tar.read_bytes())
+    shards = [each for each in other.committed if each.shard_id.split == "test"]
+    flipped = bytearray(shards[0].tar.read_bytes())
     flipped[len(flipped) // 2] ^= 1
-    units[0].tar.write_bytes(flipped)
-    units[1].tar.write_bytes(units[1].tar.read_bytes()[:-512])
-    units[2].manifest.unlink()
-    units[3].stem.with_suffix(".done.json").write_text("{")
+    shards[0].tar.write_bytes(flipped)
+    shards[1].tar.write_bytes(shards[1].tar.read_bytes()[:-512])
+    shards[2].manifest.unlink()
+    shards[3].stem.with_suffix(".done.json").write_text("{")
     done = merge(into, other)
-    assert sorted(each.unit for each in done.bad) == sorted(str(each.unit) for each in units[:4])
-    assert not {each.unit for each in units[:4]} & set(into.marked())
+    assert sorted(each.shard_id for each in done.bad) == sorted(str(each.shard_id) for each in shards[:4])
+    assert not {each.shard_id for each in shards[:4]} & set(into.marked())
     assert len(into.marked()) == len(other.marked()) - 4
-    problems = {each.unit: each.problem for each in done.bad}
-    assert "SHA-256" in problems[str(units[0].unit)]
-    assert "bytes" in problems[str(units[1].unit)]
+    problems = {each.shard_id: each.problem for each in done.bad}
+    assert "SHA-256" in problems[str(shards[0].shard_id)]
+    assert "bytes" in problems[str(shards[1].shard_id)]
     assert list((into.root / "_tmp").glob("*/*")) == []
 
 
 def test_a_manifest_of_another_unit_is_left_out_even_if_the_marker_agrees(into, other):
-    first, second = [each for each in other.committed if each.unit.split == "test"][:2]
+    first, second = [each for each in other.committed if each.shard_id.split == "test"][:2]
     shutil.copy(second.manifest, first.manifest)
     edit_marker(first, with_files_of(first))
     (bad,) = merge(into, other).bad
-    assert bad.unit == str(first.unit)
+    assert bad.shard_id == str(first.shard_id)
     assert "manifest" in bad.problem
 
 
@@ -128,15 +128,18 @@ def test_units_without_a_sound_plan_are_left_out(into, other):
     other.plan_path("small", "test").unlink()
     other.plan_path("small", "validation").write_bytes(b"junk")
     done = merge(into, other)
-    assert {each.unit.split("/")[2] for each in done.bad if each.unit != "plans"} == {"test", "validation"}
-    assert "small-validation" in next(each.problem for each in done.bad if each.unit == "plans")
-    assert {unit.split for unit in into.marked()} == {"train"}
+    assert {each.shard_id.split("/")[2] for each in done.bad if each.shard_id != "plans"} == {
+        "test",
+        "validation",
+    }
+    assert "small-validation" in next(each.problem for each in done.bad if each.shard_id == "plans")
+    assert {shard_id.split for shard_id in into.marked()} == {"train"}
 
 
 def test_another_config_is_refused_before_anything_changes(into, other):
-    unit = relabelled(into, seed=7)
+    shard_id = relabelled(into, seed=7)
     before = files(into.root)
-    with pytest.raises(InputError, match=rf"{unit.unit}\.tar.*seed \(there 7, now 0\)"):
+    with pytest.raises(InputError, match=rf"{shard_id.number}\.tar.*seed \(there 7, now 0\)"):
         merge(into, other)
     assert files(into.root) == before
 
@@ -163,31 +166,31 @@ def test_a_target_of_the_same_name_with_other_weights_is_refused(into, other):
 
 
 def test_other_pixels_under_one_config_are_told(into, other):
-    unit = next(each for each in other.committed if str(each.unit) == "small/fgsm/train/000000")
-    table, config = unit.rows()
+    shard_id = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
+    table, config = shard_id.rows()
     column = table.schema.get_field_index("adv_px_sha256")
     lied = table.set_column(column, table.schema.field(column), table["clean_px_sha256"])
-    write_table(unit.manifest, lied, config)
-    unit.tar.write_bytes(unit.tar.read_bytes() + bytes(1024))
-    edit_marker(unit, with_files_of(unit))
+    write_table(shard_id.manifest, lied, config)
+    shard_id.tar.write_bytes(shard_id.tar.read_bytes() + bytes(1024))
+    edit_marker(shard_id, with_files_of(shard_id))
     done = merge(into, other)
     assert done.bad == ()
-    assert unit.unit in done.there
-    assert [each.unit for each in done.differing] == [str(unit.unit)]
+    assert shard_id.shard_id in done.there
+    assert [each.shard_id for each in done.differing] == [str(shard_id.shard_id)]
     assert f"{len(table)} of {len(table)} samples" in done.differing[0].problem
 
 
 def test_another_tar_of_the_same_pixels_is_no_finding(into, other):
-    unit = next(each for each in other.committed if each.unit.split == "train")
-    unit.tar.write_bytes(unit.tar.read_bytes() + bytes(1024))
-    edit_marker(unit, with_files_of(unit))
+    shard_id = next(each for each in other.committed if each.shard_id.split == "train")
+    shard_id.tar.write_bytes(shard_id.tar.read_bytes() + bytes(1024))
+    edit_marker(shard_id, with_files_of(shard_id))
     assert merge(into, other).differing == ()
 
 
 def test_a_damaged_unit_is_replaced_by_a_whole_one(into, other):
-    unit = into.committed[0]
-    unit.tar.write_bytes(b"cut")
-    assert unit.unit in merge(into, other).copied
+    shard_id = into.committed[0]
+    shard_id.tar.write_bytes(b"cut")
+    assert shard_id.shard_id in merge(into, other).copied
     assert verify(Collection(into.root), "hash") == []
 
 
@@ -197,10 +200,12 @@ def test_shared_clean_images_come_first_or_their_pairs_stay_away(into, other, mo
             return ("clean",) if attack == "clean" else ("adv",)
 
     monkeypatch.setattr(merging, "storage_of", lambda committed: ClearOnce())
-    lost = next(each for each in other.committed if each.unit.attack == "clean" and each.unit.split == "test")
+    lost = next(
+        each for each in other.committed if each.shard_id.attack == "clean" and each.shard_id.split == "test"
+    )
     lost.tar.write_bytes(bytes(lost.tar.stat().st_size))
-    bad = {each.unit: each.problem for each in merge(into, other).bad}
-    shard = f"test/{lost.unit.shard:06d}"
+    bad = {each.shard_id: each.problem for each in merge(into, other).bad}
+    shard = f"test/{lost.shard_id.number:06d}"
     assert set(bad) == {f"small/{attack}/{shard}" for attack in ("clean", "fgsm", "pgd")}
     assert "clean images are missing" in bad[f"small/pgd/{shard}"]
 
@@ -240,7 +245,7 @@ def test_killed_anywhere_a_merge_shows_only_whole_units_and_goes_on(
             except Killed:
                 bad = verify(Collection(new.root), "hash")
                 assert [each for each in bad if "not committed" not in each.problem
-                        and each.unit != "collection.json"] == []  # fmt: skip
+                        and each.shard_id != "collection.json"] == []  # fmt: skip
     assert calls
     assert files(new.root) == files(other.root)
 
@@ -248,7 +253,7 @@ def test_killed_anywhere_a_merge_shows_only_whole_units_and_goes_on(
 def test_a_killed_process_leaves_nothing_that_stays(tmp_path, other):
     new = Collection(tmp_path / "new")
     script = (
-        "import os, sys; from pathlib import Path; from impure.manifests import merge as m; "
+        "import os, sys; from pathlib import Path; from impure.manifests.sharing import merge as m; "
         "from impure.manifests.collection.collection import Collection; count = iter(range(3)); "
         "real = m.move_in; "
         "m.move_in = lambda *a: real(*a) if next(count, None) is not None else os._exit(9); "
@@ -289,7 +294,7 @@ def test_a_unit_committed_meanwhile_is_kept(tmp_path, other, monkeypatch):
 
     monkeypatch.setattr(merging, "_bring_plans", and_others_are_quick)
     done = merge(new, other)
-    assert list(done.there) == sorted(other.marked(), key=lambda unit: unit.attack != "clean")
+    assert list(done.there) == sorted(other.marked(), key=lambda shard_id: shard_id.attack != "clean")
     assert (done.copied, done.bad) == ((), ())
 
 

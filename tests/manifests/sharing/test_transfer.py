@@ -32,23 +32,23 @@ def write_sums(root):
     (root / "SHA256SUMS").write_text("".join(f"{value}  {name}\n" for name, value in sums.items()))
 
 
-def reconfigure(root, unit, **change):
-    """Make a unit look as if another config had made it."""
-    path = root / f"{unit}.done.json"
+def reconfigure(root, shard_id, **change):
+    """Make a shard look as if another config had made it."""
+    path = root / f"{shard_id}.done.json"
     marker = read_json(path)
     marker["config"] |= change
     write_json(path, marker | {"config_digest": digest(marker["config"])})
 
 
-def enlarge(root, unit, size):
+def enlarge(root, shard_id, size):
     """Let zeros follow a tar's end, where no reader looks, until it is large enough to break off inside."""
-    path = root / f"{unit}.tar"
+    path = root / f"{shard_id}.tar"
     data = path.read_bytes()
     data += bytes(size - len(data))
     path.write_bytes(data)
-    marker = read_json(root / f"{unit}.done.json")
+    marker = read_json(root / f"{shard_id}.done.json")
     marker["tar"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    write_json(root / f"{unit}.done.json", marker)
+    write_json(root / f"{shard_id}.done.json", marker)
     write_sums(root)
 
 
@@ -60,7 +60,7 @@ def test_a_whole_pull_brings_the_same_bytes(web, shared, tmp_path):
     done = pull(web.url, tmp_path / "here", progress=lambda count, total: seen.append((count, total)))
     assert contents(tmp_path / "here") == contents(shared)
     assert (done.there, done.described) == (0, True)
-    assert done.units == len(Collection(shared).marked())
+    assert done.shards == len(Collection(shared).marked())
     assert sum(count for count, _ in seen) == done.bytes == seen[-1][1]
     assert verify(Collection(tmp_path / "here"), "decode") == []
     assert os.listdir(tmp_path / "here" / "_tmp").count("pull.lock") == 1
@@ -71,7 +71,7 @@ def test_a_second_pull_fetches_nothing_large(web, tmp_path):
     first = pull(web.url, tmp_path / "here")
     web.sent.clear()
     again = pull(web.url, tmp_path / "here")
-    assert (again.units, again.there, again.bytes) == (first.units, first.units, 0)
+    assert (again.shards, again.there, again.bytes) == (first.shards, first.shards, 0)
     assert web.bytes_of(".tar") == web.bytes_of(".done.json") == web.bytes_of(".parquet") == 0
 
 
@@ -79,7 +79,7 @@ def test_a_partial_pull_brings_plans_and_what_was_asked_for(web, shared, tmp_pat
     root = tmp_path / "here"
     done = pull(web.url, root, attacks=["pgd"], splits=["test"])
     assert not done.described
-    assert {str(unit).rpartition("/")[0] for unit in Collection(root).marked()} == {"small/pgd/test"}
+    assert {str(shard_id).rpartition("/")[0] for shard_id in Collection(root).marked()} == {"small/pgd/test"}
     assert set(Collection(root).plans()) == set(Collection(shared).plans())
     assert Collection(root).about() == Collection(shared).about()
     assert not (root / "SHA256SUMS").exists()
@@ -93,12 +93,12 @@ def test_a_name_that_is_not_there_lists_those_that_are(web, tmp_path):
 
 
 def test_clean_images_kept_once_come_along(web, shared, tmp_path):
-    for unit in Collection(shared).marked():
-        if unit.attack != "clean":
-            reconfigure(shared, unit, storage={"profile": "clean-once"})
+    for shard_id in Collection(shared).marked():
+        if shard_id.attack != "clean":
+            reconfigure(shared, shard_id, storage={"profile": "clean-once"})
     write_sums(shared)
     pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["test"])
-    kinds = {(unit.attack, unit.split) for unit in Collection(tmp_path / "here").marked()}
+    kinds = {(shard_id.attack, shard_id.split) for shard_id in Collection(tmp_path / "here").marked()}
     assert kinds == {("pgd", "test"), ("clean", "test")}
 
 
@@ -275,7 +275,7 @@ def test_a_file_longer_than_promised_is_not_read_to_its_end(web, tmp_path):
 def test_a_marker_of_another_unit_is_refused(web, shared, tmp_path):
     shutil.copy(shared / "small/fgsm/train/000000.done.json", shared / f"{PGD}.done.json")
     write_sums(shared)
-    with pytest.raises(InputError, match="marker of another unit"):
+    with pytest.raises(InputError, match="marker of another shard"):
         pull(web.url, tmp_path / "here")
 
 
@@ -327,7 +327,7 @@ def test_a_folder_can_be_pulled_and_pushed_to(shared, tmp_path):
     done = push(tmp_path / "one", str(tmp_path / "two"))
     assert done.described
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    assert push(tmp_path / "one", f"file://{tmp_path}/two").there == done.units
+    assert push(tmp_path / "one", f"file://{tmp_path}/two").there == done.shards
 
 
 def test_an_old_card_and_damaged_files_are_not_pushed(shared, tmp_path):
@@ -341,7 +341,7 @@ def test_an_old_card_and_damaged_files_are_not_pushed(shared, tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="impure-data verify"):
         push(shared, "memory://goal")
-    assert PGD not in [str(unit) for unit in transfer.units_in(connect("memory://goal").names())]
+    assert PGD not in [str(shard_id) for shard_id in transfer.shard_ids_in(connect("memory://goal").names())]
 
 
 @pytest.mark.filterwarnings("ignore")  # botocore's and moto's own
@@ -363,7 +363,7 @@ def test_s3_there_and_back(shared, tmp_path, bucket):
         for name in order
         if name.endswith(".done.json")
     )
-    assert push(shared, bucket).there == first.units
+    assert push(shared, bucket).there == first.shards
     assert pull(bucket, tmp_path / "here").described
     assert contents(tmp_path / "here") == contents(shared)
 
@@ -375,7 +375,7 @@ def test_s3_there_and_back(shared, tmp_path, bucket):
 
     partial = pull(bucket, tmp_path / "part", attacks=["fgsm"], splits=["test"])
     more = push(tmp_path / "part", bucket)
-    assert (partial.described, more.described, more.there) == (False, False, more.units)
+    assert (partial.described, more.described, more.there) == (False, False, more.shards)
     reconfigure(tmp_path / "part", "small/fgsm/test/000000", seed=7)
     with pytest.raises(InputError, match=r"seed \(there 0, now 7\).*push elsewhere"):
         push(tmp_path / "part", bucket)

@@ -13,7 +13,7 @@ from impure.manifests.base.files import read_json, write_json
 from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST, PLAN
-from impure.manifests.views.query import EXAMPLES, UNITS, _samples, query
+from impure.manifests.views.query import EXAMPLES, SHARDS, _samples, query
 from impure.manifests.views.query_output import as_csv, as_text, records
 
 duckdb = pytest.importorskip("duckdb")
@@ -40,10 +40,10 @@ def test_the_views_hold_what_the_files_hold(collection):
     assert ask(collection, "SELECT count(*) AS n FROM samples") == [{"n": len(rows_of(collection))}]
     planned = sum(table.num_rows for table, _ in collection.plans().values())
     assert ask(collection, "SELECT count(*) AS n FROM plans") == [{"n": planned}]
-    units = ask(collection, "SELECT unit, stored, tar_bytes, config_digest FROM units ORDER BY unit")
-    assert units == [
+    shards = ask(collection, "SELECT shard_id, stored, tar_bytes, config_digest FROM shards ORDER BY shard_id")
+    assert shards == [
         {
-            "unit": str(each.unit),
+            "shard_id": str(each.shard_id),
             "stored": each.marker["counts"]["stored"],
             "tar_bytes": each.marker["tar"]["bytes"],
             "config_digest": each.marker["config_digest"],
@@ -51,7 +51,7 @@ def test_the_views_hold_what_the_files_hold(collection):
         for each in collection.committed
     ]
     for view, names in (
-        ("samples", [*MANIFEST.names, "unit", "variant"]), ("plans", PLAN.names), ("units", UNITS.names),
+        ("samples", [*MANIFEST.names, "shard_id", "variant"]), ("plans", PLAN.names), ("shards", SHARDS.names),
     ):  # fmt: skip
         assert query(collection, f"FROM {view} LIMIT 0").column_names == names
 
@@ -65,9 +65,7 @@ def test_numbers_are_those_of_the_rows(collection):
         {"attack": name, "fooled": sum(bool(row["success"]) for row in rows if row["attack"] == name)}
         for name in ("clean", "fgsm", "pgd")
     ]
-    joined = (
-        "SELECT count(*) AS n FROM samples JOIN units USING (unit, attack, variant) WHERE device LIKE 'cpu %'"
-    )
+    joined = "SELECT count(*) AS n FROM samples JOIN shards USING (shard_id, attack, variant) WHERE device LIKE 'cpu %'"
     assert ask(collection, joined) == [{"n": len(rows)}]
 
 
@@ -90,20 +88,22 @@ def test_only_committed_units_are_seen(collection):
     marker_of(first).unlink()
     stray = second.stem.with_name("000077.parquet")
     shutil.copy(second.manifest, stray)
-    seen = ask(Collection(collection.root), "SELECT DISTINCT unit FROM samples ORDER BY 1")
-    assert [row["unit"] for row in seen] == [str(unit) for unit in Collection(collection.root).marked()]
-    assert str(first.unit) not in [row["unit"] for row in seen]
+    seen = ask(Collection(collection.root), "SELECT DISTINCT shard_id FROM samples ORDER BY 1")
+    assert [row["shard_id"] for row in seen] == [
+        str(shard_id) for shard_id in Collection(collection.root).marked()
+    ]
+    assert str(first.shard_id) not in [row["shard_id"] for row in seen]
 
 
 def test_a_question_about_one_unit_opens_no_other_manifest(collection):
-    dataset, unit = _samples(collection), collection.committed[3]
+    dataset, shard_id = _samples(collection), collection.committed[3]
     for each in collection.committed:
-        if each != unit:
+        if each != shard_id:
             each.manifest.unlink()
     with duckdb.connect(":memory:") as connection:
         connection.register("samples", dataset)
-        sql = f"SELECT count(key) FROM samples WHERE unit = '{unit.unit}'"
-        assert connection.sql(sql).fetchall() == [(unit.rows()[0].num_rows,)]
+        sql = f"SELECT count(key) FROM samples WHERE shard_id = '{shard_id.shard_id}'"
+        assert connection.sql(sql).fetchall() == [(shard_id.rows()[0].num_rows,)]
 
 
 def test_filters_and_columns_reach_the_files(collection):
@@ -209,25 +209,25 @@ def test_damaged_manifests_are_one_line(collection, how):
 
 
 def test_a_missing_or_cut_manifest_is_named(collection):
-    unit = collection.committed[0]
-    unit.manifest.write_bytes(unit.manifest.read_bytes()[:-1])
+    shard_id = collection.committed[0]
+    shard_id.manifest.write_bytes(shard_id.manifest.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"000000\.parquet: missing or damaged"):
         query(collection, "SELECT 1")
 
 
 @pytest.mark.parametrize("value", [1 << 70, "many", [1]])
 def test_a_marker_with_odd_values_is_told(collection, value):
-    unit = collection.committed[0]
-    write_json(marker_of(unit), read_json(marker_of(unit)) | {"threads": value})
+    shard_id = collection.committed[0]
+    write_json(marker_of(shard_id), read_json(marker_of(shard_id)) | {"threads": value})
     with pytest.raises(InputError, match="marker"):
-        query(Collection(collection.root), "SELECT threads FROM units")
+        query(Collection(collection.root), "SELECT threads FROM shards")
 
 
 def test_a_collection_of_plans_alone_answers(collection):
     shutil.rmtree(collection.root / "small")
     bare = Collection(collection.root)
     assert ask(bare, "SELECT count(*) AS n FROM samples") == [{"n": 0}]
-    assert ask(bare, "SELECT count(*) AS n FROM units") == [{"n": 0}]
+    assert ask(bare, "SELECT count(*) AS n FROM shards") == [{"n": 0}]
     assert ask(bare, "SELECT count(*) > 0 AS some FROM plans") == [{"some": True}]
 
 
@@ -272,14 +272,14 @@ def test_answers_for_people_are_capped_and_harmless():
 
 def test_reading_is_lean(collection):
     """Only the columns asked for are decoded: a column whose pages are broken does not matter to others."""
-    unit = collection.committed[0]
-    metadata = pq.read_metadata(unit.manifest)
+    shard_id = collection.committed[0]
+    metadata = pq.read_metadata(shard_id.manifest)
     place = metadata.schema.names.index("source_id")
     column = metadata.row_group(0).column(place)
     start = column.dictionary_page_offset or column.data_page_offset
-    whole = bytearray(unit.manifest.read_bytes())
+    whole = bytearray(shard_id.manifest.read_bytes())
     whole[start : start + 20] = bytes(20)
-    unit.manifest.write_bytes(whole)
+    shard_id.manifest.write_bytes(whole)
     assert ask(collection, "SELECT count(l2) AS n FROM samples")[0]["n"]
     with pytest.raises(InputError):
         query(collection, "SELECT source_id FROM samples")

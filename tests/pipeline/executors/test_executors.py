@@ -47,7 +47,7 @@ def start(*given, **environment):
 
 
 def hashes(root):
-    rows = [row for unit in Collection(root).committed for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in Collection(root).committed for row in shard.rows()[0].to_pylist()]
     assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
     return {row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"]) for row in rows}
 
@@ -65,7 +65,7 @@ def test_local_workers_make_the_same_pixels(imagenet, card, tmp_path, calm):
     process = start(*arguments(imagenet, card, tmp_path, "--executor", "local", "--workers", 2))
     out, error = process.communicate()
     assert process.returncode == 0, error
-    assert json.loads(out)["units"] == 8
+    assert json.loads(out)["shards"] == 8
     assert hashes(tmp_path) == calm
 
 
@@ -75,7 +75,7 @@ def test_ray_and_slurm_make_the_same_pixels(executor, imagenet, card, tmp_path, 
     process = start(*arguments(imagenet, card, tmp_path, "--executor", *executor))
     out, error = process.communicate()
     assert process.returncode == 0, error
-    assert json.loads(out)["units"] == 8
+    assert json.loads(out)["shards"] == 8
     assert hashes(tmp_path) == calm
     assert verify(Collection(tmp_path), "decode") == []
 
@@ -83,11 +83,11 @@ def test_ray_and_slurm_make_the_same_pixels(executor, imagenet, card, tmp_path, 
 def test_ranks_share_the_work_and_torchruns_variables_name_them(imagenet, card, run, tmp_path, calm):
     first = run("data", *arguments(imagenet, card, tmp_path, "--executor", "rank", "--worker", "0/2"))
     assert first.exit_code == 0, first.output
-    assert json.loads(first.stdout)["units"] == 4
+    assert json.loads(first.stdout)["shards"] == 4
     second = start(
         *arguments(imagenet, card, tmp_path, "--executor", "rank"), RANK="1", WORLD_SIZE="2"
     )  # fmt: skip
-    assert json.loads(second.communicate()[0])["units"] == 4
+    assert json.loads(second.communicate()[0])["shards"] == 4
     assert hashes(tmp_path) == calm
 
 
@@ -98,8 +98,8 @@ def test_two_processes_at_once_make_every_unit_once(imagenet, card, tmp_path, ca
         out, error = process.communicate()
         assert process.returncode == 0, error
         documents.append(json.loads(out))
-    assert [document["units"] for document in documents] == [8, 8]
-    assert sum(document["units"] - document["resumed"] for document in documents) == 8
+    assert [document["shards"] for document in documents] == [8, 8]
+    assert sum(document["shards"] - document["resumed"] for document in documents) == 8
     assert hashes(tmp_path) == calm
 
 
@@ -149,7 +149,7 @@ def test_shares_are_disjoint_and_complete():
 
 
 TASK = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
-FGSM, PGD = TASK.units
+FGSM, PGD = TASK.shards
 
 
 def ledger():

@@ -69,8 +69,8 @@ class Gone(io.StringIO):
 
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
-    unit = ShardId("t", "fgsm", "train", 0)
+    shard_id = ShardId("t", "fgsm", "train", 0)
     with ProgressView(4, 1, 1, 1) as view:
-        view(Advanced(unit, 2))
-        view(Failed(unit, "broken"))
+        view(Advanced(shard_id, 2))
+        view(Failed(shard_id, "broken"))
     assert _Unbroken(Gone()).write("text") is None

@@ -42,7 +42,7 @@ def arguments(imagenet, card, root, *more):
 
 @pytest.fixture(scope="module")
 def calm(imagenet, card, run, tmp_path_factory):
-    """The root of an undisturbed run: eight units; not to be changed."""
+    """The root of an undisturbed run: eight shards; not to be changed."""
     root = tmp_path_factory.mktemp("calm") / "root"
     made = run("data", *arguments(imagenet, card, root))
     assert made.exit_code == 0, made.output
@@ -57,14 +57,14 @@ def test_a_dry_run_foretells_and_writes_plans_alone(imagenet, card, calm, run, t
     assert foretold.exit_code == 0, foretold.output
     document = json.loads(foretold.stdout)
     assert document["out"] == str(tmp_path / "root")
-    assert [document[name] for name in ("images", "attacks", "pairs", "units")] == [12, 2, 24, 8]
+    assert [document[name] for name in ("images", "attacks", "pairs", "shards")] == [12, 2, 24, 8]
     assert 0 < document["hours_at_most"] < 1
     stored = sum(path.stat().st_size for path in (calm / "small").rglob("*.*"))
     assert stored <= document["gib_at_most"] * 2**30 < 10 * stored
     assert stamps(tmp_path / "root").keys() == {"collection.json", "plans/small-train.parquet"}
     again = run("data", *arguments(imagenet, card, tmp_path / "root", "--dry-run"))
     assert again.exit_code == 0, again.output
-    assert "images 12, attacks 2, pairs 24, units 8, gib_at_most 0.000" in again.stdout
+    assert "images 12, attacks 2, pairs 24, shards 8, gib_at_most 0.000" in again.stdout
     made = run("data", *arguments(imagenet, card, tmp_path / "root"))
     assert made.exit_code == 0, made.output
     assert hashes(tmp_path / "root") == hashes(calm)
@@ -72,7 +72,7 @@ def test_a_dry_run_foretells_and_writes_plans_alone(imagenet, card, calm, run, t
 
 def test_a_dry_run_of_clean_once_counts_the_clean_units(imagenet, card, run, tmp_path):
     foretold = run("data", *arguments(imagenet, card, tmp_path, "--clean", "once", "--dry-run", "--json"))
-    assert [json.loads(foretold.stdout)[name] for name in ("attacks", "pairs", "units")] == [3, 36, 12]
+    assert [json.loads(foretold.stdout)[name] for name in ("attacks", "pairs", "shards")] == [3, 36, 12]
 
 
 # --- the live view ---
@@ -100,7 +100,7 @@ def test_images_of_a_unit_that_is_tried_again_are_not_counted_twice(view):
     tell(view, Settled(BOTH), Started(FGSM), Advanced(FGSM, 3), Taken(PGD), Advanced(FGSM, 5))
     tell(view, Made(FGSM, {}, 1.0, False), Advanced(PGD, 5), Made(PGD, {}, 1.0, True))
     assert view._bar.n == 10
-    assert view.summary().startswith("2/2 units")
+    assert view.summary().startswith("2/2 shards")
 
 
 def test_a_unit_that_two_workers_report_counts_once(view):
@@ -193,7 +193,7 @@ def disk(tmp_path):
 
 
 def half_made(root):
-    """What is wrong with what readers see; that units are still missing is not."""
+    """What is wrong with what readers see; that shards are still missing is not."""
     found = verify(Collection(root), "decode") if (root / "collection.json").exists() else []
     return [each for each in found if "not committed" not in each.problem]
 
@@ -253,7 +253,7 @@ def test_a_disk_that_cannot_be_written_is_one_clear_line_and_can_be_read(
     one_line(run("data", "preview", place / "root"), read_only)
 
 
-# --- units that fail, and neighbours ---
+# --- shards that fail, and neighbours ---
 
 
 def test_a_unit_that_fails_three_times_costs_only_itself(imagenet, card, calm, run, tmp_path, monkeypatch):
@@ -278,7 +278,7 @@ def test_a_unit_that_fails_three_times_costs_only_itself(imagenet, card, calm, r
     assert document["failed"] == {
         "small/pgd/train/000001": "RuntimeError: cuDNN error: it cannot be said why"
     }
-    assert (document["units"], document["attacks"]["pgd"]["stored"]) == (7, 9)
+    assert (document["shards"], document["attacks"]["pgd"]["stored"]) == (7, 9)
     assert "21/24" in failed.stderr
     told = run("data", *arguments(imagenet, card, tmp_path))
     assert told.exit_code == 3
@@ -318,9 +318,9 @@ def test_readers_do_not_trip_over_what_others_build_aside(calm, tmp_path):
 
     def build():
         while not over.is_set():
-            (root / "_tmp" / "unit" / "deep").mkdir(parents=True)
-            (root / "_tmp" / "unit" / "deep").rmdir()
-            (root / "_tmp" / "unit").rmdir()
+            (root / "_tmp" / "shard_id" / "deep").mkdir(parents=True)
+            (root / "_tmp" / "shard_id" / "deep").rmdir()
+            (root / "_tmp" / "shard_id").rmdir()
 
     builder = threading.Thread(target=build)
     builder.start()
@@ -336,10 +336,10 @@ def test_readers_do_not_trip_over_what_others_build_aside(calm, tmp_path):
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from impure.manifests.claims import claim
-from impure.manifests.collection import Collection
+from impure.manifests.collection.shard_lock import lock_shard
+from impure.manifests.collection.collection import Collection
 collection = Collection(Path(sys.argv[1]))
-with claim(collection, sys.argv[2]):
+with lock_shard(collection, sys.argv[2]):
     print("held", flush=True)
     while len(collection.marked()) < 7:
         time.sleep(0.01)
@@ -359,9 +359,10 @@ def test_a_unit_that_another_process_holds_is_left_for_last(killed, imagenet, ca
         made = run("data", *arguments(imagenet, card, tmp_path, "--json"))
     assert holder.returncode == (-9 if killed else 0)
     assert made.exit_code == 0, made.output
-    assert json.loads(made.stdout)["units"] == 8
+    assert json.loads(made.stdout)["shards"] == 8
     written = {
-        unit: Collection(tmp_path).marker_path(unit).stat().st_mtime for unit in Collection(tmp_path).marked()
+        shard_id: Collection(tmp_path).marker_path(shard_id).stat().st_mtime
+        for shard_id in Collection(tmp_path).marked()
     }
     assert max(written, key=written.__getitem__) == held
     assert hashes(tmp_path) == hashes(calm)

@@ -31,8 +31,8 @@ def hashes(root):
     """Pixel hashes by sample, of everything that is committed."""
     return {
         row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"])
-        for unit in Collection(root).committed
-        for row in unit.rows()[0].to_pylist()
+        for shard in Collection(root).committed
+        for row in shard.rows()[0].to_pylist()
         if row["status"] == STATUS_OK
     }
 
@@ -46,9 +46,9 @@ def command(imagenet, card, root, *more):
 
 def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
     target = load_target(str(card))
-    for unit in select_shards(str(collection_root)):
-        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
-        for sample in read_shard(unit.tar):
+    for shard in select_shards(str(collection_root)):
+        rows = {row["key"]: row for row in shard.rows()[0].to_pylist()}
+        for sample in read_shard(shard.tar):
             row = rows[sample.key]
             image = torch.tensor(sample.adversarial).permute(2, 0, 1)[None] / 255
             assert target(image).argmax().item() == row["pred_adv"]
@@ -57,17 +57,17 @@ def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
 
 
 def test_budgets_hold_on_the_stored_bytes_and_clean_pairs_are_untouched(collection_root):
-    for unit in select_shards(str(collection_root)):
-        most = 0 if unit.unit.attack == "clean" else 16
-        for sample in read_shard(unit.tar):
+    for shard in select_shards(str(collection_root)):
+        most = 0 if shard.shard_id.attack == "clean" else 16
+        for sample in read_shard(shard.tar):
             assert np.abs(sample.adversarial.astype(int) - sample.clean).max() <= most
 
 
 def test_every_planned_image_has_a_row_and_the_config_travels_along(collection_root):
-    for unit in select_shards(str(collection_root)):
-        table, config = unit.rows()
-        assert config == unit.marker["config"]
-        assert table["index_in_shard"].to_pylist() == list(range(unit.marker["counts"]["planned"]))
+    for shard in select_shards(str(collection_root)):
+        table, config = shard.rows()
+        assert config == shard.marker["config"]
+        assert table["index_in_shard"].to_pylist() == list(range(shard.marker["counts"]["planned"]))
     about = Collection(collection_root).about()
     assert set(about["targets"]) == {"small"}
     assert len(about["config_digest"]) == 64
@@ -90,9 +90,9 @@ def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card
     assert made.exit_code == 0, made.output
     more = run(*command(imagenet, card, tmp_path, "--attack", "pgd", "--targeted", "least-likely"))
     assert more.exit_code == 0, more.output
-    units = select_shards(str(tmp_path))
-    assert {unit.unit.attack for unit in units} == {"pgd", "pgd-e4", "pgd-e8", "pgd-least-likely"}
-    rows = [(unit.unit.attack, row) for unit in units for row in unit.rows()[0].to_pylist()]
+    shards = select_shards(str(tmp_path))
+    assert {shard.shard_id.attack for shard in shards} == {"pgd", "pgd-e4", "pgd-e8", "pgd-least-likely"}
+    rows = [(shard.shard_id.attack, row) for shard in shards for row in shard.rows()[0].to_pylist()]
     assert len({row["key"] for _, row in rows}) == len(rows) == 24
     for name, row in rows:
         assert row["attack"] == "pgd"
@@ -119,8 +119,8 @@ def test_out_of_memory_halves_the_batch_and_says_so(imagenet, card, tmp_path, ru
     monkeypatch.setattr(module, "attack_batch", small)
     made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm"))
     assert made.exit_code == 0, made.output
-    assert [unit.marker["attacked_together"] for unit in select_shards(str(tmp_path))] == [[1] * 4, [1] * 2]
-    assert [unit.marker["config"]["batch_size"] for unit in select_shards(str(tmp_path))] == [4, 4]
+    assert [shard.marker["attacked_together"] for shard in select_shards(str(tmp_path))] == [[1] * 4, [1] * 2]
+    assert [shard.marker["config"]["batch_size"] for shard in select_shards(str(tmp_path))] == [4, 4]
     assert len(sizes) == 6
 
 
@@ -128,20 +128,20 @@ def test_the_batch_size_is_frozen_with_the_plan(imagenet, card, tmp_path, run):
     assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
     made = run(*command(imagenet, card, tmp_path, "--attack", "fgsm", "--batch-size", "auto"))
     assert made.exit_code == 0, made.output
-    assert {unit.marker["config"]["batch_size"] for unit in select_shards(str(tmp_path))} == {4}
+    assert {shard.marker["config"]["batch_size"] for shard in select_shards(str(tmp_path))} == {4}
 
 
 def test_damaged_units_are_made_again_and_whole_ones_are_not(imagenet, card, tmp_path, run):
     make = command(imagenet, card, tmp_path, "--attack", "fgsm,pgd")
     assert run(*make).exit_code == 0
     before = hashes(tmp_path)
-    units = Collection(tmp_path).committed
-    units[0].tar.write_bytes(units[0].tar.read_bytes()[:-512])
-    units[1].manifest.unlink()
-    Collection(tmp_path).marker_path(units[2].unit).write_text("{")
+    shards = Collection(tmp_path).committed
+    shards[0].tar.write_bytes(shards[0].tar.read_bytes()[:-512])
+    shards[1].manifest.unlink()
+    Collection(tmp_path).marker_path(shards[2].shard_id).write_text("{")
     again = run(*make)
     assert again.exit_code == 0, again.output
-    assert "4 units, 1 of them there already" in again.output
+    assert "4 shards, 1 of them there already" in again.output
     assert verify(Collection(tmp_path), "decode") == []
     assert hashes(tmp_path) == before
 
@@ -150,26 +150,26 @@ def test_of_two_processes_the_first_to_commit_wins_and_another_config_is_told_so
     imagenet, card, tmp_path, run
 ):
     assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 0
-    unit = Collection(tmp_path).committed[0]
-    samples, rows = list(read_shard(unit.tar)), unit.rows()[0].to_pylist()
-    there = unit.tar.stat().st_mtime_ns
+    shard_id = Collection(tmp_path).committed[0]
+    samples, rows = list(read_shard(shard_id.tar)), shard_id.rows()[0].to_pylist()
+    there = shard_id.tar.stat().st_mtime_ns
 
     def commit(config, facts):
-        with open_shard(Collection(tmp_path), unit.unit) as shard:
+        with open_shard(Collection(tmp_path), shard_id.shard_id) as shard:
             for sample, row in zip(samples, rows, strict=True):
                 shard.add(encode(sample, row, Storage(), "fgsm"))
             return shard.commit(config, facts)
 
-    marker = commit(unit.marker["config"], {"run_id": "later"})
-    assert marker["run_id"] == unit.marker["run_id"]
-    assert unit.tar.stat().st_mtime_ns == there
+    marker = commit(shard_id.marker["config"], {"run_id": "later"})
+    assert marker["run_id"] == shard_id.marker["run_id"]
+    assert shard_id.tar.stat().st_mtime_ns == there
     with pytest.raises(InputError, match="seed"):
-        commit({**unit.marker["config"], "seed": 9}, {})
+        commit({**shard_id.marker["config"], "seed": 9}, {})
 
 
 def test_manifests_record_the_software(collection_root):
-    for unit in select_shards(str(collection_root)):
-        facts = json.loads(pq.read_metadata(unit.manifest).metadata[b"impure.facts"])
+    for shard in select_shards(str(collection_root)):
+        facts = json.loads(pq.read_metadata(shard.manifest).metadata[b"impure.facts"])
         assert {"torch", "impure", "python"} <= set(facts["software"])
         assert facts["threads"] == 1
 
@@ -179,7 +179,7 @@ def test_shards_are_byte_identical_when_made_again(imagenet, card, tmp_path, run
     for name in ("a", "b"):
         assert run(*command(imagenet, card, tmp_path / name, "--attack", "pgd")).exit_code == 0
         digests.append(
-            [hashlib.sha256(unit.tar.read_bytes()).digest() for unit in select_shards(str(tmp_path / name))]
+            [hashlib.sha256(shard.tar.read_bytes()).digest() for shard in select_shards(str(tmp_path / name))]
         )
     assert digests[0] == digests[1]
 
@@ -216,7 +216,7 @@ def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tm
     result = run(*arguments, "--attack", "fgsm", "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["attacks"]["fgsm"]["failed"] == 2
-    rows = [row for unit in select_shards(str(out)) for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in select_shards(str(out)) for row in shard.rows()[0].to_pylist()]
     status = {row["source_id"]: row["status"] for row in rows}
     assert status[planned[0]["source_id"]] == "failed"
     assert status[planned[1]["source_id"]] == "changed"
@@ -238,7 +238,7 @@ def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, t
     broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
     monkeypatch.setattr(module, "attack_batch", breaks)
     assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 3
-    rows = [row for unit in select_shards(str(tmp_path)) for row in unit.rows()[0].to_pylist()]
+    rows = [row for shard in select_shards(str(tmp_path)) for row in shard.rows()[0].to_pylist()]
     assert {row["source_id"]: row["error"] for row in rows if row["status"] != "ok"} == {
         broken: f"NaN for image {broken}"
     }
@@ -284,9 +284,9 @@ def px(image):
 def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root):
     import webdataset
 
-    for unit in select_shards(str(collection_root)):
-        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
-        samples = list(webdataset.WebDataset(str(unit.tar), shardshuffle=False).decode("pil"))
+    for shard in select_shards(str(collection_root)):
+        rows = {row["key"]: row for row in shard.rows()[0].to_pylist()}
+        samples = list(webdataset.WebDataset(str(shard.tar), shardshuffle=False).decode("pil"))
         assert [sample["__key__"] for sample in samples] == list(rows)
         for sample in samples:
             row = rows[sample["__key__"]]
@@ -301,10 +301,10 @@ def test_stock_webdataset_reads_the_same_pixels_as_the_manifest(collection_root)
 def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collection_root, tmp_path):
     import datasets
 
-    for unit in select_shards(str(collection_root), attacks=["pgd"]):
-        rows = {row["key"]: row for row in unit.rows()[0].to_pylist()}
+    for shard in select_shards(str(collection_root), attacks=["pgd"]):
+        rows = {row["key"]: row for row in shard.rows()[0].to_pylist()}
         loaded = datasets.load_dataset(
-            "webdataset", data_files={"train": str(unit.tar)}, split="train", cache_dir=str(tmp_path)
+            "webdataset", data_files={"train": str(shard.tar)}, split="train", cache_dir=str(tmp_path)
         )
         assert len(loaded) == len(rows)
         for sample in loaded:
@@ -315,8 +315,8 @@ def test_stock_huggingface_datasets_reads_the_same_pixels_as_the_manifest(collec
 
 
 def test_members_are_adjacent_and_anonymous(collection_root):
-    for unit in select_shards(str(collection_root)):
-        with tarfile.open(unit.tar) as tar:
+    for shard in select_shards(str(collection_root)):
+        with tarfile.open(shard.tar) as tar:
             members = tar.getmembers()
             metas = [
                 json.load(tar.extractfile(member)) for member in members if member.name.endswith(".json")
@@ -333,10 +333,10 @@ def test_a_compiled_target_attacks_and_the_plain_one_judges(imagenet, card, tmp_
     made = run(*command(imagenet, card, tmp_path, "--attack", "pgd,deepfool", "--compile"))
     assert made.exit_code == 0, made.output
     target = load_target(str(card))
-    for unit in select_shards(str(tmp_path)):
-        assert unit.marker["config"]["compiled"] is True
-        rows = unit.rows()[0].to_pylist()
-        for sample, row in zip(read_shard(unit.tar), rows, strict=True):
+    for shard in select_shards(str(tmp_path)):
+        assert shard.marker["config"]["compiled"] is True
+        rows = shard.rows()[0].to_pylist()
+        for sample, row in zip(read_shard(shard.tar), rows, strict=True):
             image = torch.tensor(sample.adversarial).permute(2, 0, 1)[None] / 255
             assert target(image).argmax().item() == row["pred_adv"]
             assert row["success"]

@@ -32,9 +32,9 @@ def rebuilt(delta, source, root, storage=PNG_PAIRS):
     """Results of a rebuild whose writer is the simplest there is."""
     out = Collection(root)
 
-    def write(unit, made, config):
+    def write(shard_id, made, config):
         write_unit(
-            out, unit, [(s, r if s else {**r, "index_in_shard": None}) for s, r in made], config, storage
+            out, shard_id, [(s, r if s else {**r, "index_in_shard": None}) for s, r in made], config, storage
         )
 
     return list(rebuild(delta, source, out, storage, write))
@@ -73,17 +73,19 @@ def test_photographs_are_found_by_file_name_and_lost_ones_are_reported(delta, tm
         reasons = [each.lost[f"{image.source_id}.png"] for image in images[1:]]
         for reason, word in zip(reasons, ("cannot be decoded", "other pixels", "not among"), strict=True):
             assert word in reason
-    for unit in Collection(tmp_path / "out").committed:
-        assert [sample.key for sample in read_shard(unit.tar)] == [pairs(unit.unit.attack)[0][0].key]
-        status = [row["status"] for row in unit.rows()[0].to_pylist()]
+    for shard in Collection(tmp_path / "out").committed:
+        assert [sample.key for sample in read_shard(shard.tar)] == [pairs(shard.shard_id.attack)[0][0].key]
+        status = [row["status"] for row in shard.rows()[0].to_pylist()]
         assert status == ["ok", "failed", "changed", "failed"]
 
 
 def renamed(delta):
     """Give the photographs in the manifests an ending, as real ones have."""
-    for unit in delta.committed:
-        made = [(s, {**row, "source_id": f"{row['source_id']}.png"}) for s, row in pairs(unit.unit.attack)]
-        write_unit(delta, unit.unit, made, unit.marker["config"], Storage(profile="delta"))
+    for shard in delta.committed:
+        made = [
+            (s, {**row, "source_id": f"{row['source_id']}.png"}) for s, row in pairs(shard.shard_id.attack)
+        ]
+        write_unit(delta, shard.shard_id, made, shard.marker["config"], Storage(profile="delta"))
 
 
 @dataclass(frozen=True)
@@ -105,17 +107,19 @@ def test_nothing_is_written_of_a_unit_without_a_single_pair(delta, tmp_path):
 
 
 def test_a_perturbation_of_something_else_is_not_added(delta, tmp_path):
-    unit = ShardId("toy", "pgd", "test", 0)
+    shard_id = ShardId("toy", "pgd", "test", 0)
     other = [(type(s)(s.key, s.clean, s.clean ^ 1, s.label, s.meta), row) for s, row in pairs("pgd")]
-    write_unit(delta, unit, other, delta.read(unit).marker["config"], Storage(profile="delta"))
-    result = next(each for each in rebuilt(delta, BuiltinSource(), tmp_path / "out") if each.unit == unit)
+    write_unit(delta, shard_id, other, delta.read(shard_id).marker["config"], Storage(profile="delta"))
+    result = next(
+        each for each in rebuilt(delta, BuiltinSource(), tmp_path / "out") if each.shard_id == shard_id
+    )
     assert result.stored == 0
     assert all("fetch it again" in reason for reason in result.lost.values())
 
 
 def test_a_shard_of_other_samples_than_its_manifest_is_refused(delta, tmp_path):
-    unit = delta.committed[0]
-    shutil.copy(delta.committed[1].tar, unit.tar)
+    shard_id = delta.committed[0]
+    shutil.copy(delta.committed[1].tar, shard_id.tar)
     with pytest.raises(InputError, match=r"clean/test/000000.tar.*fetch it again"):
         rebuilt(delta, BuiltinSource(), tmp_path / "out")
 
@@ -134,8 +138,8 @@ def test_what_cannot_be_rebuilt_is_refused(delta, tmp_path):
     "change", [{"resize": -1}, {"odd": 1}, {"wnids": [["a"], "b"]}, {"mean": ["a", 1, 2]}]
 )
 def test_a_marker_whose_target_cannot_be_is_refused(delta, tmp_path, change):
-    for unit in delta.committed:
-        path = delta.marker_path(unit.unit)
+    for shard in delta.committed:
+        path = delta.marker_path(shard.shard_id)
         marker = read_json(path)
         marker["config"]["target"] |= change
         write_json(path, marker)

@@ -64,7 +64,7 @@ def test_an_unknown_licence_is_refused(make: Any) -> None:
 
 
 def test_training_and_data_are_told(make: Any) -> None:
-    data = {"pairs": 1234, "pixels": "ab" * 32, "collections": ["cd" * 32], "units": ["toy/fgsm/train/0"]}
+    data = {"pairs": 1234, "pixels": "ab" * 32, "collections": ["cd" * 32], "shards": ["toy/fgsm/train/0"]}
     text = write_card(make(train={"learning_rate": 1e-4, "epochs": 7}, data=data, epoch=5)).read_text()
     rows = {
         line.split("|")[1].strip(): line.split("|")[2].strip() for line in text.splitlines() if "|" in line

@@ -18,32 +18,32 @@ from impure.purifier.data.sampler import BatchSplit, EpochSampler, MicroBatch
 from tests.purifier.conftest import clean_image, write_collection, write_unit
 
 
-def test_attacked_pairs_then_each_clean_image_once(units: list[CommittedShard]) -> None:
-    data = PairDataset(units)
+def test_attacked_pairs_then_each_clean_image_once(shards: list[CommittedShard]) -> None:
+    data = PairDataset(shards)
     assert len(data) == 2 * 6 + 6
     adversarial, clean = data[7]
     assert torch.equal(adversarial, 255 - clean) and clean.dtype == torch.uint8 and clean.shape == (3, 16, 16)
     adversarial, clean = data[12]
     assert torch.equal(adversarial, clean) and torch.equal(data[-6], data[12])
     assert torch.equal(clean, torch.from_numpy(clean_image(0, (16, 16))).permute(2, 0, 1))
-    assert len(PairDataset(units, clean_pairs=False)) == 12
+    assert len(PairDataset(shards, clean_pairs=False)) == 12
 
 
 def test_untouched_units_do_not_double_the_clean_pairs(tmp_path: Path) -> None:
-    units = write_collection(tmp_path, attacks=("clean", "pgd"))
-    assert len(PairDataset(units)) == 6 + 6
-    assert len(PairDataset(units, clean_pairs=False)) == 6
+    shards = write_collection(tmp_path, attacks=("clean", "pgd"))
+    assert len(PairDataset(shards)) == 6 + 6
+    assert len(PairDataset(shards, clean_pairs=False)) == 6
 
 
 @pytest.mark.parametrize("cache", [0, 1000, 1 << 20])
-def test_cache_changes_nothing(units: list[CommittedShard], cache: int) -> None:
-    cached, plain = PairDataset(units, cache_bytes=cache), PairDataset(units, cache_bytes=0)
+def test_cache_changes_nothing(shards: list[CommittedShard], cache: int) -> None:
+    cached, plain = PairDataset(shards, cache_bytes=cache), PairDataset(shards, cache_bytes=0)
     for _ in range(2):
         assert all(torch.equal(cached[index], plain[index]) for index in range(len(plain)))
 
 
 def test_a_batch_holds_each_clean_image_once(
-    units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+    shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[str] = []
     read = reader.read_stored
@@ -52,7 +52,7 @@ def test_a_batch_holds_each_clean_image_once(
         "read_stored",
         lambda index: decoded.extend(index.members.keys() & {"clean", "adv"}) or read(index),
     )
-    data = PairDataset(units, cache_bytes=0)
+    data = PairDataset(shards, cache_bytes=0)
     indices = [1, 7, 13, 3, 9, 12]  # two attacks on image 1 and itself, two on image 3, image 0 itself
     batch = data.__getitems__(MicroBatch(indices, 0.25))
     assert batch.adversarial.shape == (6, 3, 16, 16) and batch.clean.shape == (3, 3, 16, 16)
@@ -67,13 +67,13 @@ def test_a_batch_holds_each_clean_image_once(
 
 def test_clean_images_stored_once(tmp_path: Path) -> None:
     """Each attack's shard without clean images, the clean one's without attacked ones."""
-    units = write_collection(tmp_path, attacks=("clean", "pgd"), key="x__image{index}")
+    shards = write_collection(tmp_path, attacks=("clean", "pgd"), key="x__image{index}")
     part = MicroBatch([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
-    whole = PairDataset(units).__getitems__(part)
-    for unit, left_out in zip(units, ("adv.png", "clean.png"), strict=True):
-        rewrite(unit.tar, left_out)
-    assert same(PairDataset(units).__getitems__(part), whole)
-    untouched = list_pairs(units)[2]
+    whole = PairDataset(shards).__getitems__(part)
+    for shard, left_out in zip(shards, ("adv.png", "clean.png"), strict=True):
+        rewrite(shard.tar, left_out)
+    assert same(PairDataset(shards).__getitems__(part), whole)
+    untouched = list_pairs(shards)[2]
     assert torch.equal(*reader.PairReader(0).read(untouched))
     assert torch.equal(reader.PairReader(0).adversarial(untouched), whole.clean[-1])
 
@@ -89,8 +89,8 @@ def rewrite(tar: Path, left_out: str) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
-    units = write_collection(tmp_path, sizes=((16, 16), (24, 16)))
-    data = PairDataset(units)
+    shards = write_collection(tmp_path, sizes=((16, 16), (24, 16)))
+    data = PairDataset(shards)
     sampler = EpochSampler(
         data.sizes, data.clean_ids, BatchSplit(batch_size=4, accumulate=2), variants=2, seed=3
     )
@@ -107,16 +107,16 @@ def same(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -> None:
-    units = write_collection(tmp_path, attacks=("pgd",))
-    data = PairDataset(units)
-    units[0].tar.write_bytes(units[0].tar.read_bytes()[:9000])
+    shards = write_collection(tmp_path, attacks=("pgd",))
+    data = PairDataset(shards)
+    shards[0].tar.write_bytes(shards[0].tar.read_bytes()[:9000])
     sampler = EpochSampler(data.sizes, data.clean_ids, BatchSplit(batch_size=4), variants=1, seed=0)
     with pytest.raises(InputError, match=r"^[^\n]*000000\.tar: [^\n]*$"):
         list(Loader(data, sampler, workers=workers))
 
 
-def test_workers_share_the_index_that_was_made_before(units: list[CommittedShard]) -> None:
-    data = PairDataset(units, cache_bytes=0)
+def test_workers_share_the_index_that_was_made_before(shards: list[CommittedShard]) -> None:
+    data = PairDataset(shards, cache_bytes=0)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     data.__getitems__(MicroBatch(list(range(12)), 1.0))
@@ -128,48 +128,48 @@ def test_workers_share_the_index_that_was_made_before(units: list[CommittedShard
 def test_a_shard_far_away_is_fetched_when_it_is_first_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch(unit: CommittedShard) -> Path:
-        fetched.append(unit.unit.attack)
-        return away.rename(unit.tar)
+    def fetch(shard: CommittedShard) -> Path:
+        fetched.append(shard.shard_id.attack)
+        return away.rename(shard.tar)
 
     fetched: list[str] = []
-    (unit,) = write_collection(tmp_path, attacks=("pgd",))
-    away = unit.tar.rename(tmp_path / "away")
+    (shard,) = write_collection(tmp_path, attacks=("pgd",))
+    away = shard.tar.rename(tmp_path / "away")
     monkeypatch.setattr(storage, "local_tar", fetch)
-    data = PairDataset([replace(unit, origin="https://lab")])
+    data = PairDataset([replace(shard, origin="https://lab")])
     assert len(data) == 12 and not fetched
     assert torch.equal(data[0][0], 255 - data[0][1]) and fetched == ["pgd"]
 
 
-def _unit(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> CommittedShard:
+def _shard_id(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> CommittedShard:
     return write_unit(root, ShardId("toy", "pgd", "train", 0), samples)
 
 
 def test_manifest_and_shard_must_hold_the_same_keys(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
-    unit = _unit(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
-    shard = unit.tar.read_bytes()
-    _unit(tmp_path, [("one", image, image, 0)])
-    short = unit.tar.rename(tmp_path / "short.tar")
-    _unit(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
-    short.rename(unit.tar)
+    committed = _shard_id(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
+    shard = committed.tar.read_bytes()
+    _shard_id(tmp_path, [("one", image, image, 0)])
+    short = committed.tar.rename(tmp_path / "short.tar")
+    _shard_id(tmp_path, [("one", image, image, 0), ("two", image, image, 0)])
+    short.rename(committed.tar)
     with pytest.raises(InputError, match=r"holds 1 samples, its manifest 2.*'two'"):
-        list_pairs([unit])
-    unit.tar.write_bytes(shard[:700])
+        list_pairs([committed])
+    committed.tar.write_bytes(shard[:700])
     with pytest.raises(InputError, match=r"000000\.tar"):
-        list_pairs([unit])
+        list_pairs([committed])
 
 
 @pytest.mark.parametrize(("label", "brighter", "word"), [(1, 0, "label or size"), (0, 1, "pixels differ")])
 def test_sample_must_be_what_the_manifest_says(tmp_path: Path, label: int, brighter: int, word: str) -> None:
     image = clean_image(0, (8, 8))
-    unit = _unit(tmp_path, [("one", image, image + brighter, label)])
-    manifest = _unit(tmp_path / "other", [("one", image, image, 0)]).manifest
-    unit.manifest.write_bytes(manifest.read_bytes())
+    shard = _shard_id(tmp_path, [("one", image, image + brighter, label)])
+    manifest = _shard_id(tmp_path / "other", [("one", image, image, 0)]).manifest
+    shard.manifest.write_bytes(manifest.read_bytes())
     with pytest.raises(InputError, match=f"000000.tar: sample 'one': {word}"):
-        PairDataset([unit])[0]
+        PairDataset([shard])[0]
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sample"):
-        PairDataset([_unit(tmp_path, [])])
+        PairDataset([_shard_id(tmp_path, [])])

@@ -26,8 +26,8 @@ from tests.purifier.conftest import Brightness, small_riae, write_collection
 CPU = torch.device("cpu")
 
 
-def measured(units: list[CommittedShard], defences: Mapping[str, nn.Module], **values: Any) -> Evaluation:
-    return evaluate(units, {"toy": Brightness()}, defences, EvaluateConfig(**values), device=CPU)
+def measured(shards: list[CommittedShard], defences: Mapping[str, nn.Module], **values: Any) -> Evaluation:
+    return evaluate(shards, {"toy": Brightness()}, defences, EvaluateConfig(**values), device=CPU)
 
 
 class Invert(Defence):
@@ -68,9 +68,9 @@ class Broken(Defence):
 
 
 @pytest.fixture(scope="module")
-def evaluation(units: list[CommittedShard]) -> Evaluation:
+def evaluation(shards: list[CommittedShard]) -> Evaluation:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
-    return measured(units, defences, batch_size=4)
+    return measured(shards, defences, batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -112,25 +112,25 @@ def test_table_one_block(evaluation: Evaluation) -> None:
 
 
 def test_random_defence_is_seeded(tmp_path: Path) -> None:
-    units = write_collection(tmp_path, attacks=("pgd",), sizes=((16, 16), (8, 12)))
+    shards = write_collection(tmp_path, attacks=("pgd",), sizes=((16, 16), (8, 12)))
     defences = build_defences(["riae"], small_riae())
-    runs = [measured(units, defences, seed=seed) for seed in (1, 1, 2)]
+    runs = [measured(shards, defences, seed=seed) for seed in (1, 1, 2)]
     shown = [run.examples[1].images["riae"] for run in runs]
     assert (shown[0] == shown[1]).all() and (shown[0] != shown[2]).any()
     assert runs[0].rows == runs[1].rows
 
 
 def test_attacks_stand_in_the_papers_order(tmp_path: Path) -> None:
-    units = write_collection(tmp_path, attacks=("zoo", "apgd-ce", "clean", "fgsm", "cw"), count=1)
-    found = measured(units, build_defences(["none"]))
+    shards = write_collection(tmp_path, attacks=("zoo", "apgd-ce", "clean", "fgsm", "cw"), count=1)
+    found = measured(shards, build_defences(["none"]))
     assert [row.attack for row in found.rows] == ["clean", "fgsm", "cw", "apgd-ce", "zoo"]
 
 
-def test_targets_must_be_there(units: list[CommittedShard]) -> None:
+def test_targets_must_be_there(shards: list[CommittedShard]) -> None:
     with pytest.raises(InputError, match="of target 'toy'; given are other"):
-        evaluate(units, {"other": Brightness()}, build_defences(["none"]), EvaluateConfig(), device=CPU)
+        evaluate(shards, {"other": Brightness()}, build_defences(["none"]), EvaluateConfig(), device=CPU)
     with pytest.raises(InputError, match="nothing to evaluate"):
-        measured(units, {})
+        measured(shards, {})
     with pytest.raises(InputError, match="nothing to judge"):
         evaluate([], {}, build_defences(["none"]), EvaluateConfig(), device=CPU)
 
@@ -161,8 +161,8 @@ def test_page_needs_nothing_else(evaluation: Evaluation) -> None:
 
 
 def test_page_escapes_hostile_names(tmp_path: Path) -> None:
-    units = write_collection(tmp_path, key="<script>alert(1)<|script>{index}", count=2)
-    evaluation = measured(units, build_defences(["none"]))
+    shards = write_collection(tmp_path, key="<script>alert(1)<|script>{index}", count=2)
+    evaluation = measured(shards, build_defences(["none"]))
     page = html(evaluation, "<img src=http://evil>", classes=('<b onload="x">', "<i>"))
     assert "<script>" not in page and "<b onload" not in page and "<img src=http" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -182,10 +182,10 @@ def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
     assert combined(answers, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
 
 
-def test_several_draws(units: list[CommittedShard]) -> None:
+def test_several_draws(shards: list[CommittedShard]) -> None:
     def run(**values: Any) -> Evaluation:
         defences = {"lottery": Lottery(), "invert": Invert()}
-        return measured(units, defences, batch_size=4, **values)
+        return measured(shards, defences, batch_size=4, **values)
 
     def correct(found: Evaluation) -> list[int]:
         return [row.correct for row in found.rows if row.defence == "lottery"]
@@ -205,16 +205,16 @@ def test_several_draws(units: list[CommittedShard]) -> None:
     assert "lottery (vote of 5)" in table(vote) and "the vote of 5" in html(vote, "toy")
 
 
-def test_average_is_of_the_images(units: list[CommittedShard]) -> None:
-    shown = [measured(units, {"lottery": Lottery()}, draws=n).examples[0] for n in (1, 400)]
+def test_average_is_of_the_images(shards: list[CommittedShard]) -> None:
+    shown = [measured(shards, {"lottery": Lottery()}, draws=n).examples[0] for n in (1, 400)]
     assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
     assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
 
 
-def test_defences_without_chance_run_once(units: list[CommittedShard]) -> None:
+def test_defences_without_chance_run_once(shards: list[CommittedShard]) -> None:
     counted, lottery = Counted(), Lottery()
     defences = {"invert": counted, "lottery": lottery}
-    measured(units, defences, draws=3, combine="worst")
+    measured(shards, defences, draws=3, combine="worst")
     assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
     assert [is_random(Riae(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
     assert is_random(Riae(small_riae("occlusion"), dividing="random"))
@@ -229,9 +229,9 @@ def test_resizing_of_the_release() -> None:
     assert release_resize(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
 
 
-def test_extra_resize_is_reported_beside(units: list[CommittedShard], evaluation: Evaluation) -> None:
+def test_extra_resize_is_reported_beside(shards: list[CommittedShard], evaluation: Evaluation) -> None:
     defences = {**build_defences(["none", "jpeg"]), "invert": Invert()}
-    found = measured(units, defences, extra_resize=True)
+    found = measured(shards, defences, extra_resize=True)
     names = list(dict.fromkeys(row.defence for row in found.rows))
     assert names == ["none", "none+resize", "jpeg", "jpeg+resize", "invert", "invert+resize"]
     plain = tuple(row for row in found.rows if not row.defence.endswith("+resize"))
@@ -243,18 +243,18 @@ def test_extra_resize_is_reported_beside(units: list[CommittedShard], evaluation
 
 
 def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
-    units = write_collection(tmp_path, count=20)  # classes take turns: every tenth would be of one alone
-    groups = select_groups(units, {"toy": Brightness()}, limit=4)
+    shards = write_collection(tmp_path, count=20)  # classes take turns: every tenth would be of one alone
+    groups = select_groups(shards, {"toy": Brightness()}, limit=4)
     assert [sorted(pair.label for pair in group.pairs) for group in groups] == [[0, 0, 1, 1]] * 3
     assert len({tuple(pair.clean_sha256 for pair in group.pairs) for group in groups}) == 1
-    found = measured(units, build_defences(["none"]), limit=4)
+    found = measured(shards, build_defences(["none"]), limit=4)
     assert {row.n for row in found.rows} == {4} and found.conditions["images_per_attack"] == 4
-    whole = measured(units, build_defences(["none"]), limit=99)
+    whole = measured(shards, build_defences(["none"]), limit=99)
     assert {row.n for row in whole.rows} == {20}
 
 
-def test_what_is_not_finite_is_wrong(units: list[CommittedShard], tmp_path: Path) -> None:
-    found = measured(units, {"broken": Broken()})
+def test_what_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Path) -> None:
+    found = measured(shards, {"broken": Broken()})
     assert [(row.attack, row.correct) for row in found.rows] == [("clean", 3), ("fgsm", 0), ("pgd", 0)]
     assert found.conditions["not_finite_answers"] == 9
     assert write_report(found, tmp_path, images="toy")
@@ -274,6 +274,6 @@ def test_what_is_not_finite_is_wrong(units: list[CommittedShard], tmp_path: Path
         ({"limit": 0}, "at most 0 images"),
     ],
 )
-def test_values_are_checked(units: list[CommittedShard], values: dict[str, Any], message: str) -> None:
+def test_values_are_checked(shards: list[CommittedShard], values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        measured(units, build_defences(["none"]), **values)
+        measured(shards, build_defences(["none"]), **values)

@@ -17,12 +17,12 @@ from tests.purifier.conftest import write_collection
 
 @pytest.mark.slow
 def test_two_updates_of_the_full_network(tmp_path: Path) -> None:
-    units = write_collection(tmp_path / "data", attacks=("fgsm",), count=4, sizes=((224, 224),))
+    shards = write_collection(tmp_path / "data", attacks=("fgsm",), count=4, sizes=((224, 224),))
     config = TrainConfig(epochs=1, warmup_epochs=0, batch_size=2, clean_pairs=False)
     torch.manual_seed(config.seed)
     before = RIAE(config.riae()).state_dict()
     out = train(
-        config, PairSource(units, clean_pairs=False), vgg19_bn(weights=None), tmp_path / "run",
+        config, PairSource(shards, clean_pairs=False), vgg19_bn(weights=None), tmp_path / "run",
         torch.device("cpu"), habits=RuntimeOptions(log_steps=1),
     )  # fmt: skip
     with (out / "log.csv").open(newline="") as file:

@@ -42,7 +42,7 @@ def config(**values: Any) -> TrainConfig:
 
 def train(
     chosen: TrainConfig,
-    units: list[CommittedShard],
+    shards: list[CommittedShard],
     features: nn.Module | None,
     out: Path,
     *,
@@ -50,7 +50,7 @@ def train(
     validator: Validator | None = None,
     **habits: Any,
 ) -> Path:
-    material = PairSource(units, clean_pairs=chosen.clean_pairs)
+    material = PairSource(shards, clean_pairs=chosen.clean_pairs)
     return module.train(
         chosen, material, features, out, CPU, habits=RuntimeOptions(**habits), init=init, validator=validator
     )
@@ -85,8 +85,8 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(TrainStep, "update", dying)
 
 
-def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[CommittedShard]) -> None:
-    out = train(config(), units, None, tmp_path / "run")
+def test_run_leaves_weights_config_and_log(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    out = train(config(), shards, None, tmp_path / "run")
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         "config.json",
@@ -102,22 +102,22 @@ def test_run_leaves_weights_config_and_log(tmp_path: Path, units: list[Committed
     assert isinstance(load_riae(out), RIAE)
 
 
-def test_training_learns(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_training_learns(tmp_path: Path, shards: list[CommittedShard]) -> None:
     chosen = config(epochs=10, batch_size=1, learning_rate=5e-3, clean_pairs=False)
-    losses = [float(row["loss"]) for row in log_rows(train(chosen, units[:1], None, tmp_path))]
+    losses = [float(row["loss"]) for row in log_rows(train(chosen, shards[:1], None, tmp_path))]
     assert losses[-1] < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize("step", [4, 6])  # an epoch's end, the middle of one
 def test_killed_and_resumed_run_ends_with_the_same_bits(
-    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, step: int
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     recipe = {"recipe": "code", "nodes": ("0",), "lambdas": (1.0,), "grad_clip": 1.0, "crop": 8}
     recipe |= {"ema": 0.5, "accumulate": 2, "variants": 3}
     features = nn.Sequential(nn.Conv2d(3, 4, 3))
 
     def run(out: Path) -> Path:
-        return train(config(**recipe), units, features, out, checkpoint_seconds=0, log_steps=1)
+        return train(config(**recipe), shards, features, out, checkpoint_seconds=0, log_steps=1)
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -129,23 +129,23 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(
     assert rows[0] == rows[1]
 
 
-def test_finished_run_is_left_alone(tmp_path: Path, units: list[CommittedShard]) -> None:
-    out = train(config(epochs=1), units, None, tmp_path)
+def test_finished_run_is_left_alone(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    out = train(config(epochs=1), shards, None, tmp_path)
     before = (out / "state.pt").read_bytes()
-    train(config(epochs=1), units, None, tmp_path)
+    train(config(epochs=1), shards, None, tmp_path)
     assert (out / "state.pt").read_bytes() == before
 
 
-def test_another_config_is_refused_by_name(tmp_path: Path, units: list[CommittedShard]) -> None:
-    out = train(config(epochs=1), units, None, tmp_path / "run")
+def test_another_config_is_refused_by_name(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    out = train(config(epochs=1), shards, None, tmp_path / "run")
     with pytest.raises(InputError, match=r"train\.batch_size \(there 5, now 6\)"):
-        train(config(epochs=1, batch_size=6), units, None, out)
+        train(config(epochs=1, batch_size=6), shards, None, out)
     with pytest.raises(InputError, match=r"data\.pairs"):
-        train(config(epochs=1), units[:1], None, out)
+        train(config(epochs=1), shards[:1], None, out)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(
-    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = learning.l1
 
@@ -156,46 +156,46 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(
     calls: list[int] = []
     monkeypatch.setattr(learning, "l1", broken)
     with pytest.raises(InputError, match="no longer finite at step 8"):
-        train(config(), units, None, tmp_path)
+        train(config(), shards, None, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert (state["epoch"], state["step"]) == (1, 0)
     assert all(each.isfinite().all() for each in load_file(tmp_path / "model.safetensors").values())
 
 
-def test_a_damaged_state(tmp_path: Path, units: list[CommittedShard]) -> None:
-    out = train(config(epochs=1), units, None, tmp_path)
+def test_a_damaged_state(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    out = train(config(epochs=1), shards, None, tmp_path)
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"state\.pt: not a readable training state"):
-        train(config(epochs=1), units, None, out)
+        train(config(epochs=1), shards, None, out)
 
 
-def test_unwritable_folder(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_unwritable_folder(tmp_path: Path, shards: list[CommittedShard]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
-        train(config(), units, None, tmp_path / "file" / "run")
+        train(config(), shards, None, tmp_path / "file" / "run")
 
 
-def test_full_disk(tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(InputError, match="No space left"):
-        train(config(), units, None, tmp_path)
+        train(config(), shards, None, tmp_path)
     assert not list(tmp_path.glob("*state*")) and not list(tmp_path.rglob("*.tmp"))
 
 
-def test_feature_network_must_fit_the_recipe(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_feature_network_must_fit_the_recipe(tmp_path: Path, shards: list[CommittedShard]) -> None:
     with pytest.raises(InputError, match="needs its feature network 'torchvision:vgg19_bn'"):
-        train(config(recipe="code"), units, None, tmp_path)
+        train(config(recipe="code"), shards, None, tmp_path)
     with pytest.raises(InputError, match="takes none"):
-        train(config(), units, Brightness(), tmp_path)
+        train(config(), shards, Brightness(), tmp_path)
 
 
 def test_mixed_sizes_and_workers(tmp_path: Path) -> None:
-    units = write_collection(tmp_path / "data", sizes=((16, 16), (24, 16)))
-    one = train(config(epochs=1), units, None, tmp_path / "one")
-    two = train(config(epochs=1), units, None, tmp_path / "two", workers=1)
+    shards = write_collection(tmp_path / "data", sizes=((16, 16), (24, 16)))
+    one = train(config(epochs=1), shards, None, tmp_path / "one")
+    two = train(config(epochs=1), shards, None, tmp_path / "two", workers=1)
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
@@ -233,16 +233,18 @@ def test_config_checks() -> None:
             TrainConfig(**values)  # type: ignore[arg-type]
 
 
-def judge(units: list[CommittedShard], out: Path) -> Validator:
-    return Validator(units, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
+def judge(shards: list[CommittedShard], out: Path) -> Validator:
+    return Validator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
 
 
-def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: list[CommittedShard]) -> None:
-    plain = train(config(epochs=3), units, None, tmp_path / "plain")
+def test_validation_changes_no_weight_and_keeps_the_best(
+    tmp_path: Path, shards: list[CommittedShard]
+) -> None:
+    plain = train(config(epochs=3), shards, None, tmp_path / "plain")
     judged = tmp_path / "judged"
-    train(config(epochs=3), units, None, judged, validator=judge(units, judged))
+    train(config(epochs=3), shards, None, judged, validator=judge(shards, judged))
     assert same(plain, judged)
-    best = judge(units, judged).best()
+    best = judge(shards, judged).best()
     assert best is not None and 1 <= best[0] <= 3
     kept = json.loads((judged / "best" / "config.json").read_text())
     assert kept["epoch"] == best[0] and isinstance(load_riae(judged / "best"), RIAE)
@@ -252,12 +254,12 @@ def test_validation_changes_no_weight_and_keeps_the_best(tmp_path: Path, units: 
 
 
 def test_killed_while_validating(
-    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows of an epoch that is taken again are replaced, and the best weights are those of the table."""
 
     def run(out: Path) -> Path:
-        return train(config(epochs=4), units, None, out, validator=judge(units, out))
+        return train(config(epochs=4), shards, None, out, validator=judge(shards, out))
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -272,26 +274,26 @@ def raise_killed(*_: object) -> None:
     raise Killed
 
 
-def test_validation_every_other_epoch(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_validation_every_other_epoch(tmp_path: Path, shards: list[CommittedShard]) -> None:
     out = tmp_path / "run"
-    train(config(epochs=3), units, None, out, validator=judge(units, out), validate_epochs=2)
+    train(config(epochs=3), shards, None, out, validator=judge(shards, out), validate_epochs=2)
     assert sorted(path.name for path in (out / "validation").iterdir()) == [
         "epoch-0002.jpg",
         "epoch-0003.jpg",
     ]
 
 
-def test_what_a_kill_left_half_written_goes(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_what_a_kill_left_half_written_goes(tmp_path: Path, shards: list[CommittedShard]) -> None:
     (tmp_path / "best").mkdir()
     for name in (".state.pt.0123.tmp", "best/.model.safetensors.4567.tmp"):
         (tmp_path / name).write_bytes(b"half")
-    train(config(epochs=1), units, None, tmp_path)
+    train(config(epochs=1), shards, None, tmp_path)
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
 @pytest.mark.parametrize("name", ["_write_weights", "torch.save"])
 def test_killed_while_the_last_checkpoint_is_written(
-    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     written = getattr(checkpoint, name) if name.startswith("_") else torch.save
     calls: list[int] = []
@@ -302,25 +304,25 @@ def test_killed_while_the_last_checkpoint_is_written(
             raise Killed
         written(*arguments)
 
-    whole = train(config(), units, None, tmp_path / "whole")
+    whole = train(config(), shards, None, tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(f"impure.purifier.checkpoints.checkpoint.{name}", dying)
-        train(config(), units, None, tmp_path / "killed")
-    assert same(whole, train(config(), units, None, tmp_path / "killed"))
+        train(config(), shards, None, tmp_path / "killed")
+    assert same(whole, train(config(), shards, None, tmp_path / "killed"))
 
 
-def test_only_one_trainer_in_a_folder(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_only_one_trainer_in_a_folder(tmp_path: Path, shards: list[CommittedShard]) -> None:
     with runs.only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
-        train(config(), units, None, tmp_path)
-    train(config(epochs=1), units, None, tmp_path)
+        train(config(), shards, None, tmp_path)
+    train(config(epochs=1), shards, None, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
-def test_tensorboard(tmp_path: Path, units: list[CommittedShard]) -> None:
+def test_tensorboard(tmp_path: Path, shards: list[CommittedShard]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
-    train(config(), units, None, out, validator=judge(units, out), tensorboard=True)
+    train(config(), shards, None, out, validator=judge(shards, out), tensorboard=True)
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
@@ -328,57 +330,57 @@ def test_tensorboard(tmp_path: Path, units: list[CommittedShard]) -> None:
     assert found == wanted and len(events.Scalars("validation/attacked")) == 2
 
 
-def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, units: list[CommittedShard]) -> None:
-    first = train(config(epochs=1, recipe="pixel"), units, None, tmp_path / "first")
-    second = train(config(epochs=1, learning_rate=0.0), units, None, tmp_path / "second", init=first)
+def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    first = train(config(epochs=1, recipe="pixel"), shards, None, tmp_path / "first")
+    second = train(config(epochs=1, learning_rate=0.0), shards, None, tmp_path / "second", init=first)
     assert same(first, second)
     written = json.loads((second / "config.json").read_text())["init"]
     assert written["kind"] == "impure" and len(written["sha256"]) == 64
     with pytest.raises(InputError, match=r"init\."):
-        train(config(epochs=1, learning_rate=0.0), units, None, second)
+        train(config(epochs=1, learning_rate=0.0), shards, None, second)
 
 
 def test_init_of_another_architecture_does_no_harm(
-    tmp_path: Path, units: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = train(config(epochs=1), units, None, tmp_path / "first")
+    first = train(config(epochs=1), shards, None, tmp_path / "first")
     monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**{**SMALL, "encoder_dim": 32}))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a checkpoint of another architecture"):
-        train(config(), units, None, tmp_path / "second", init=first)
+        train(config(), shards, None, tmp_path / "second", init=first)
     assert not (tmp_path / "second").exists()
 
 
-def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, units: list[CommittedShard]) -> None:
-    out = train(config(epochs=1), units, None, tmp_path / "run")
+def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    out = train(config(epochs=1), shards, None, tmp_path / "run")
     state = torch.load(out / "state.pt", weights_only=True)
     state["learner"]["model"]["embedding.weight"] = torch.zeros(3, 3)
     torch.save(state, out / "state.pt")
     before = (out / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match=r"not of this architecture .*embedding\.weight"):
-        train(config(epochs=1), units, None, out)
+        train(config(epochs=1), shards, None, out)
     assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_images_of_another_size(tmp_path: Path) -> None:
-    units = write_collection(tmp_path / "data", sizes=((16, 16), (4, 16)))
+    shards = write_collection(tmp_path / "data", sizes=((16, 16), (4, 16)))
     with pytest.raises(InputError, match="images of 4 pixels, and the network takes multiples of 8"):
-        train(config(), units, None, tmp_path / "run")
+        train(config(), shards, None, tmp_path / "run")
     with pytest.raises(InputError, match="a training crop of 16 pixels"):
-        train(config(crop=16), units, None, tmp_path / "run")
+        train(config(crop=16), shards, None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_more_ranks_than_pairs(units: list[CommittedShard]) -> None:
-    material = PairSource(units)
+def test_more_ranks_than_pairs(shards: list[CommittedShard]) -> None:
+    material = PairSource(shards)
     assert plan(config(), material, world=2)["ranks"] == 2
     with pytest.raises(InputError, match="more ranks than images"):
         plan(config(), material, world=6)
 
 
-def test_plan_counts_what_a_run_does(tmp_path: Path, units: list[CommittedShard]) -> None:
-    found = plan(config(), PairSource(units))
+def test_plan_counts_what_a_run_does(tmp_path: Path, shards: list[CommittedShard]) -> None:
+    found = plan(config(), PairSource(shards))
     assert (found["images_an_epoch"], found["updates_an_epoch"], found["updates"]) == (18, 4, 8)
-    out = train(config(), units, None, tmp_path / "run")
+    out = train(config(), shards, None, tmp_path / "run")
     model = load_riae(out)
     assert found["parameters"] == sum(each.numel() for each in model.parameters())
     assert int(log_rows(out)[-1]["step"]) == found["updates"]

@@ -36,7 +36,7 @@ class Restless(Brightness):
 
 
 def validator(
-    units: list[CommittedShard],
+    shards: list[CommittedShard],
     out: Path,
     target: nn.Module | None = None,
     *,
@@ -44,7 +44,7 @@ def validator(
     cache_bytes: int = 1 << 30,
 ) -> Validator:
     return Validator(
-        units, {"toy": target or Brightness()}, out,
+        shards, {"toy": target or Brightness()}, out,
         images=images, batch_size=4, device=CPU, class_names=("dark", "bright"), cache_bytes=cache_bytes,
     )  # fmt: skip
 
@@ -58,8 +58,8 @@ def row(attack: str, correct: int, n: int = 10) -> Row:
     return Row(target="toy", attack=attack, defence="riae", n=n, correct=correct)
 
 
-def test_table_and_strips(units: list[CommittedShard], tmp_path: Path) -> None:
-    check = validator(units, tmp_path)
+def test_table_and_strips(shards: list[CommittedShard], tmp_path: Path) -> None:
+    check = validator(shards, tmp_path)
     score = check(small_riae(), 1)
     check(small_riae(), 2)
     found = lines(tmp_path)
@@ -80,17 +80,17 @@ def test_table_and_strips(units: list[CommittedShard], tmp_path: Path) -> None:
         assert sheet.width > 5 * 144 and sheet.height > 3 * 144  # the attacks' five panels, three rows
 
 
-def test_what_it_measures_is_purify(units: list[CommittedShard], tmp_path: Path) -> None:
+def test_what_it_measures_is_purify(shards: list[CommittedShard], tmp_path: Path) -> None:
     bright = small_riae()
     nn.init.zeros_(bright.smooth.weight)
     nn.init.constant_(bright.smooth.bias, 9.0)  # type: ignore[arg-type]  # everything becomes white
-    score = validator(units, tmp_path)(bright, 1)
+    score = validator(shards, tmp_path)(bright, 1)
     assert [each.correct for each in score.rows] == [3, 3, 3]
     assert score.attacked == score.clean == score.overall == 0.5
 
 
-def test_training_goes_on_as_if_nothing_had_happened(units: list[CommittedShard], tmp_path: Path) -> None:
-    check, riae = validator(units, tmp_path, Restless()), small_riae()
+def test_training_goes_on_as_if_nothing_had_happened(shards: list[CommittedShard], tmp_path: Path) -> None:
+    check, riae = validator(shards, tmp_path, Restless()), small_riae()
     riae.train()
     riae.pixels.eval()
     weights = {name: value.clone() for name, value in riae.state_dict().items()}
@@ -102,11 +102,11 @@ def test_training_goes_on_as_if_nothing_had_happened(units: list[CommittedShard]
     assert all(each.grad is None for each in riae.parameters())
 
 
-def test_mode_comes_back_after_an_error(units: list[CommittedShard], tmp_path: Path) -> None:
+def test_mode_comes_back_after_an_error(shards: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae().train()
     (tmp_path / "validation").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
-        validator(units, tmp_path)(riae, 1)
+        validator(shards, tmp_path)(riae, 1)
     assert riae.training and not (tmp_path / "validation.csv").read_text().count("riae")
 
 
@@ -118,8 +118,8 @@ def test_unchanging_things_are_done_once(tmp_path: Path) -> None:
     for each in (kept, forgetful):
         each(small_riae(), 1)
     first = target.images
-    for unit in stored:
-        unit.tar.write_bytes(b"")
+    for shard in stored:
+        shard.tar.write_bytes(b"")
     kept(small_riae(), 2)
     assert (first, target.images - first) == (18 + 18 + 6, 18)
     with pytest.raises(InputError):
@@ -139,14 +139,14 @@ def test_several_image_sizes(tmp_path: Path) -> None:
     assert [each.n for each in score.rows] == [6, 6, 6]
 
 
-def test_a_purifier_that_is_not_finite_is_wrong(units: list[CommittedShard], tmp_path: Path) -> None:
+def test_a_purifier_that_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae()
     nn.init.constant_(riae.smooth.bias, torch.nan)  # type: ignore[arg-type]
-    assert validator(units, tmp_path)(riae, 1).overall == 0
+    assert validator(shards, tmp_path)(riae, 1).overall == 0
 
 
 def test_noise_is_the_same_whatever_was_drawn_before(
-    units: list[CommittedShard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: list[CommittedShard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
     whole = RIAE.purify
@@ -158,17 +158,17 @@ def test_noise_is_the_same_whatever_was_drawn_before(
     monkeypatch.setattr(RIAE, "purify", watched)
     for part in ("a", "b"):
         torch.rand(3)
-        validator(units, tmp_path / part)(small_riae(), 1)
+        validator(shards, tmp_path / part)(small_riae(), 1)
     assert len(seen) == 12  # two batches of three groups, twice
     assert all(torch.equal(one, two) for one, two in zip(seen[:6], seen[6:], strict=True))
 
 
-def test_a_resumed_run_takes_epochs_again(units: list[CommittedShard], tmp_path: Path) -> None:
-    check = validator(units, tmp_path)
+def test_a_resumed_run_takes_epochs_again(shards: list[CommittedShard], tmp_path: Path) -> None:
+    check = validator(shards, tmp_path)
     for epoch in (1, 2, 3):
         check(small_riae(), epoch)
     before = (tmp_path / "validation.csv").read_bytes()
-    resumed = validator(units, tmp_path)
+    resumed = validator(shards, tmp_path)
     assert resumed.best() == check.best() and check.best() is not None
     resumed.forget_after(1)
     assert [line["epoch"] for line in lines(tmp_path)] == ["0"] * 3 + ["1"] * 3
@@ -178,8 +178,8 @@ def test_a_resumed_run_takes_epochs_again(units: list[CommittedShard], tmp_path:
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_best_is_the_earliest_of_equals(units: list[CommittedShard], tmp_path: Path) -> None:
-    check, dark = validator(units, tmp_path), small_riae()
+def test_best_is_the_earliest_of_equals(shards: list[CommittedShard], tmp_path: Path) -> None:
+    check, dark = validator(shards, tmp_path), small_riae()
     assert check.best() is None
     nn.init.constant_(dark.smooth.bias, torch.nan)  # type: ignore[arg-type]
     for epoch, riae in ((1, dark), (2, small_riae()), (3, small_riae()), (4, dark)):
@@ -203,26 +203,26 @@ def test_better_than() -> None:
             Score(rows=rows)
 
 
-def test_bad_input(units: list[CommittedShard], tmp_path: Path) -> None:
+def test_bad_input(shards: list[CommittedShard], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given are other"):
-        Validator(units, {"other": Brightness()}, tmp_path, batch_size=4, device=CPU)
+        Validator(shards, {"other": Brightness()}, tmp_path, batch_size=4, device=CPU)
     with pytest.raises(InputError, match="at most 0 images"):
-        validator(units, tmp_path, images=0)
+        validator(shards, tmp_path, images=0)
     with pytest.raises(InputError, match="batch_size is 0"):
-        Validator(units, {"toy": Brightness()}, tmp_path, batch_size=0, device=CPU)
+        Validator(shards, {"toy": Brightness()}, tmp_path, batch_size=0, device=CPU)
     with pytest.raises(InputError, match="no attacked sample"):
         validator(write_collection(tmp_path / "clean", attacks=("clean",)), tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"nonsense\n1\n", b"epoch,target\n1,toy\n", b"epoch\n\xff\xfe\n"])
-def test_damaged_table(units: list[CommittedShard], tmp_path: Path, data: bytes) -> None:
+def test_damaged_table(shards: list[CommittedShard], tmp_path: Path, data: bytes) -> None:
     (tmp_path / "validation.csv").write_bytes(data)
     with pytest.raises(InputError, match=r"validation\.csv: not a readable validation table"):
-        validator(units, tmp_path)
+        validator(shards, tmp_path)
 
 
-def test_another_validation_in_the_folder(units: list[CommittedShard], tmp_path: Path) -> None:
-    validator(units, tmp_path)(small_riae(), 1)
+def test_another_validation_in_the_folder(shards: list[CommittedShard], tmp_path: Path) -> None:
+    validator(shards, tmp_path)(small_riae(), 1)
     shutil.rmtree(tmp_path / "validation")
     with pytest.raises(InputError, match="other targets, attacks or numbers of images"):
-        validator(units, tmp_path, images=2)
+        validator(shards, tmp_path, images=2)
