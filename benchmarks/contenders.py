@@ -61,8 +61,8 @@ class Bench:
     def problem(self, name: str, count: int | None = None) -> Problem:
         """Pose the images, or the first few, to an attack."""
         images, labels = self.images[:count], self.labels[:count]
-        draws = KeyedRng(seed=SEED, attack=name, source_ids=tuple(map(str, range(len(images)))))
-        return make_problem(self.model, images, labels, EPS_255, draws, torch.float32)
+        rng = KeyedRng(seed=SEED, attack=name, source_ids=tuple(map(str, range(len(images)))))
+        return make_problem(self.model, images, labels, EPS_255, rng, torch.float32)
 
 
 def set_up(

@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Criterion:
+class Goal:
     """A value and the limit that it should keep."""
 
     text: str
@@ -71,7 +71,7 @@ class Section:
     params: dict[str, float | int | bool]
     grad_evals: list[int]
     rows: list[Row]
-    goals: list[Criterion]
+    criteria: list[Goal]
 
     def __str__(self) -> str:
         gpu = list(self.rows[0].gpu)
@@ -85,7 +85,7 @@ class Section:
             f"## {self.attack}",
             self.note,
             markdown_table(header, cells),
-            "\n".join(map(str, self.goals)),
+            "\n".join(map(str, self.criteria)),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 

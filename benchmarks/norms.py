@@ -97,7 +97,7 @@ def timed(config: AttackConfig, problem: Problem) -> tuple[Tensor, float]:
 @torch.no_grad()
 def wrong(target: Target, problem: Problem, images: Tensor) -> Tensor:
     """Return which images the target takes for another class, bool, (N,)."""
-    return problem.goal.reached(target(images))
+    return problem.criterion.reached(target(images))
 
 
 @click.command()
@@ -111,8 +111,8 @@ def main(root: Path, card: str, count: int, threads: int, as_json: bool) -> None
     torch.set_num_threads(threads)
     target = load_target(card)
     clean, labels, names = photographs(root, count)
-    draws = KeyedRng(seed=0, attack="norms", source_ids=tuple(names))
-    problem = make_problem(target, clean, labels, UNBOUND, draws, torch.float32)
+    rng = KeyedRng(seed=0, attack="norms", source_ids=tuple(names))
+    problem = make_problem(target, clean, labels, UNBOUND, rng, torch.float32)
     rows = [asdict(row) for attack in CONTENDERS for row in contest(target, problem, attack)]
     packages = ("torch", "torchattacks", "cleverhans")
     conditions = {

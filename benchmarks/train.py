@@ -15,7 +15,7 @@ from importlib.metadata import version
 import click
 import torch
 from attacks import device_name
-from contest import Criterion, Flops, repeat
+from contest import Goal, Flops, repeat
 from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -177,13 +177,13 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def goals(rows: list[Row], device: torch.device) -> list[Criterion]:
+def goals(rows: list[Row], device: torch.device) -> list[Goal]:
     """Mark what was to be reached, per device."""
     limits = (0.50, 3.0) if device.type == "cuda" else (0.85, 1.05)  # the specification's
     ours = next(row for row in rows if row.name == OURS)
     texts = (f"share of the rate of {PRODUCTS} at least", f"speed over {PLAIN} at least")
     return [
-        Criterion(text=text, value=value, limit=limit, met=value >= limit)
+        Goal(text=text, value=value, limit=limit, met=value >= limit)
         for text, value, limit in zip(texts, (ours.share, ours.speed), limits, strict=True)
     ]
 

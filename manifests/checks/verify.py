@@ -67,7 +67,7 @@ def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None],
 def _content_problems(committed: CommittedShard) -> Iterator[str]:
     """Compare every decoded sample with its row, one at a time."""
     _, config = committed.rows()
-    rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "aim", "label", "linf_255")
+    rows = committed.stored_rows("key", "eps_255", "success", "pred_adv", "target_class", "label", "linf_255")
     if digest(config) != committed.marker["config_digest"]:
         yield "manifest and marker were made with different configs"
     samples = index_stored_samples(committed)
@@ -92,8 +92,8 @@ def _sample_problems(row: dict[str, Any], stored: Stored) -> Iterator[str]:
 
 def _reached(row: dict[str, Any]) -> bool:
     """Whether the prediction is what the attack wanted."""
-    if row["aim"] >= 0:
-        return bool(row["pred_adv"] == row["aim"])
+    if row["target_class"] >= 0:
+        return bool(row["pred_adv"] == row["target_class"])
     return bool(row["pred_adv"] != row["label"])
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 Row = dict[str, Any]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # The column `status`: every planned image has a row, stored or not.
 STATUS_OK = "ok"
@@ -49,7 +49,7 @@ MANIFEST = pa.schema(
         ("params_json", pa.string()),
         ("implementation", pa.string()),
         ("eps_255", pa.int32()),
-        ("aim", pa.int32()),  # class that a targeted attack steers to, -1: none in particular
+        ("target_class", pa.int32()),  # class that a targeted attack steers to, -1: none in particular
         ("seed", pa.int64()),
         ("width", pa.int32()),
         ("height", pa.int32()),

@@ -7,7 +7,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_registry import ATTACKS, PRESETS, Params
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.precision import PRECISIONS
-from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.engine.threat_model import Attack
 from impure.pipeline.attacks.reference_libraries import REFERENCES, LibraryAttack, Reference
 
@@ -29,7 +29,7 @@ class AttackConfig:
         implementation: "impure", "torchattacks" or "cleverhans".
         overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
         targeted: None to reach any class but the true one, else how each image's class to reach is chosen, a
-            key of `AIMS`.
+            key of `TARGET_CLASSES`.
         restarts: times to run from fresh random draws, each on the images that withstood those before.
         precision: what the proposal is computed in, one of `PRECISIONS`.
 
@@ -121,7 +121,7 @@ class AttackConfig:
     def _check_goal(self) -> None:
         if self.targeted is None:
             return
-        _choose("choice of targeted classes", self.targeted, tuple(AIMS))
+        _choose("choice of targeted classes", self.targeted, tuple(TARGET_CLASSES))
         if self.implementation != "impure" or not ATTACKS[self.name].targeted:
             able = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
             raise InputError(

@@ -124,8 +124,8 @@ ATTACKS: dict[str, AttackSpec] = {
     ),
     "apgd-t": AttackSpec(
         kind=APGDT,
-        paper={"steps": 100, "rho": 0.75, "early_stop": False, "aims": 9},
-        library={"steps": 10, "rho": 0.75, "early_stop": False, "aims": 9},
+        paper={"steps": 100, "rho": 0.75, "early_stop": False, "target_classes": 9},
+        library={"steps": 10, "rho": 0.75, "early_stop": False, "target_classes": 9},
         summary="Auto-PGD on the targeted DLR, towards the nine likeliest classes in turn",
         source="Croce & Hein 2020, arXiv:2003.01690",
         random=True,
@@ -133,8 +133,8 @@ ATTACKS: dict[str, AttackSpec] = {
     ),
     "fab-t": AttackSpec(
         kind=FABT,
-        paper={"steps": 100, "aims": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
-        library={"steps": 10, "aims": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+        paper={"steps": 100, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+        library={"steps": 10, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
         summary="smallest L∞ perturbation across the boundaries to the nine likeliest classes",
         source="Croce & Hein 2020, arXiv:1907.02044",
         targeted=False,
@@ -149,8 +149,8 @@ ATTACKS: dict[str, AttackSpec] = {
     ),
     "autoattack": AttackSpec(
         kind=AutoAttack,
-        paper={"steps": 100, "aims": 9, "queries": 5000},
-        library={"steps": 10, "aims": 9, "queries": 5000},
+        paper={"steps": 100, "target_classes": 9, "queries": 5000},
+        library={"steps": 10, "target_classes": 9, "queries": 5000},
         summary="the standard ensemble: apgd-ce, apgd-t, fab-t, square",
         source="Croce & Hein 2020, arXiv:2003.01690",
         random=True,

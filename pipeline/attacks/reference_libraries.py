@@ -90,7 +90,7 @@ class LibraryAttack:
 def _seeded(problem: Problem) -> Iterator[None]:
     devices = [problem.clean.device] if problem.clean.is_cuda else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(problem.draws.batch_seed())
+        torch.manual_seed(problem.rng.batch_seed())
         yield
 
 
@@ -129,7 +129,7 @@ def _apgd(loss: str) -> Callable[[Problem, Params], dict[str, Any]]:
     return lambda problem, params: {
         **_budgeted(problem, params),
         "loss": loss,
-        "seed": problem.draws.batch_seed(),
+        "seed": problem.rng.batch_seed(),
     }
 
 
@@ -137,11 +137,13 @@ def _ensemble(**fixed: Any) -> Callable[[Problem, Params], dict[str, Any]]:
     def arguments(problem: Problem, params: Params) -> dict[str, Any]:
         """Translate the parameters of AutoAttack and its parts, which re-seed like APGD."""
         named = {"queries": "n_queries"}
-        own = {named.get(name, name): value for name, value in params.items() if name != "aims"}
-        if "aims" in params:
+        own = {named.get(name, name): value for name, value in params.items() if name != "target_classes"}
+        if "target_classes" in params:
             with torch.no_grad():
-                own["n_classes"] = min(int(params["aims"]) + 1, problem.model(problem.clean[:1]).shape[1])
-        return {"eps": problem.eps, "seed": problem.draws.batch_seed(), **own, **fixed}
+                own["n_classes"] = min(
+                    int(params["target_classes"]) + 1, problem.model(problem.clean[:1]).shape[1]
+                )
+        return {"eps": problem.eps, "seed": problem.rng.batch_seed(), **own, **fixed}
 
     return arguments
 
@@ -230,19 +232,19 @@ REFERENCES: dict[str, dict[str, Reference]] = {
             one_by_one=True,
         ),
         "apgd-t": Reference(
-            run=_torchattacks(lambda library: library.APGDT, _ensemble()), takes=(*_APGD, "aims")
+            run=_torchattacks(lambda library: library.APGDT, _ensemble()), takes=(*_APGD, "target_classes")
         ),
         "fab-t": Reference(
             # FAB computes in float32 whatever it is given.
             run=_torchattacks(lambda library: library.FAB, _ensemble(multi_targeted=True), torch.float32),
-            takes=("aims", "alpha_max", "beta", "eta", "steps"),
+            takes=("target_classes", "alpha_max", "beta", "eta", "steps"),
         ),
         "square": Reference(
             run=_torchattacks(lambda library: library.Square, _ensemble()), takes=("p_init", "queries")
         ),
         "autoattack": Reference(
             run=_torchattacks(lambda library: library.AutoAttack, _ensemble(), torch.float32),
-            takes=("aims",),
+            takes=("target_classes",),
             demands={"steps": 10, "queries": 5000},
         ),
     },

@@ -16,7 +16,7 @@ from impure.pipeline.attacks.engine.precision import (
     matrix_products,
 )
 from impure.pipeline.attacks.engine.rng import KeyedRng
-from impure.pipeline.attacks.engine.target_class import choose_goal
+from impure.pipeline.attacks.engine.target_class import choose_criterion
 from impure.pipeline.attacks.engine.threat_model import (
     Attack,
     Attacked,
@@ -74,10 +74,10 @@ def attack_batch(
             with other abilities.
         ValueError: the tensors do not fit together.
     """
-    draws = KeyedRng(seed=seed, attack=config.name, source_ids=tuple(source_ids))
+    rng = KeyedRng(seed=seed, attack=config.name, source_ids=tuple(source_ids))
     with matrix_products("fp32"):
-        problem = make_problem(model, clean, labels, config.eps_255, draws, dtype or model_dtype(model))
-        problem = problem.with_criterion(choose_goal(config.targeted, problem))
+        problem = make_problem(model, clean, labels, config.eps_255, rng, dtype or model_dtype(model))
+        problem = problem.with_criterion(choose_criterion(config.targeted, problem))
     with matrix_products(config.precision):
         seen = model if through is None else through  # a compiled module has no truth value
         attacked_through = in_precision(seen, config.precision, problem.clean)

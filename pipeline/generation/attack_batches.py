@@ -26,7 +26,7 @@ from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 #: What goes into a sample's own JSON: fixed, and never null.
 SAMPLE_FIELDS = (
     "key", "source_id", "source_sha256", "split", "label", "wnid", "target", "attack", "preset",
-    "params_json", "implementation", "eps_255", "aim", "seed", "width", "height", "clean_px_sha256",
+    "params_json", "implementation", "eps_255", "target_class", "seed", "width", "height", "clean_px_sha256",
     "adv_px_sha256", "pred_clean", "pred_adv", "success", "linf_255", "l2",
 )  # fmt: skip
 
@@ -100,14 +100,16 @@ def _judge(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) ->
     """The columns that the target and the stored bytes decide."""
     with torch.inference_mode(), matrix_products("fp32"):
         confidence, prediction = job.target(to_float(attacked.adversarial)).softmax(1).max(1)
-    reached = torch.where(attacked.aims >= 0, prediction == attacked.aims, prediction != labels)
+    reached = torch.where(
+        attacked.target_classes >= 0, prediction == attacked.target_classes, prediction != labels
+    )
     change = attacked.adversarial.to(torch.int16) - clean.to(torch.int16)
     columns = {
         "pred_adv_float": attacked.pred_float.tolist(),
         "pred_adv": prediction.tolist(),
         "conf_adv": confidence.tolist(),
         "success": reached.tolist(),
-        "aim": attacked.aims.tolist(),
+        "target_class": attacked.target_classes.tolist(),
         "linf_255": change.abs().flatten(1).amax(1).tolist(),
         "l2": (change.flatten(1).to(torch.float64).norm(dim=1) / 255).tolist(),
         "proposal_linf_255": attacked.proposal_linf_255.tolist(),

@@ -50,10 +50,10 @@ def _short(value: float) -> float:
 def gradients_at_most(attack: AttackConfig) -> int:
     """Gradients (for Square: queries) that an attack takes for an image that withstands it to the end."""
     params = attack.params
-    if {"aims", "queries"} <= set(params):  # AutoAttack's four one after another
-        once = params["steps"] * (1 + 2 * params["aims"]) + params["queries"]
+    if {"target_classes", "queries"} <= set(params):  # AutoAttack's four one after another
+        once = params["steps"] * (1 + 2 * params["target_classes"]) + params["queries"]
     else:
-        names = ("steps", "search_steps", "candidates", "aims", "queries")
+        names = ("steps", "search_steps", "candidates", "target_classes", "queries")
         once = prod(params.get(name, 1) for name in names)
     return int(once) * attack.restarts
 

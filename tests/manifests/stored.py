@@ -45,7 +45,7 @@ def pairs(attack: str, count: int = 4, most: int = 16) -> list[tuple[Sample, dic
             "key": f"toy__{attack}-e{most}__{image.source_id.rpartition('/')[2]}", "shard": 0,
             "index_in_shard": index, "source_id": image.source_id, "source_sha256": "", "split": "test",
             "label": index % 2, "wnid": "ab"[index % 2], "target": "toy", "attack": attack, "preset": "",
-            "params_json": "{}", "implementation": "", "eps_255": most, "aim": -1, "seed": 0, "width": SIDE,
+            "params_json": "{}", "implementation": "", "eps_255": most, "target_class": -1, "seed": 0, "width": SIDE,
             "height": SIDE, "clean_px_sha256": px_sha256(clean), "adv_px_sha256": px_sha256(attacked),
             "pred_clean": index % 2, "conf_clean": 0.9, "pred_adv_float": 1, "pred_adv": 1, "conf_adv": 0.5,
             "success": index % 2 == 0, "linf_255": int(abs(change).max()),

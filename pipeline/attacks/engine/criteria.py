@@ -71,22 +71,22 @@ class Untargeted:
 
 @dataclass(frozen=True, slots=True)
 class Targeted:
-    """One class for each image: `aims`, int64, (N,)."""
+    """One class for each image: `target_classes`, int64, (N,)."""
 
     labels: Tensor
-    aims: Tensor
+    target_classes: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
         """See `Criterion`."""
-        return logits.argmax(1) == self.aims
+        return logits.argmax(1) == self.target_classes
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """See `Criterion`."""
-        return -cross_entropy(logits, self.aims, reduction="none")
+        return -cross_entropy(logits, self.target_classes, reduction="none")
 
     def margin(self, logits: Tensor) -> Tensor:
         """z_t − max_{i≠t} z_i."""
-        return logit(logits, self.aims) - best_but(logits, self.aims)
+        return logit(logits, self.target_classes) - best_but(logits, self.target_classes)
 
     def dlr(self, logits: Tensor) -> Tensor:
         """−(z_y − z_t) / (z_π1 − (z_π3 + z_π4)/2) (Eq. 6).
@@ -95,12 +95,12 @@ class Targeted:
             InputError: the target has fewer than four classes.
         """
         values, _ = _ranked(logits, 4, "targeted DLR")
-        lead = logit(logits, self.aims) - logit(logits, self.labels)
+        lead = logit(logits, self.target_classes) - logit(logits, self.labels)
         return lead / (values[:, 0] - (values[:, 2] + values[:, 3]) / 2 + GUARD)
 
     def take(self, indices: Tensor) -> "Targeted":
         """See `Criterion`."""
-        return Targeted(self.labels[indices], self.aims[indices])
+        return Targeted(self.labels[indices], self.target_classes[indices])
 
 
 def logit(logits: Tensor, classes: Tensor) -> Tensor:

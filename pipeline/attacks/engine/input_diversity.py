@@ -27,7 +27,7 @@ class Diversity:
     @classmethod
     def draw(cls, problem: Problem, steps: int, resize_rate: float, probability: float) -> "Diversity":
         """Draw sizes from [⌊rate·side⌋, side), places from [0, what is left over), both whole numbers."""
-        size, row, column, coin = problem.draws.uniform("diversity", (4, steps)).permute(1, 2, 0)
+        size, row, column, coin = problem.rng.uniform("diversity", (4, steps)).permute(1, 2, 0)
         full_height, full_width = problem.clean.shape[-2:]
         height, width = (
             _whole(size, max(int(full * resize_rate), 1), full) for full in (full_height, full_width)
@@ -45,8 +45,8 @@ class Diversity:
         chosen = self.applied[step].nonzero().flatten()
         if not len(chosen):
             return images
-        draws = (self.height, self.width, self.top, self.left)
-        packed = torch.stack([chosen, *(values[step, chosen] for values in draws)])
+        rng = (self.height, self.width, self.top, self.left)
+        packed = torch.stack([chosen, *(values[step, chosen] for values in rng)])
         chosen, height, width, top, left = packed.to(images.device, non_blocking=True)
         changed = shrink(images.index_select(0, chosen), height, width, top, left)
         return images.index_copy(0, chosen, changed)

@@ -98,5 +98,5 @@ def unreached(problem: Problem, logits: Tensor) -> Tensor:
 
     Where the target answers NaN they count as fallen, so that the base sees them and refuses.
     """
-    fallen = problem.goal.reached(logits) | ~logits.isfinite().all(1)
+    fallen = problem.criterion.reached(logits) | ~logits.isfinite().all(1)
     return (~fallen).nonzero().flatten()

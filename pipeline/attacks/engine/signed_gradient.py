@@ -44,7 +44,7 @@ class SignedGradient:
     def step(self, step: int) -> None:
         """Step along the sign of the gradient, or of the momentum."""
         shown = self.problem.model if self.diversity is None else self._diverse(self.diversity, step)
-        direction = loss_and_gradient(shown, self.images, self.problem.goal.cross_entropy)[2]
+        direction = loss_and_gradient(shown, self.images, self.problem.criterion.cross_entropy)[2]
         if self.decay:
             direction = normalised(direction)
             if self.momentum is not None:
@@ -85,7 +85,7 @@ def starting_point(problem: Problem, *, random: bool) -> Tensor:
     """Return a new tensor: the clean images, or points drawn uniformly from the budget (Madry 2018)."""
     if not random:
         return problem.clean.clone()
-    noise = problem.draws.uniform("start", problem.clean.shape[1:]).to(problem.clean)
+    noise = problem.rng.uniform("start", problem.clean.shape[1:]).to(problem.clean)
     return problem.project(noise.mul_(2).sub_(1).mul_(problem.eps).add_(problem.clean))
 
 

@@ -11,28 +11,28 @@ from impure.pipeline.attacks.engine.criteria import Criterion, Targeted
 from impure.pipeline.attacks.engine.threat_model import Problem
 
 
-def choose_goal(targeted: str | None, problem: Problem) -> Criterion:
+def choose_criterion(targeted: str | None, problem: Problem) -> Criterion:
     """Return what the attack is to reach.
 
     Args:
-        targeted: a key of `AIMS`, or None for an untargeted attack.
+        targeted: a key of `TARGET_CLASSES`, or None for an untargeted attack.
         problem: an untargeted problem.
 
     Raises:
         InputError: the target has one class.
     """
     if targeted is None:
-        return problem.goal
+        return problem.criterion
     with torch.no_grad():
         logits = problem.model(problem.clean)
     if logits.shape[1] < 2:
         raise InputError("a targeted attack needs a target of 2 classes or more; this one has 1")
-    return Targeted(problem.labels, AIMS[targeted](problem, logits))
+    return Targeted(problem.labels, TARGET_CLASSES[targeted](problem, logits))
 
 
 def _random(problem: Problem, logits: Tensor) -> Tensor:
     """Draw from the wrong classes, evenly."""
-    uniform = replace(problem.draws, attack="aim").uniform("class", ())
+    uniform = replace(problem.rng, attack="target_class").uniform("class", ())
     drawn = (uniform * (logits.shape[1] - 1)).long().to(problem.labels.device)
     return drawn + (drawn >= problem.labels)
 
@@ -42,5 +42,8 @@ def _least_likely(problem: Problem, logits: Tensor) -> Tensor:
     return logits.scatter(1, problem.labels[:, None], torch.inf).argmin(1)
 
 
-AIMS: dict[str, Callable[[Problem, Tensor], Tensor]] = {"random": _random, "least-likely": _least_likely}
+TARGET_CLASSES: dict[str, Callable[[Problem, Tensor], Tensor]] = {
+    "random": _random,
+    "least-likely": _least_likely,
+}
 """Name → a problem and its clean logits (N, classes) to classes, int64, (N,)."""

@@ -43,19 +43,19 @@ class Problem:
 
     model: Model
     clean: Tensor
-    goal: Criterion
+    criterion: Criterion
     eps: float
     lowest: Tensor
     highest: Tensor
     lower: Tensor
     upper: Tensor
-    draws: KeyedRng
+    rng: KeyedRng
     storing: bool = True
 
     @property
     def labels(self) -> Tensor:
         """True classes, int64, shape (N,)."""
-        return self.goal.labels
+        return self.criterion.labels
 
     def project(self, images: Tensor) -> Tensor:
         """Clip to ±ε and [0, 1]; a new tensor."""
@@ -81,17 +81,17 @@ class Problem:
         return replace(
             self,
             clean=self.clean[indices],
-            goal=self.goal.take(indices),
+            criterion=self.criterion.take(indices),
             lowest=self.lowest[indices],
             highest=self.highest[indices],
             lower=self.lower[indices],
             upper=self.upper[indices],
-            draws=self.draws.take(indices.tolist()),
+            rng=self.rng.take(indices.tolist()),
         )
 
-    def with_criterion(self, goal: Criterion) -> "Problem":
+    def with_criterion(self, criterion: Criterion) -> "Problem":
         """Return the same problem with another goal."""
-        return replace(self, goal=goal)
+        return replace(self, criterion=criterion)
 
     def seen_by(self, model: Model) -> "Problem":
         """Return the same problem before another form of the target."""
@@ -99,11 +99,11 @@ class Problem:
 
     def restarted(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""
-        return replace(self, draws=self.draws.restarted(restart))
+        return replace(self, rng=self.rng.restarted(restart))
 
     def within(self, part: str) -> "Problem":
         """Return the same problem with the random streams of one part of the attack."""
-        return replace(self, draws=self.draws.within(part))
+        return replace(self, rng=self.rng.within(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class Attacked:
     proposal_linf_255: Tensor
     pred_float: Tensor
     grad_evals: Tensor
-    aims: Tensor
+    target_classes: Tensor
 
 
 def spent(problem: Problem, evaluations: int) -> Tensor:
@@ -192,7 +192,7 @@ def model_dtype(model: Model) -> torch.dtype:
 
 
 def make_problem(
-    model: Model, clean: Tensor, labels: Tensor, eps_255: int, draws: KeyedRng, dtype: torch.dtype
+    model: Model, clean: Tensor, labels: Tensor, eps_255: int, rng: KeyedRng, dtype: torch.dtype
 ) -> Problem:
     """Turn stored bytes into an untargeted problem.
 
@@ -203,20 +203,20 @@ def make_problem(
         raise ValueError(f"clean must be uint8 (N, C, H, W), N ≥ 1; got {clean.dtype} {tuple(clean.shape)}")
     if labels.dtype != torch.int64 or labels.shape != clean.shape[:1]:
         raise ValueError(f"labels must be int64 ({len(clean)},); got {labels.dtype} {tuple(labels.shape)}")
-    if len(draws.source_ids) != len(clean):
-        raise ValueError(f"{len(clean)} images need as many source ids; got {len(draws.source_ids)}")
+    if len(rng.source_ids) != len(clean):
+        raise ValueError(f"{len(clean)} images need as many source ids; got {len(rng.source_ids)}")
     levels = clean.to(dtype)
     lowest, highest = (levels - eps_255).clamp_(min=0), (levels + eps_255).clamp_(max=LEVELS)
     return Problem(
         model=model,
         clean=levels / LEVELS,
-        goal=Untargeted(labels),
+        criterion=Untargeted(labels),
         eps=eps_255 / LEVELS,
         lowest=lowest,
         highest=highest,
         lower=lowest / LEVELS,
         upper=highest / LEVELS,
-        draws=draws,
+        rng=rng,
     )
 
 
@@ -228,16 +228,18 @@ def finalize(problem: Problem, proposal: Proposal) -> Attacked:
         AttackError: a proposal, or the target's answer to it, is not finite. A broken attack never passes for
             a failed one, and never becomes a copy of the clean image.
     """
-    _refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.draws.source_ids)
+    _refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.rng.source_ids)
     logits = problem.model(problem.project(proposal.images))
-    _refuse_broken(logits, "the target answers NaN or infinite logits", problem.draws.source_ids)
+    _refuse_broken(logits, "the target answers NaN or infinite logits", problem.rng.source_ids)
     distance = (proposal.images - problem.clean).abs().flatten(1).amax(1)
     return Attacked(
         adversarial=problem.stored_levels(proposal.images).to(torch.uint8),
         proposal_linf_255=distance * LEVELS,
         pred_float=logits.argmax(1),
         grad_evals=proposal.grad_evals,
-        aims=problem.goal.aims if isinstance(problem.goal, Targeted) else spent(problem, -1),
+        target_classes=problem.criterion.target_classes
+        if isinstance(problem.criterion, Targeted)
+        else spent(problem, -1),
     )
 
 

@@ -66,7 +66,7 @@ class APGDCE(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb the cross-entropy."""
-        return self.climb(problem, _cross_entropy, problem.goal)
+        return self.climb(problem, _cross_entropy, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class APGDDLR(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb DLR."""
-        return self.climb(problem, _dlr, problem.goal)
+        return self.climb(problem, _dlr, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,30 +86,33 @@ class APGDT(APGD):
         aims: how many classes to head for: those with the largest logits when clean.
     """
 
-    aims: int
+    target_classes: int
 
     def __post_init__(self) -> None:
         super(APGDT, self).__post_init__()
-        at_least("aims", self.aims, 1)
+        at_least("target_classes", self.target_classes, 1)
 
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet."""
         with torch.no_grad():
-            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.aims)
-        tries = [partial(self._towards, place, aims) for place, aims in enumerate(classes.unbind(1))]
+            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.target_classes)
+        tries = [
+            partial(self._towards, place, target_classes)
+            for place, target_classes in enumerate(classes.unbind(1))
+        ]
         return in_sequence(problem, tries)
 
-    def _towards(self, place: int, aims: Tensor, problem: Problem, indices: Tensor) -> Proposal:
-        guide = Targeted(problem.labels, aims[indices])
+    def _towards(self, place: int, target_classes: Tensor, problem: Problem, indices: Tensor) -> Proposal:
+        guide = Targeted(problem.labels, target_classes[indices])
         return self.climb(problem.within(f"aim-{place}"), _dlr, guide)
 
 
-def _cross_entropy(goal: Criterion, logits: Tensor) -> Tensor:
-    return goal.cross_entropy(logits)
+def _cross_entropy(criterion: Criterion, logits: Tensor) -> Tensor:
+    return criterion.cross_entropy(logits)
 
 
-def _dlr(goal: Criterion, logits: Tensor) -> Tensor:
-    return goal.dlr(logits)
+def _dlr(criterion: Criterion, logits: Tensor) -> Tensor:
+    return criterion.dlr(logits)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +143,7 @@ class Progress:
     @classmethod
     def start(cls, problem: Problem, loss: Loss, guide: Criterion, attack: APGD) -> "Progress":
         """Evaluate a random point of the budget's surface."""
-        noise = problem.draws.uniform("start", problem.clean.shape[1:]).mul_(2).sub_(1)
+        noise = problem.rng.uniform("start", problem.clean.shape[1:]).mul_(2).sub_(1)
         noise /= noise.abs().amax(dim=(1, 2, 3), keepdim=True)
         images = problem.project(noise.to(problem.clean).mul_(problem.eps).add_(problem.clean))
         losses, logits, gradient = loss_and_gradient(problem.model, images, partial(loss, guide))
@@ -159,7 +162,7 @@ class Progress:
             best_loss=losses,
             kept=images.clone(),
             kept_loss=losses,
-            reached=problem.goal.reached(logits),
+            reached=problem.criterion.reached(logits),
             step_size=torch.full_like(losses, 2 * problem.eps),
             rises=torch.zeros_like(losses),
             last_loss=torch.zeros_like(losses),
@@ -218,7 +221,7 @@ class Progress:
         Handed back is the best by loss among those that reach the goal, if there is one: with cross-entropy a
         higher loss may still be classified correctly.
         """
-        reached = self.problem.goal.reached(logits)
+        reached = self.problem.criterion.reached(logits)
         # `~(a <= b)`: a NaN counts as better, so that it surfaces in the proposal instead of hiding.
         better = ~(self.loss <= self.best_loss)
         same = reached == self.reached

@@ -28,20 +28,22 @@ class AutoAttack:
     """
 
     steps: int
-    aims: int
+    target_classes: int
     queries: int
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
-        at_least("aims", self.aims, 1)
+        at_least("target_classes", self.target_classes, 1)
         at_least("queries", self.queries, 1)
 
     def parts(self) -> Mapping[str, Attack]:
         """Return the attacks by name, in order."""
         return {
             "apgd-ce": APGDCE(steps=self.steps, rho=0.75, early_stop=False),
-            "apgd-t": APGDT(steps=self.steps, rho=0.75, early_stop=False, aims=self.aims),
-            "fab-t": FABT(steps=self.steps, aims=self.aims, alpha_max=0.1, eta=1.05, beta=0.9),
+            "apgd-t": APGDT(steps=self.steps, rho=0.75, early_stop=False, target_classes=self.target_classes),
+            "fab-t": FABT(
+                steps=self.steps, target_classes=self.target_classes, alpha_max=0.1, eta=1.05, beta=0.9
+            ),
             "square": Square(queries=self.queries, p_init=0.8),
         }
 

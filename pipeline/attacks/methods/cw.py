@@ -94,9 +94,9 @@ class CW:
             shortfall, logits, gradient = loss_and_gradient(
                 problem.model,
                 seen,
-                lambda logits: c * (self.kappa - problem.goal.margin(logits)).clamp_min(0),
+                lambda logits: c * (self.kappa - problem.criterion.margin(logits)).clamp_min(0),
             )
-            reached = problem.goal.margin(logits)
+            reached = problem.criterion.margin(logits)
             success = reached > self.kappa
             distance = (seen - problem.clean).square_().sum(dim=(1, 2, 3))
             best.record(images, distance, reached, success)

@@ -47,14 +47,14 @@ class FABT:
     """
 
     steps: int
-    aims: int
+    target_classes: int
     alpha_max: float
     eta: float
     beta: float
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
-        at_least("aims", self.aims, 1)
+        at_least("target_classes", self.target_classes, 1)
         within("alpha_max", self.alpha_max, 0, 1)
         at_least("eta", self.eta, 1)
         within("beta", self.beta, 0, 1)
@@ -62,13 +62,15 @@ class FABT:
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet within the budget."""
         with torch.no_grad():
-            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.aims)
-        return in_sequence(problem, [partial(self._towards, aims) for aims in classes.unbind(1)])
+            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.target_classes)
+        return in_sequence(
+            problem, [partial(self._towards, target_classes) for target_classes in classes.unbind(1)]
+        )
 
-    def _towards(self, aims: Tensor, problem: Problem, indices: Tensor) -> Proposal:
-        return self.approach(problem, aims[indices])
+    def _towards(self, target_classes: Tensor, problem: Problem, indices: Tensor) -> Proposal:
+        return self.approach(problem, target_classes[indices])
 
-    def approach(self, problem: Problem, aims: Tensor) -> Proposal:
+    def approach(self, problem: Problem, target_classes: Tensor) -> Proposal:
         """Run Algorithm 1 once, with a single boundary for each image.
 
         Args:
@@ -82,7 +84,7 @@ class FABT:
         images = nearest = problem.clean
         record = torch.full_like(images[:, 0, 0, 0], torch.inf)
         for _ in range(self.steps):
-            images = self._leap(problem, aims, images)
+            images = self._leap(problem, target_classes, images)
             seen, reached = _look(problem, images)
             distance = _linf(seen - problem.clean)
             # A NaN is recorded as if it were nearest, and stays, for the base to refuse.
@@ -93,7 +95,7 @@ class FABT:
         images = torch.where(per_image(record.isinf()), images, nearest)
         return Proposal(images=images, grad_evals=spent(problem, self.steps))
 
-    def _leap(self, problem: Problem, aims: Tensor, images: Tensor) -> Tensor:
+    def _leap(self, problem: Problem, target_classes: Tensor, images: Tensor) -> Tensor:
         """Set x ← clip((1 − α)(x + ηδ) + α(x_clean + ηδ_clean)) with the δ that lead to the boundary.
 
         α is |δ| / (|δ| + |δ_clean|), at most α_max (Algorithm 1, the biased step with extrapolation).
@@ -101,7 +103,7 @@ class FABT:
         lead, _, slope = loss_and_gradient(
             problem.model,
             images,
-            lambda logits: logit(logits, aims) - logit(logits, problem.labels),
+            lambda logits: logit(logits, target_classes) - logit(logits, problem.labels),
         )
         lead_clean = lead + (slope * (problem.clean - images)).flatten(1).sum(1)
         move, move_clean = onto_plane(images, slope, lead), onto_plane(problem.clean, slope, lead_clean)
@@ -147,7 +149,7 @@ def _look(problem: Problem, images: Tensor) -> tuple[Tensor, Tensor]:
     """
     seen = _rounded_away(problem.clean, images) if problem.storing else images
     logits = problem.model(seen)
-    return seen + per_image(logits.sum(1) * 0), problem.goal.reached(logits)
+    return seen + per_image(logits.sum(1) * 0), problem.criterion.reached(logits)
 
 
 def _rounded_away(clean: Tensor, images: Tensor) -> Tensor:

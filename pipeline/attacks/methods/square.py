@@ -84,11 +84,11 @@ class Search:
     def start(cls, problem: Problem, sides: list[int]) -> "Search":
         """Draw all squares, and look at vertical stripes of ±ε (section 3, initialization)."""
         channels, height, width = problem.clean.shape[1:]
-        uniform = problem.draws.uniform("squares", (len(sides), 2 + channels))
+        uniform = problem.rng.uniform("squares", (len(sides), 2 + channels))
         side = torch.tensor(sides)[:, None]
         corner = (uniform[..., :2] * (torch.tensor([height, width]) - side)).floor_()
         steps = signs(uniform[..., 2:]) * round(2 * problem.eps * LEVELS)
-        stripes = signs(problem.draws.uniform("stripes", (channels, 1, width))).to(problem.clean)
+        stripes = signs(problem.rng.uniform("stripes", (channels, 1, width))).to(problem.clean)
         levels = problem.stored_levels(problem.clean + stripes * problem.eps)
         loss, finished = evaluate_levels(problem, levels)
         moves = torch.cat([corner, corner + side, steps], dim=2).to(levels)
@@ -122,9 +122,9 @@ class Search:
 def evaluate_levels(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Query the target; returns the loss to climb and whether the search may end, (N,) each."""
     logits = problem.model(levels / LEVELS)
-    targeted = isinstance(problem.goal, Targeted)
-    loss = problem.goal.cross_entropy(logits) if targeted else problem.goal.margin(logits)
-    return loss, problem.goal.reached(logits) | ~loss.isfinite()
+    targeted = isinstance(problem.criterion, Targeted)
+    loss = problem.criterion.cross_entropy(logits) if targeted else problem.criterion.margin(logits)
+    return loss, problem.criterion.reached(logits) | ~loss.isfinite()
 
 
 def signs(uniform: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ class Batch:
         return attack_batch(config, self.model, self.clean, self.labels, self.ids, SEED)
 
     def problem(self, name: str, eps_255: int = 16) -> Problem:
-        draws = KeyedRng(seed=SEED, attack=name, source_ids=self.ids)
-        return make_problem(self.model, self.clean, self.labels, eps_255, draws, torch.float64)
+        rng = KeyedRng(seed=SEED, attack=name, source_ids=self.ids)
+        return make_problem(self.model, self.clean, self.labels, eps_255, rng, torch.float64)
 
     def stored_predictions(self, attacked: Attacked) -> Tensor:
         with torch.no_grad():

@@ -83,7 +83,7 @@ def test_each_part_gets_what_those_before_left(convolutional, monkeypatch):
     def part(name, wins):
         class MicroBatch:
             def propose(self, problem):
-                seen.append((name, problem.draws.attack, len(problem.clean)))
+                seen.append((name, problem.rng.attack, len(problem.clean)))
                 images = problem.clean.clone()
                 images[:wins] = fooled[len(fooled) - len(images) :][:wins]
                 return Proposal(images=images, grad_evals=spent(problem, 1))
@@ -97,7 +97,7 @@ def test_each_part_gets_what_those_before_left(convolutional, monkeypatch):
     assert len(fooled) >= 3
     parts = {"one": part("one", 1), "two": part("two", 0), "three": part("three", 2)}
     monkeypatch.setattr(AutoAttack, "parts", lambda _: parts)
-    proposal = AutoAttack(steps=1, aims=1, queries=1).propose(batch.problem("autoattack", 128))
+    proposal = AutoAttack(steps=1, target_classes=1, queries=1).propose(batch.problem("autoattack", 128))
     size = len(fooled)
     assert seen == [
         ("one", "autoattack/one", size),

@@ -14,10 +14,10 @@ from impure.pipeline.targets.load import load_target
 
 SHORTER = {
     "cw": (("steps", 10), ("search_steps", 2), ("kappa", 0.0), ("lr", 0.05)),
-    "apgd-t": (("steps", 5), ("aims", 3)),
-    "fab-t": (("steps", 5), ("aims", 3)),
+    "apgd-t": (("steps", 5), ("target_classes", 3)),
+    "fab-t": (("steps", 5), ("target_classes", 3)),
     "square": (("queries", 100),),
-    "autoattack": (("steps", 4), ("aims", 2), ("queries", 40)),
+    "autoattack": (("steps", 4), ("target_classes", 2), ("queries", 40)),
 }
 
 

@@ -14,7 +14,7 @@ from impure.pipeline.attacks.engine.criteria import top_other_classes
 from impure.pipeline.attacks.engine.threat_model import AttackError, finalize
 from impure.pipeline.attacks.methods.fab import FABT, onto_plane
 
-AUTOATTACK = {"steps": 100, "aims": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
+AUTOATTACK = {"steps": 100, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
 
 
 def attack(**changes):
@@ -31,7 +31,7 @@ def moved(problem, images):
 
 
 def fools(problem, images):
-    return problem.goal.reached(problem.model(images))
+    return problem.criterion.reached(problem.model(images))
 
 
 # The projection
@@ -151,12 +151,12 @@ class Recorder(nn.Module):
 def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional):
     """Both look at each linearisation point and at each leap; Torchattacks twice at the clean one first."""
     problem = replace(convolutional.problem("fab-t"), storing=False)
-    for place, aims in enumerate(classes_of(problem)):
+    for place, target_classes in enumerate(classes_of(problem)):
         ours, theirs = Recorder(problem.model), Recorder(problem.model)
         reference = FAB(theirs, eps=1.0, steps=20, multi_targeted=True, n_classes=10, **changes)
         reference.target_class = place + 2
         nearest = reference.attack_single_run_targeted(problem.clean, problem.labels)
-        images = attack(**changes).approach(problem.seen_by(ours), aims).images
+        images = attack(**changes).approach(problem.seen_by(ours), target_classes).images
         assert len(ours.seen) == 2 * 20
         torch.testing.assert_close(torch.stack(ours.seen), torch.stack(theirs.seen[2:]), rtol=0, atol=1e-9)
         assert fools(problem, images).all()
@@ -228,9 +228,9 @@ def test_success_survives_rounding_where_the_bare_attack_is_erased(fragile):
 def test_the_stored_attack_keeps_every_success_of_the_bare_one(convolutional):
     """Rounding away stays within every whole budget that held the unrounded image."""
     problem = convolutional.problem("fab-t", 255)
-    for aims in classes_of(problem, 3):
-        bare = attack().approach(replace(problem, storing=False), aims).images
-        kept = attack().approach(problem, aims).images
+    for target_classes in classes_of(problem, 3):
+        bare = attack().approach(replace(problem, storing=False), target_classes).images
+        kept = attack().approach(problem, target_classes).images
         assert fools(problem, kept).all()
         assert torch.equal(problem.stored(kept), kept)
         assert (moved(problem, kept) <= (moved(problem, bare) * 255).ceil() / 255 + 1e-12).all()
@@ -260,7 +260,7 @@ def test_a_run_a_class_on_the_images_that_still_stand(convolutional):
         return model(images)
 
     object.__setattr__(problem, "model", counting)
-    proposal = attack(steps=5, aims=4).propose(problem)
+    proposal = attack(steps=5, target_classes=4).propose(problem)
     assert sum(differentiated) == proposal.grad_evals.sum()
     assert differentiated == sorted(differentiated, reverse=True)
     assert set((proposal.grad_evals % 5).tolist()) == {0}
@@ -348,7 +348,14 @@ def test_a_target_that_breaks_under_way_breaks_the_proposal(gradients_only, conv
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("aims", 0), ("alpha_max", -0.1), ("alpha_max", 1.1), ("eta", 0.9), ("beta", 1.5)]
+    [
+        ("steps", 0),
+        ("target_classes", 0),
+        ("alpha_max", -0.1),
+        ("alpha_max", 1.1),
+        ("eta", 0.9),
+        ("beta", 1.5),
+    ]
     + [(name, math.nan) for name in ("alpha_max", "eta", "beta")],
 )
 def test_bad_parameters_are_named(name, value):

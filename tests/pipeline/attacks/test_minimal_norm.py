@@ -116,14 +116,14 @@ def test_cw_keeps_the_largest_margin_where_kappa_is_out_of_reach(convolutional):
 
     def recording(images):
         logits = model(images)
-        margins.append(problem.goal.margin(logits.detach()))
+        margins.append(problem.criterion.margin(logits.detach()))
         return logits
 
     object.__setattr__(problem, "model", recording)
     attack = CW(steps=15, search_steps=2, lr=0.01, c0=10.0, kappa=1000.0)
     stored = problem.stored(attack.propose(problem).images)
     largest = torch.stack(margins).amax(0)
-    torch.testing.assert_close(problem.goal.margin(model(stored)), largest)
+    torch.testing.assert_close(problem.criterion.margin(model(stored)), largest)
 
 
 def test_deepfool_drops_finished_images_from_the_batch(convolutional):

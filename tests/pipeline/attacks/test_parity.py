@@ -20,8 +20,8 @@ EPS = 16 / 255
 ALPHA = 4 / 255
 STEPS = (1, 2, 3, 10)
 LOSSES = {
-    "ce": lambda goal, logits: goal.cross_entropy(logits),
-    "dlr": lambda goal, logits: goal.dlr(logits),
+    "ce": lambda criterion, logits: criterion.cross_entropy(logits),
+    "dlr": lambda criterion, logits: criterion.dlr(logits),
 }
 
 
@@ -47,7 +47,7 @@ def agree(problem, ours, theirs, tolerance=1e-12):
 
 
 def inject_start(monkeypatch, problem):
-    noise = problem.draws.uniform("start", problem.clean.shape[1:])
+    noise = problem.rng.uniform("start", problem.clean.shape[1:])
 
     def uniform(self, low, high):
         return self.copy_(low + (high - low) * noise)
@@ -143,7 +143,7 @@ class Recorder(nn.Module):
 
 def run_apgd(problem, loss, steps):
     start = Progress.start(
-        problem, LOSSES[loss], problem.goal, APGDCE(steps=steps, rho=0.75, early_stop=False)
+        problem, LOSSES[loss], problem.criterion, APGDCE(steps=steps, rho=0.75, early_stop=False)
     )
     for step in range(steps):
         start.step(step)
@@ -158,7 +158,7 @@ def test_apgd_loss_by_loss(loss, steps, eps_255, convolutional, monkeypatch):
     ours, theirs = Recorder(problem.model), Recorder(problem.model)
     object.__setattr__(problem, "model", ours)
     progress = run_apgd(problem, loss, steps)
-    start = problem.draws.uniform("start", problem.clean.shape[1:])
+    start = problem.rng.uniform("start", problem.clean.shape[1:])
     monkeypatch.setattr(torch, "rand", lambda _: start)
     reference = APGD(theirs, eps=eps_255 / 255, steps=steps, loss=loss)
     best, _, best_loss, _ = reference.attack_single_run(problem.clean, problem.labels)
@@ -184,10 +184,10 @@ def test_apgd_hands_back_the_best_misclassified_iterate(convolutional):
 
 def test_dlr_is_scale_free_and_flat_where_the_true_label_ranks_third():
     logits = torch.tensor([[3.0, 1.0, 0.5, 0.0], [3.0, 2.0, 1.0, 0.0]])
-    goal = Untargeted(torch.tensor([0, 2]))
-    losses = goal.dlr(logits)
+    criterion = Untargeted(torch.tensor([0, 2]))
+    losses = criterion.dlr(logits)
     torch.testing.assert_close(losses, torch.tensor([-2 / 2.5, 1.0]))
-    torch.testing.assert_close(goal.dlr(logits * 50), losses)
+    torch.testing.assert_close(criterion.dlr(logits * 50), losses)
 
 
 def test_cleverhans_fgsm_in_its_float32(convolutional):

@@ -47,7 +47,7 @@ def aimed(problem):
 
 def queries_used(problem, logits):
     """Queries of a single image up to the first that reaches the goal, the start included."""
-    reached = torch.cat([problem.goal.reached(answer) for answer in logits]).nonzero()
+    reached = torch.cat([problem.criterion.reached(answer) for answer in logits]).nonzero()
     return reached[0].item() + 1 if len(reached) else len(logits)
 
 
@@ -62,9 +62,9 @@ def double():
 def inject(patch, problem, queries):
     """Torchattacks draws the stripes, then at each query a row, a column and the signs."""
     shape = problem.clean.shape[1:]
-    stripes = problem.draws.uniform("stripes", (shape[0], 1, shape[2]))
+    stripes = problem.rng.uniform("stripes", (shape[0], 1, shape[2]))
     numbers = [stripes]
-    for row, column, *steps in problem.draws.uniform("squares", (queries, 2 + shape[0]))[0]:
+    for row, column, *steps in problem.rng.uniform("squares", (queries, 2 + shape[0]))[0]:
         numbers += [row.view(1), column.view(1), torch.stack(steps).view(-1, 1, 1)]
     left = iter(numbers)
 
@@ -83,7 +83,7 @@ def torchattacks_search(problem, queries, p_init, targeted):
     )
     reference.targeted = targeted
     reference.init_hyperparam(problem.clean)
-    classes = problem.goal.aims if targeted else problem.labels
+    classes = problem.criterion.target_classes if targeted else problem.labels
     return reference.attack_single_run(problem.clean, classes)
 
 
@@ -225,7 +225,7 @@ def test_finished_images_leave_the_batch(convolutional):
     assert len(set(sizes)) > 2
     assert len(sizes) < 2001
     assert all(sizes[query] == sizes[query - 1] for query in range(2, len(sizes)) if query % PERIOD != 1)
-    assert problem.goal.reached(convolutional.model(proposal.images)).all()
+    assert problem.criterion.reached(convolutional.model(proposal.images)).all()
     assert proposal.grad_evals.tolist() == [0] * 5
 
 
@@ -251,7 +251,7 @@ def test_stored_bytes_are_what_the_search_saw(targeted, eps_255, convolutional):
 def test_targeted_search_reaches_the_aims(convolutional):
     problem = aimed(convolutional.problem("square", 60))
     attacked = finalize(problem, Square(queries=1000, p_init=0.8).propose(problem))
-    assert torch.equal(attacked.pred_float, problem.goal.aims)
+    assert torch.equal(attacked.pred_float, problem.criterion.target_classes)
 
 
 class Masked(nn.Module):
@@ -313,9 +313,9 @@ def test_a_broken_answer_surfaces(query, value, targeted, convolutional):
 
 def test_it_runs_in_float32_and_on_tiny_grey_images():
     clean = torch.tensor([100, 255], dtype=torch.uint8).view(2, 1, 1, 1)
-    draws = KeyedRng(seed=0, attack="square", source_ids=("a", "b"))
+    rng = KeyedRng(seed=0, attack="square", source_ids=("a", "b"))
     labels = torch.zeros(2, dtype=torch.int64)
-    problem = make_problem(lambda x: -x.flatten(1) @ torch.ones(1, 2), clean, labels, 4, draws, torch.float32)
+    problem = make_problem(lambda x: -x.flatten(1) @ torch.ones(1, 2), clean, labels, 4, rng, torch.float32)
     images = Square(queries=9, p_init=0.8).propose(problem).images
     assert images.dtype == torch.float32
     assert ((images * 255 - clean).abs() <= 4.001).all()

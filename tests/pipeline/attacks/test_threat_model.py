@@ -18,10 +18,10 @@ from impure.pipeline.attacks.run_attack import attack_batch
 SHORTER = {
     "cw": (("steps", 12), ("search_steps", 2), ("lr", 0.1)),
     "deepfool": (("steps", 12),),
-    "apgd-t": (("steps", 6), ("aims", 3)),
-    "fab-t": (("steps", 6), ("aims", 3)),
+    "apgd-t": (("steps", 6), ("target_classes", 3)),
+    "fab-t": (("steps", 6), ("target_classes", 3)),
     "square": (("queries", 150),),
-    "autoattack": (("steps", 4), ("aims", 2), ("queries", 60)),
+    "autoattack": (("steps", 4), ("target_classes", 2), ("queries", 60)),
 }
 GRADIENT_FREE = ("square",)
 REPEATED = settings(
@@ -46,9 +46,9 @@ def test_stored_bytes_stay_in_the_budget(name, eps_255, convolutional):
 def answer(values, images, eps_255=16, dtype=torch.float32):
     """Settle a proposal given in units of 1/255 on one-pixel-high grey images."""
     size = len(images)
-    draws = KeyedRng(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
+    rng = KeyedRng(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
     labels = torch.zeros(size, dtype=torch.int64)
-    problem = make_problem(lambda x: x.flatten(1), images, labels, eps_255, draws, dtype)
+    problem = make_problem(lambda x: x.flatten(1), images, labels, eps_255, rng, dtype)
     proposed = values.to(dtype).view_as(problem.clean) / 255
     return finalize(problem, Proposal(images=proposed, grad_evals=labels))
 
@@ -58,8 +58,8 @@ def answer(values, images, eps_255=16, dtype=torch.float32):
 def test_rounding_never_truncates(sign, dtype):
     clean = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256)
     exact = (clean.int() + sign * 16).clamp(0, 255)
-    draws = KeyedRng(seed=0, attack="x", source_ids=("one",))
-    problem = make_problem(lambda x: x.flatten(1), clean, torch.zeros(1, dtype=torch.int64), 16, draws, dtype)
+    rng = KeyedRng(seed=0, attack="x", source_ids=("one",))
+    problem = make_problem(lambda x: x.flatten(1), clean, torch.zeros(1, dtype=torch.int64), 16, rng, dtype)
     signed_step = problem.project(problem.clean + sign * problem.eps)
     attacked = finalize(problem, Proposal(images=signed_step, grad_evals=problem.labels))
     assert torch.equal(attacked.adversarial.int(), exact)

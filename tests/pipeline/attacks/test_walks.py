@@ -13,7 +13,7 @@ from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.criteria import Targeted, Untargeted
 from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
-from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.engine.threat_model import Proposal
 
 STOPPING = [name for name, spec in ATTACKS.items() if "early_stop" in spec.paper]
@@ -107,28 +107,30 @@ def test_tries_in_turn_keep_the_first_success_or_else_the_first_proposal(linear)
 
 
 @pytest.mark.parametrize("name", AIMED)
-@pytest.mark.parametrize("aim", AIMS)
-def test_targeted_attacks_reach_the_class_they_record(name, aim, convolutional):
+@pytest.mark.parametrize("target_class", TARGET_CLASSES)
+def test_targeted_attacks_reach_the_class_they_record(name, target_class, convolutional):
     overrides = REACHING.get(name, ())
-    config = AttackConfig(name=name, eps_255=128, targeted=aim, overrides=overrides)
+    config = AttackConfig(name=name, eps_255=128, targeted=target_class, overrides=overrides)
     attacked = convolutional.attack(config)
-    assert (attacked.aims != convolutional.labels).all()
-    reached = convolutional.stored_predictions(attacked) == attacked.aims
+    assert (attacked.target_classes != convolutional.labels).all()
+    reached = convolutional.stored_predictions(attacked) == attacked.target_classes
     assert reached.all() if name in ("pgd", "apgd-ce", "apgd-dlr", "cw") else reached.any()
 
 
 def test_aims_are_the_same_for_every_attack_and_as_named(convolutional):
     logits = convolutional.model(convolutional.clean.double() / 255)
-    least = convolutional.attack(AttackConfig(name="fgsm", targeted="least-likely")).aims
+    least = convolutional.attack(AttackConfig(name="fgsm", targeted="least-likely")).target_classes
     assert torch.equal(least, logits.argmin(1))
     drawn = [
-        convolutional.attack(AttackConfig(name=name, targeted="random")).aims for name in ("fgsm", "pgd")
+        convolutional.attack(AttackConfig(name=name, targeted="random")).target_classes
+        for name in ("fgsm", "pgd")
     ]
     assert torch.equal(*drawn)
     assert len(set(drawn[0].tolist())) > 1
-    assert (convolutional.attack(AttackConfig(name="fgsm")).aims == -1).all()
+    assert (convolutional.attack(AttackConfig(name="fgsm")).target_classes == -1).all()
     assert torch.equal(
-        convolutional.take(3).attack(AttackConfig(name="pgd", targeted="random")).aims, drawn[0][3:4]
+        convolutional.take(3).attack(AttackConfig(name="pgd", targeted="random")).target_classes,
+        drawn[0][3:4],
     )
 
 
@@ -151,33 +153,35 @@ def _double():
 )
 def test_targeted_iterates_equal_torchattacks(name, reference, convolutional):
     problem = convolutional.problem(name, 64)
-    aims = (problem.labels + 1) % 10
+    target_classes = (problem.labels + 1) % 10
     theirs = reference(problem.model)
     theirs.set_mode_targeted_by_label(quiet=True)
     overrides = {"steps": 5, "alpha_255": 16.0, "random_start": False, "diversity_prob": 0.0}
     known = tuple((key, value) for key, value in overrides.items() if key in ATTACKS[name].paper)
     attack = AttackConfig(name=name, overrides=known).build()
-    ours = attack.propose(problem.with_criterion(Targeted(problem.labels, aims)))
-    torch.testing.assert_close(ours.images, theirs(problem.clean, aims).detach(), rtol=0, atol=1e-12)
+    ours = attack.propose(problem.with_criterion(Targeted(problem.labels, target_classes)))
+    torch.testing.assert_close(
+        ours.images, theirs(problem.clean, target_classes).detach(), rtol=0, atol=1e-12
+    )
 
 
 def test_targeted_losses_are_the_published_ones():
     logits = torch.tensor([[4.0, 1.0, 2.0, 0.0, -1.0]])
-    goal = Targeted(torch.tensor([0]), torch.tensor([2]))
-    torch.testing.assert_close(goal.margin(logits), torch.tensor([-2.0]))
-    torch.testing.assert_close(goal.dlr(logits), torch.tensor([-2 / (4 - 0.5)]))
+    criterion = Targeted(torch.tensor([0]), torch.tensor([2]))
+    torch.testing.assert_close(criterion.margin(logits), torch.tensor([-2.0]))
+    torch.testing.assert_close(criterion.dlr(logits), torch.tensor([-2 / (4 - 0.5)]))
     expected = logits.log_softmax(1)[:, 2]
-    torch.testing.assert_close(goal.cross_entropy(logits), expected)
-    assert not goal.reached(logits).any()
+    torch.testing.assert_close(criterion.cross_entropy(logits), expected)
+    assert not criterion.reached(logits).any()
     assert Untargeted(torch.tensor([2])).reached(logits).all()
 
 
 @pytest.mark.parametrize(("kind", "classes"), [(Untargeted, 2), (Targeted, 3)])
 def test_dlr_needs_enough_classes(kind, classes):
     labels = torch.zeros(1, dtype=torch.int64)
-    goal = kind(labels) if kind is Untargeted else kind(labels, labels + 1)
+    criterion = kind(labels) if kind is Untargeted else kind(labels, labels + 1)
     with pytest.raises(InputError, match=f"{classes + 1} classes or more; this one has {classes}"):
-        goal.dlr(torch.zeros(1, classes))
+        criterion.dlr(torch.zeros(1, classes))
 
 
 def test_bf16_computes_the_proposal_and_never_the_verdict(convolutional):

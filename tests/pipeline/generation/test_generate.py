@@ -22,7 +22,7 @@ from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.writer import ShardWriter, encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
-from impure.pipeline.attacks.engine.target_class import AIMS
+from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.generation.attack_batches import SAMPLE_FIELDS
 from impure.pipeline.targets.load import load_target
 
@@ -98,9 +98,11 @@ def test_a_sweep_over_budgets_and_a_targeted_run_lie_side_by_side(imagenet, card
         assert row["attack"] == "pgd"
         assert row["eps_255"] == {"pgd-e4": 4, "pgd-e8": 8}.get(name, 16)
         assert row["linf_255"] <= row["eps_255"]
-        wanted = row["pred_adv"] == row["aim"] if "least" in name else row["pred_adv"] != row["label"]
+        wanted = (
+            row["pred_adv"] == row["target_class"] if "least" in name else row["pred_adv"] != row["label"]
+        )
         assert row["success"] == wanted
-        assert (row["aim"] >= 0) == ("least" in name)
+        assert (row["target_class"] >= 0) == ("least" in name)
         assert json.loads(row["params_json"])["targeted"] == ("least-likely" if "least" in name else "")
     assert verify(Collection(tmp_path), "decode") == []
 
@@ -254,10 +256,13 @@ def test_keys_are_short_dotless_and_unique():
         for name in ("ä.b.png", "ä_b.png", "x" * 200)
         for config in (
             *(AttackConfig(name=name, eps_255=255) for name in ATTACKS),
-            *(AttackConfig(name="mdifgsm", eps_255=255, targeted=aim) for aim in AIMS),
+            *(
+                AttackConfig(name="mdifgsm", eps_255=255, targeted=target_class)
+                for target_class in TARGET_CLASSES
+            ),
         )
     ]
-    assert len(set(strange)) == 3 * (len(ATTACKS) + len(AIMS))
+    assert len(set(strange)) == 3 * (len(ATTACKS) + len(TARGET_CLASSES))
     for key in strange:
         assert key.isascii()
         assert "." not in key
