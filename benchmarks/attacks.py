@@ -23,7 +23,7 @@ from contenders import (
     plain_loop,
     set_up,
 )
-from contest import Contender, Criterion, Row, Section, compete, repeat
+from contest import Contender, Goal, Row, Section, compete, repeat
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks import reference_libraries as libraries
@@ -70,17 +70,17 @@ def run(bench: Bench, name: str) -> list[Section]:
     )  # fmt: skip
     section = Section(
         attack=name, unit="gradient", note=NOTES.get(name, ""), params=config.params,
-        grad_evals=proposal.grad_evals.tolist(), rows=rows, criteria=ratio_goals(name, rows),
+        grad_evals=proposal.grad_evals.tolist(), rows=rows, goals=ratio_goals(name, rows),
     )  # fmt: skip
     return [section]
 
 
-def ratio_goals(name: str, rows: list[Row]) -> list[Criterion]:
+def ratio_goals(name: str, rows: list[Row]) -> list[Goal]:
     """Judge our ratio by its limit and by the libraries'."""
     ours, limit = next(row.ratio for row in rows if row.name == OURS), GOALS[name]
-    criteria = [Criterion(text="ratio at most", value=ours, limit=limit, met=ours <= limit)]
-    return criteria + [
-        Criterion(text=f"ratio below that of {row.name},", value=ours, limit=row.ratio, met=ours < row.ratio)
+    goals = [Goal(text="ratio at most", value=ours, limit=limit, met=ours <= limit)]
+    return goals + [
+        Goal(text=f"ratio below that of {row.name},", value=ours, limit=row.ratio, met=ours < row.ratio)
         for row in rows
         if row.name.startswith(tuple(libraries.REFERENCES))
     ]
@@ -102,7 +102,7 @@ def run_deepfool(bench: Bench) -> list[Section]:
         share = section.rows[1].median / section.rows[1].shards / theirs
         limit = GOALS["deepfool"]
         text = f"time per image and step over torchattacks', {text}, at most"
-        step.criteria.append(Criterion(text=text, value=share, limit=limit, met=share <= limit))
+        step.goals.append(Goal(text=text, value=share, limit=limit, met=share <= limit))
     return [whole, step]
 
 
@@ -128,7 +128,7 @@ def deepfool_section(
     rows = compete(contenders, bench.images.device, images=len(problem.clean), rounds=rounds, peak=bench.peak)
     return Section(
         attack=title, unit="step", note=note, params=config.params,
-        grad_evals=proposal.grad_evals.tolist(), rows=rows, criteria=[],
+        grad_evals=proposal.grad_evals.tolist(), rows=rows, goals=[],
     )  # fmt: skip
 
 

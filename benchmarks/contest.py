@@ -71,7 +71,7 @@ class Section:
     params: dict[str, float | int | bool]
     grad_evals: list[int]
     rows: list[Row]
-    criteria: list[Goal]
+    goals: list[Goal]
 
     def __str__(self) -> str:
         gpu = list(self.rows[0].gpu)
@@ -85,7 +85,7 @@ class Section:
             f"## {self.attack}",
             self.note,
             markdown_table(header, cells),
-            "\n".join(map(str, self.criteria)),
+            "\n".join(map(str, self.goals)),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -149,7 +149,7 @@ def test_shares_are_disjoint_and_complete():
 
 
 TASK = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
-FGSM, PGD = TASK.shards
+FGSM, PGD = TASK.shard_ids
 
 
 def ledger():
