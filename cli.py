@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import comma_separated, device_options, json_option
 from impure.manifests.commands.collection_commands import COMMANDS as MANIFEST_COMMANDS
-from impure.manifests.commands.collection_commands import listed
 from impure.manifests.commands.console import (
     HELP,
     SHORTFALL,
     Command,
+    CommandWithSections,
     Group,
-    Sectioned,
     cache_home,
-    device_options,
-    json_option,
     print_json,
     say,
     writable,
@@ -108,7 +106,7 @@ def name_of(shards: str, committed: "list[CommittedShard]") -> str:
 # --- impure-train ---
 
 
-@click.command("impure-train", cls=Sectioned, sections=SECTIONS, context_settings=HELP)
+@click.command("impure-train", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
 @click.version_option(package_name="impure")
 @train_options
 def train(**given: Any) -> None:
@@ -128,7 +126,7 @@ def train(**given: Any) -> None:
     from impure.purifier.training.trainer import train as train_riae
 
     check_together(given)
-    filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
+    filters = {"splits": [given["split"]], "attacks": comma_separated(given["attacks"])}
     shards = [] if given["pretrain"] else open_shards(given["shards"], filters)
     name = model_for(shards, given)
     rank, world, local = torchrun()
@@ -347,10 +345,10 @@ def evaluate(**given: Any) -> None:
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, table, write_report
 
-    filters = {"splits": [given["split"]], "attacks": listed(given["attacks"])}
+    filters = {"splits": [given["split"]], "attacks": comma_separated(given["attacks"])}
     shards = open_shards(given["shards"], filters)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
-    defences = build_defences(listed(given["defences"]), riae, dividing=given["dividing"])
+    defences = build_defences(comma_separated(given["defences"]), riae, dividing=given["dividing"])
     out = writable(given["out"] or _beside(given["checkpoint"]))
     tiny = all(each.shard_id.target == BUILTIN for each in shards)
     device = open_device(given["device"], given["threads"], tiny=tiny)

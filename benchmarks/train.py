@@ -15,7 +15,7 @@ from importlib.metadata import version
 import click
 import torch
 from attacks import device_name
-from contest import Goal, Flops, repeat
+from contest import Flops, Goal, repeat
 from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.console import (
-    SHORTFALL,
-    Command,
-    json_option,
-    options,
-    print_json,
-    progress,
-    root_argument,
-    say,
-)
+from impure.manifests.commands.click_options import comma_separated, json_option, options, root_argument
+from impure.manifests.commands.console import SHORTFALL, Command, print_json, progress, say
 
 if TYPE_CHECKING:
     from impure.manifests.sharing.transfer import Transfer
@@ -130,7 +122,9 @@ def pull_command(url: str, root: Path | None, as_json: bool, **filters: str | No
 
     goal = root or Path("impure-data") / (url.rstrip("/").rpartition("/")[2] or "pulled")
     with transferred() as advance:
-        found = pull(url, goal, **{name: listed(text) for name, text in filters.items()}, progress=advance)
+        found = pull(
+            url, goal, **{name: comma_separated(text) for name, text in filters.items()}, progress=advance
+        )
     report_transfer(found, goal, as_json, "run `impure-data card` to describe what is here now")
 
 
@@ -168,11 +162,6 @@ def report_transfer(found: "Transfer", goal: Path | str, as_json: bool, hint: st
         return print_json({"goal": str(goal), **asdict(found)})
     click.echo(f"{found.shards} shards, {found.there} there already, {found.bytes / 2**20:.1f} MiB: {goal}")
     return None if found.described else say(f"The card does not describe it: {hint}.")
-
-
-def listed(text: str | None) -> list[str]:
-    """A comma-separated option as a list."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 COMMANDS = (status_command, ls_command, query_command, merge_command, pull_command, push_command)

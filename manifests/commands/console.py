@@ -19,8 +19,6 @@ from impure.manifests.base.errors import InputError, first_line
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
 HELP = {"help_option_names": ["-h", "--help"]}
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 
 class Command(click.Command):
     """A command whose foreseeable failures are one line and exit code 1."""
@@ -41,7 +39,7 @@ class Command(click.Command):
             raise click.ClickException(first_line(error) + _remedy(error)) from error
 
 
-class Sectioned(Command):
+class CommandWithSections(Command):
     """A command with so many options that they stand under headings."""
 
     def __init__(self, *args: Any, sections: Mapping[str, str], **kwargs: Any) -> None:
@@ -126,28 +124,3 @@ def writable(folder: Path) -> Path:
 def cache_home() -> Path:
     """Where what can be had again is kept."""
     return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()
-
-
-def options(*found: Decorator) -> Decorator:
-    """Bundle options into one decorator, in the order in which --help shows them."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(found):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document on standard output."
-)
-root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
-device_options = options(
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        help="CPU threads. [default: all cores; 1 for the built-in, tiny networks]",
-    ),
-)

@@ -7,16 +7,8 @@ from typing import Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.console import (
-    SHORTFALL,
-    Command,
-    device_options,
-    json_option,
-    print_json,
-    progress,
-    root_argument,
-    writable,
-)
+from impure.manifests.commands.click_options import device_options, json_option, root_argument
+from impure.manifests.commands.console import SHORTFALL, Command, print_json, progress, writable
 from impure.pipeline.commands.shared_options import BUILTIN, storage_options
 
 

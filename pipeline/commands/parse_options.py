@@ -8,7 +8,7 @@ from typing import Any
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.storage import MAX_CHANGE, Storage
-from impure.manifests.commands.collection_commands import listed
+from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import say, writable
 from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
 from impure.pipeline.commands.shared_options import AUTO, BUILTIN, CLEAN, MORE, NINE
@@ -115,7 +115,7 @@ def attack_configs(given: dict[str, Any]) -> list[AttackConfig | None]:
     Raises:
         InputError: A name or a parameter is none.
     """
-    asked = listed(given["attack"])
+    asked = comma_separated(given["attack"])
     known = (*NINE, *MORE, CLEAN, "all")
     wrong = [name for name in asked if name not in known]
     if wrong or not asked:

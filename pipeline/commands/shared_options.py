@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from impure.manifests.commands.console import Command, device_options, json_option, options
+from impure.manifests.commands.click_options import device_options, json_option, options
+from impure.manifests.commands.console import Command
 
 BUILTIN, CLEAN = "builtin", "clean"
 NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw", "deepfool")

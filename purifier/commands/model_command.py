@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.console import HELP, Group, json_option, print_json
+from impure.manifests.commands.click_options import json_option
+from impure.manifests.commands.console import HELP, Group, print_json
 
 if TYPE_CHECKING:
     from impure.purifier.riae.riae_config import Mask

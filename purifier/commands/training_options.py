@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.console import device_options, json_option, options
+from impure.manifests.commands.click_options import device_options, json_option, options
 from impure.manifests.commands.yaml_options import read_options
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 
