@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.logs import log_failure, stop_log, written_log
 
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -24,6 +25,11 @@ class Command(click.Command):
     """A command whose foreseeable failures are one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run it; a failure is logged before it becomes one line."""
+        with _failure_logged():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         """Run it, turning what a user or a machine can cause into a message."""
         try:
             return super().invoke(ctx)
@@ -57,6 +63,27 @@ class CommandWithSections(Command):
         for title, records in found.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+@contextmanager
+def _failure_logged() -> Iterator[None]:
+    """Where the command has started a log (see `start_log`), put a failure's traceback there and say where."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        log_failure(error.__cause__ or error)
+        say_where_the_log_is()
+        raise
+    finally:
+        stop_log()
+
+
+def say_where_the_log_is() -> None:
+    """One line on standard error, if anything was logged."""
+    if path := written_log():
+        say(f"Log: {path}")
 
 
 def _os_error(error: OSError) -> str:

@@ -1,0 +1,64 @@
+"""Log files: one a process, holding the tracebacks of what the terminal says in one line."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+LOGGER = logging.getLogger("impure")
+LOGGER.addHandler(logging.NullHandler())  # who imports the package decides what is shown, if anything
+
+FOLDER = "_logs"
+"""Below a collection's root; no name of a collection's own begins with an underscore."""
+
+_LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _LogFile(logging.Handler):
+    """Appends each record to a file, which begins with the first: what a killed process logged is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.INFO)
+        self.path = path
+        self.setFormatter(logging.Formatter(_LINE))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        with suppress(OSError):  # on a full disk the work itself says so, and its error is the one to see
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(self.format(record) + "\n")
+
+
+def collection_log(root: Path, run_id: str, process: str = "main") -> Path:
+    """Where a process that works on a collection logs to."""
+    return root / FOLDER / f"{run_id}-{process}.log"
+
+
+def start_log(path: Path) -> None:
+    """Log what this package does in this process to a file, and no longer to the one before.
+
+    The file and its folder are made with the first record: where all goes well there is none.
+    """
+    stop_log()
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.addHandler(_LogFile(path.absolute()))
+
+
+def stop_log() -> None:
+    """Log to no file any more."""
+    for handler in _files():
+        LOGGER.removeHandler(handler)
+
+
+def log_failure(error: BaseException) -> None:
+    """Log why a command ends, with the traceback that its one line does not show."""
+    LOGGER.error("failed", exc_info=error)
+
+
+def written_log() -> Path | None:
+    """This process's log; None where nothing was logged, or nothing could be."""
+    return next((handler.path for handler in _files() if handler.path.exists()), None)
+
+
+def _files() -> list[_LogFile]:
+    return [handler for handler in LOGGER.handlers if isinstance(handler, _LogFile)]
