@@ -52,8 +52,8 @@ __all__ = ["data", "evaluate", "model", "purify", "train"]
 # Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-dividing_option = click.option(
-    "--dividing", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
+partition_option = click.option(
+    "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
     help="How riae divides an image's patches (paper 5.3).",
 )  # fmt: skip
 
@@ -304,14 +304,14 @@ def open_features(config: "TrainConfig", weights: Path | None) -> "Target | None
 @click.option("--limit", type=click.IntRange(min=1),
     help="At most this many images of each target and attack, for a quick look. [default: all]",
 )  # fmt: skip
-@click.option("--draws", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
     help="Runs of random defences on each image.",
 )  # fmt: skip
 @click.option("--combine", type=click.Choice(["average", "vote", "worst"]), default="average",
-    show_default=True, help="Several draws: judge the mean image, take the majority, or count an image only "
+    show_default=True, help="Several samples: judge the mean image, take the majority, or count an image only "
     "if every draw is right.",
 )  # fmt: skip
-@dividing_option
+@partition_option
 @click.option("--extra-resize", is_flag=True,
     help="Also judge behind the resizing of the authors' test script, as NAME+resize.",
 )  # fmt: skip
@@ -336,7 +336,7 @@ def evaluate(**given: Any) -> None:
 
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
-      impure-eval --shards ROOT --checkpoint lab/purifier@main --draws 5 --combine worst --limit 500
+      impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
     from impure.purifier.checkpoints.checkpoint import load_riae
@@ -348,12 +348,12 @@ def evaluate(**given: Any) -> None:
     filters = {"splits": [given["split"]], "attacks": comma_separated(given["attacks"])}
     shards = open_shards(given["shards"], filters)
     riae = None if given["checkpoint"] is None else load_riae(given["checkpoint"])
-    defences = build_defences(comma_separated(given["defences"]), riae, dividing=given["dividing"])
+    defences = build_defences(comma_separated(given["defences"]), riae, partition=given["partition"])
     out = writable(given["out"] or _beside(given["checkpoint"]))
     tiny = all(each.shard_id.target == BUILTIN for each in shards)
     device = open_device(given["device"], given["threads"], tiny=tiny)
     judges = classifiers_of(shards, given["targets"], given["weights"])
-    asked = ("batch_size", "seed", "draws", "combine", "extra_resize", "limit")
+    asked = ("batch_size", "seed", "samples", "combine", "extra_resize", "limit")
     config = EvaluateConfig(**{name: given[name] for name in asked})
     found = measure(shards, judges, defences, config, device=device, progress=True)
     images = describe_images(shards)
@@ -379,9 +379,9 @@ def _beside(checkpoint: Path | None) -> Path:
     help="Run folder, model.safetensors, or owner/name[@revision] on the Hugging Face Hub.",
 )  # fmt: skip
 @click.option(
-    "--draws", type=click.IntRange(min=1), default=1, show_default=True, help="Purifications averaged."
+    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Purifications averaged."
 )
-@dividing_option
+@partition_option
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the purifier's noise."
 )
@@ -397,7 +397,7 @@ def purify(**given: Any) -> None:
 
     riae = load_riae(given["checkpoint"])
     device = open_device(given["device"], given["threads"])
-    asked = {name: given[name] for name in ("seed", "draws", "dividing")}
+    asked = {name: given[name] for name in ("seed", "samples", "partition")}
     done = purify_path(given["source"], given["destination"], riae, device, progress=True, **asked)
     for _, reason in done.skipped:
         say(f"skipped {reason}")

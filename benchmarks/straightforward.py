@@ -82,10 +82,10 @@ class Straightforward(nn.Module):
         mixed = sum(weight * level for weight, level in zip(weights, [*levels, tokens], strict=True))
         return self.encoder_norm(mixed)
 
-    def forward(self, images: Tensor, draws: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, images: Tensor, randomness: tuple[Tensor, ...]) -> Tensor:
         """Rebuild images (B, 3, H, W) in [0,1] with the choices of `impure.purifier.riae.noise.Randomness`."""
-        division, corner, image_step, feature_step, image_noise, feature_noise = draws
-        batch, subsets, length = division.shape
+        partition, corner, image_step, feature_step, image_noise, feature_noise = randomness
+        batch, subsets, length = partition.shape
         mean = torch.tensor([0.485, 0.456, 0.406], device=images.device).view(3, 1, 1)
         std = torch.tensor([0.229, 0.224, 0.225], device=images.device).view(3, 1, 1)
         p, (height, width) = self.patch, images.shape[2:]
@@ -93,9 +93,9 @@ class Straightforward(nn.Module):
         cut = ((images - mean) / std).unfold(2, p, p).unfold(3, p, p)  # B, 3, rows, columns, p, p
         patches = cut.permute(0, 2, 3, 4, 5, 1).reshape(batch, -1, 3 * p * p)
         sample = torch.arange(batch, device=images.device)[:, None, None]
-        parts = patches[sample, division]  # B, S, L, 3pp
-        row = division // columns + corner[:, 0, None, None]
-        column = division % columns + corner[:, 1, None, None]
+        parts = patches[sample, partition]  # B, S, L, 3pp
+        row = partition // columns + corner[:, 0, None, None]
+        column = partition % columns + corner[:, 1, None, None]
         where, there = self.encoder_positions[row, column], self.decoder_positions[row, column]
         noisy = self.noisy(parts, image_step, image_noise)
         clean = [self.encode(parts[:, s], where[:, s]) for s in range(subsets)]
@@ -112,6 +112,6 @@ class Straightforward(nn.Module):
             for block in self.decoder:
                 tokens = block(tokens)
             values = self.pixels(self.decoder_norm(tokens[:, 1 + mine * length : 1 + (mine + 1) * length]))
-            rebuilt = rebuilt.scatter(1, division[:, mine, :, None].expand_as(values), values)
+            rebuilt = rebuilt.scatter(1, partition[:, mine, :, None].expand_as(values), values)
         grid = rebuilt.view(batch, height // p, columns, p, p, 3)
         return self.smooth(grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, 3, height, width))

@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.data.dataset import Batch
 from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import KeyedRng
+from impure.purifier.riae.noise import Randomness
 from impure.purifier.riae.riae_config import DecoderKind, RIAEConfig, preset
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
@@ -54,11 +54,13 @@ class Row:
     memory_mib: float
 
 
-def training_pass(model: nn.Module, images: Tensor, clean: Tensor, draws: KeyedRng, bf16: bool) -> None:
+def training_pass(
+    model: nn.Module, images: Tensor, clean: Tensor, randomness: Randomness, bf16: bool
+) -> None:
     """Go forwards and backwards once, with the pixel loss."""
     model.zero_grad(set_to_none=True)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-        loss = (model(images, draws) - clean).abs().mean()
+        loss = (model(images, randomness) - clean).abs().mean()
     loss.backward()
 
 
@@ -93,17 +95,17 @@ def contenders(setting: Setting) -> list[Contender]:
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
     images = levels[0].float() / 255
     clean = learner.model.normalise(levels[1].float() / 255)
-    draws = learner.model.draw_training(images, torch.Generator(device).manual_seed(0))
+    randomness = learner.model.draw_training(images, torch.Generator(device).manual_seed(0))
     whole = Batch(levels[0], levels[1], torch.arange(batch, device=device), 1.0)
 
     def ours() -> None:
-        training_pass(learner.network, images, clean, draws, setting.bf16)
+        training_pass(learner.network, images, clean, randomness, setting.bf16)
 
     def eager() -> None:
-        training_pass(learner.model, images, clean, draws, setting.bf16)
+        training_pass(learner.model, images, clean, randomness, setting.bf16)
 
     def rival() -> None:
-        training_pass(plain, images, clean, draws, False)
+        training_pass(plain, images, clean, randomness, False)
 
     def update() -> None:
         learner.update([whole], 0, 1e-6)

@@ -231,17 +231,17 @@ def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path,
 def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_path, run):
     checkpoint = small_run(tmp_path / "run")
     asked = ("--shards", collection_root, "--checkpoint", checkpoint / "model.safetensors", "--target", card,
-        "--defence", "none,riae", "--attacks", "pgd", "--limit", 4, "--draws", 2, "--json")  # fmt: skip
-    judged = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--dividing", "random")
+        "--defence", "none,riae", "--attacks", "pgd", "--limit", 4, "--samples", 2, "--json")  # fmt: skip
+    judged = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--partition", "random")
     assert judged.exit_code == 0, judged.output
     found = json.loads(judged.stdout)
     rows = {row["defence"]: row for row in found["rows"] if row["attack"] == "pgd"}
     assert list(rows) == ["none", "none+resize", "riae", "riae+resize"]
-    assert (rows["riae"]["draws"], rows["riae"]["combine"], rows["none"]["draws"]) == (2, "worst", 1)
+    assert (rows["riae"]["samples"], rows["riae"]["combine"], rows["none"]["samples"]) == (2, "worst", 1)
     assert {row["n"] for row in rows.values()} == {4}
-    assert found["conditions"]["dividing"] == ["random"]
+    assert found["conditions"]["partition"] == ["random"]
     assert (checkpoint / "report" / "report.html").exists()
-    for option in ("--limit", "--draws"):
+    for option in ("--limit", "--samples"):
         one_line(run("evaluate", "--shards", collection_root, option, 0), option, 2)
     one_line(run("evaluate", "--shards", collection_root, "--combine", "best"), "'best' is not one of", 2)
 
@@ -288,7 +288,7 @@ def test_purify_names_and_skips_what_it_cannot_read(imagenet, tmp_path, run):
     assert "broken.jpg" in result.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 16
     done = next((tmp_path / "out").glob("*.png"))
-    asked = ("--checkpoint", tmp_path / "run", "--dividing", "random")
+    asked = ("--checkpoint", tmp_path / "run", "--partition", "random")
     assert run("purify", images / done.name, tmp_path / "random.png", *asked).exit_code == 0
     assert (tmp_path / "random.png").read_bytes() != done.read_bytes()
 

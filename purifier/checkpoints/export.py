@@ -83,8 +83,8 @@ class Description:
             Standard normal values by input: image_noise (batch, S, L, 3pp) and feature_noise
             (batch, S, L, d), each only where the masking mode uses it.
         """
-        draws = self._draw(batch, Generator().manual_seed(seed))
-        found = {name: getattr(draws, name) for name in NOISES}
+        randomness = self._draw(batch, Generator().manual_seed(seed))
+        found = {name: getattr(randomness, name) for name in NOISES}
         return {name: noise for name, noise in found.items() if noise.dim() > 1}
 
     def _draw(self, batch: int, generator: Generator) -> Randomness:
@@ -114,10 +114,10 @@ class FixedSize(nn.Module):
         """
         super().__init__()
         self.riae, self.height, self.width = riae, description.height, description.width
-        draws = description._draw(1, Generator())
+        randomness = description._draw(1, Generator())
         for name in Randomness._fields:
             if name not in NOISES:
-                self.register_buffer(name, getattr(draws, name).clone())
+                self.register_buffer(name, getattr(randomness, name).clone())
 
     def forward(
         self, images: Tensor, image_noise: Tensor | None = None, feature_noise: Tensor | None = None
@@ -135,8 +135,8 @@ class FixedSize(nn.Module):
         batch, none = images.shape[0], images.new_empty(0)
         constants = [getattr(self, name) for name in Randomness._fields if name not in NOISES]
         noises = [none if noise is None else noise for noise in (image_noise, feature_noise)]
-        draws = Randomness(*(each.expand(batch, *each.shape[1:]) for each in constants), *noises)
-        purified = self.riae.purify_once(reflect_pad(images, self.riae.config.multiple), draws)
+        randomness = Randomness(*(each.expand(batch, *each.shape[1:]) for each in constants), *noises)
+        purified = self.riae.purify_once(reflect_pad(images, self.riae.config.multiple), randomness)
         return purified[..., : self.height, : self.width]
 
 

@@ -9,11 +9,11 @@ class Defence(nn.Module, ABC):
     """[0,1] RGB (B, 3, H, W) in, the same out."""
 
     def reseed(self, seed: int, *, alike: bool = False) -> None:
-        """Begin the random draws anew; nothing to do for a defence without any.
+        """Begin the random numbers anew; nothing to do for a defence without any.
 
         Args:
-            seed: The same seed gives the same draws.
-            alike: From now on all images of a batch get the same draws, so that what becomes of an image
+            seed: The same seed gives the same numbers.
+            alike: From now on all images of a batch get the same numbers, so that what becomes of an image
                 depends on no other: it may stand in any row of any batch. Otherwise each gets its own.
         """
 

@@ -6,27 +6,27 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.jpeg import Jpeg
 from impure.purifier.defences.none import NoDefence
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 
-__all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "Riae", "build_defences"]
+__all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "RIAEDefence", "build_defences"]
 
-DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": Riae}
+DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": RIAEDefence}
 
 
 def build_defences(
-    names: Sequence[str], riae: RIAE | None = None, *, dividing: Partition = "uniform"
+    names: Sequence[str], riae: RIAE | None = None, *, partition: Partition = "uniform"
 ) -> dict[str, Defence]:
     """The defences of those names, in that order.
 
     Args:
         names: Keys of `DEFENCES`.
         riae: The trained purifier that `riae` needs.
-        dividing: How `riae` divides an image's patches.
+        partition: How `riae` divides an image's patches.
 
     Raises:
-        InputError: A name or `dividing` is unknown, or `riae` is asked for without a
+        InputError: A name or `partition` is unknown, or `riae` is asked for without a
             checkpoint.
     """
     if unknown := [name for name in names if name not in DEFENCES]:
@@ -38,5 +38,5 @@ def build_defences(
         elif riae is None:
             raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
         else:
-            built[name] = Riae(riae, dividing=dividing)
+            built[name] = RIAEDefence(riae, partition=partition)
     return built

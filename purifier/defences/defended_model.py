@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 
 DefendedCombine = Literal["average", "vote"]
@@ -26,7 +26,7 @@ class DefendedModel(nn.Module):
         purifier: nn.Module,
         target: nn.Module,
         *,
-        draws: int = 1,
+        samples: int = 1,
         combine: DefendedCombine = "average",
         seed: int | None = None,
     ) -> None:
@@ -35,7 +35,7 @@ class DefendedModel(nn.Module):
         Args:
             purifier: A RIAE, a defence, or any module from [0,1] images to the same.
             target: Takes [0,1] images, and normalises by itself.
-            draws: How often an image is purified.
+            samples: How often an image is purified.
             combine: `average`: the target judges the mean of the purified images. `vote`: it judges each, and
                 the scores are the votes for each class, plus half its mean probability, which breaks ties;
                 they have no gradient.
@@ -44,23 +44,23 @@ class DefendedModel(nn.Module):
                 batch, so that the model is a function of each image by itself.
 
         Raises:
-            InputError: `draws` is below 1, `combine` is unknown, or the noise of a module that is neither
+            InputError: `samples` is below 1, `combine` is unknown, or the noise of a module that is neither
                 RIAE nor defence is to be fixed.
         """
         super().__init__()
-        if draws < 1:
-            raise InputError(f"defended model: draws is {draws}; it must be at least 1")
+        if samples < 1:
+            raise InputError(f"defended model: samples is {samples}; it must be at least 1")
         if combine not in get_args(DefendedCombine):
             names = ", ".join(get_args(DefendedCombine))
             raise InputError(f"defended model: no way to combine {combine!r}; choose from {names}")
-        self.purifier = Riae(purifier) if isinstance(purifier, RIAE) else purifier
+        self.purifier = RIAEDefence(purifier) if isinstance(purifier, RIAE) else purifier
         if seed is not None and not isinstance(self.purifier, Defence):
             name = type(purifier).__name__
             raise InputError(
                 f"defended model: {name} is no Defence whose noise a seed could fix; leave it out"
             )
         self.target = target
-        self.draws, self.combine, self.seed = draws, combine, seed
+        self.samples, self.combine, self.seed = samples, combine, seed
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -75,7 +75,7 @@ class DefendedModel(nn.Module):
         self._begin_noise()
         if self.combine == "vote":
             return self._vote(images)
-        purified = torch.stack([self._purify(images) for _ in range(self.draws)])
+        purified = torch.stack([self._purify(images) for _ in range(self.samples)])
         return self._classify(purified.mean(0))
 
     def _begin_noise(self) -> None:
@@ -90,8 +90,8 @@ class DefendedModel(nn.Module):
     @torch.no_grad()
     def _vote(self, images: Tensor) -> Tensor:
         """Votes for each class, and a fraction below one that breaks ties."""
-        answers = [self._classify(self._purify(images)).softmax(1) for _ in range(self.draws)]
-        probabilities = torch.stack(answers)  # draws, B, classes
+        answers = [self._classify(self._purify(images)).softmax(1) for _ in range(self.samples)]
+        probabilities = torch.stack(answers)  # samples, B, classes
         votes = nn.functional.one_hot(probabilities.argmax(2), probabilities.shape[2]).sum(0)
         return votes + probabilities.mean(0) / 2
 

@@ -34,8 +34,8 @@ def purify_path(
     device: torch.device,
     *,
     seed: int = 0,
-    draws: int = 1,
-    dividing: Partition = "uniform",
+    samples: int = 1,
+    partition: Partition = "uniform",
     progress: bool = False,
 ) -> Purified:
     """Purify one image, or every image below a folder, into 8-bit RGB PNG files.
@@ -50,8 +50,8 @@ def purify_path(
         riae: The purifier.
         device: Where to compute.
         seed: Of the purifier's noise.
-        draws: Purifications to average.
-        dividing: How patches are divided; see `RIAE.purify`.
+        samples: Purifications to average.
+        partition: How patches are divided; see `RIAE.purify`.
         progress: Show a bar on standard error.
 
     Raises:
@@ -69,7 +69,7 @@ def purify_path(
             continue
         with torch.no_grad():
             images = image[None].to(device)
-            purified = riae.purify(images, seed=seed, draws=draws, dividing=dividing)[0]
+            purified = riae.purify(images, seed=seed, samples=samples, partition=partition)[0]
         _write_image(target, purified)
     return Purified(written=len(jobs) - len(skipped), skipped=tuple(skipped), ignored=ignored)
 

@@ -16,7 +16,7 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, pairs_digest
 from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.image_strips import Example, example
 from impure.purifier.evaluation.predict import (
     NO_CLASS,
@@ -40,10 +40,10 @@ class EvaluateConfig:
 
     Attributes:
         batch_size: Images at a time; on which the noise of random defences depends.
-        seed: Of the random defences; their first draw is the same however many follow.
-        draws: How often random defences are run on each image; others are run once.
-        combine: What becomes of several draws: `average` judges the mean of the images; `vote` takes the
-            class seen most often; with `worst` an image counts as right only if every draw is.
+        seed: Of the random defences; their first sample is the same however many follow.
+        samples: How often random defences are run on each image; others are run once.
+        combine: What becomes of several samples: `average` judges the mean of the images; `vote` takes the
+            class seen most often; with `worst` an image counts as right only if every sample is.
         extra_resize: Judge every defence, `none` too, once more behind the resizing of the authors' test
             script (see `release_resize`), as NAME+resize.
         limit: At most this many images of each target and attack, evenly from the classes; None for all.
@@ -54,13 +54,13 @@ class EvaluateConfig:
 
     batch_size: int = 32
     seed: int = 0
-    draws: int = 1
+    samples: int = 1
     combine: Combine = "average"
     extra_resize: bool = False
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("seed", 0), ("draws", 1)):
+        for name, least in (("batch_size", 1), ("seed", 0), ("samples", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"evaluation: {name} is {getattr(self, name)}; it must be at least {least}")
         if self.combine not in get_args(Combine):
@@ -71,10 +71,10 @@ class EvaluateConfig:
     def conditions(self) -> dict[str, Any]:
         """What has to be known to read the numbers."""
         return {
-            "draws": self.draws,
-            "combine": "one" if self.draws == 1 else self.combine,
+            "samples": self.samples,
+            "combine": "one" if self.samples == 1 else self.combine,
             "seed": self.seed,
-            "seeding": "each batch of an attack and each draw by itself, from (seed, batch, draw)",
+            "seeding": "each batch of an attack and each sample by itself, from (seed, batch, sample)",
             "batch_size": self.batch_size,
             "images_per_attack": self.limit or "all",
             "extra_resize": f"rows ending in {RESIZED}" if self.extra_resize else "none",
@@ -137,7 +137,7 @@ def evaluate(
     pairs = [pair for group in groups for pair in group.pairs]
     conditions = {
         **config.conditions(),
-        "dividing": sorted({each.dividing for each in defences.values() if isinstance(each, Riae)}),
+        "partition": sorted({each.partition for each in defences.values() if isinstance(each, RIAEDefence)}),
         "not_finite_answers": judge.not_finite,
         "device": device.type,
         "splits": sorted({pair.shard.shard_id.split for pair in pairs}),
@@ -150,8 +150,8 @@ def evaluate(
 
 def is_random(defence: nn.Module) -> bool:
     """Whether a defence draws anything: whether it has a `reseed` of its own, and for RIAE, a use for it."""
-    if isinstance(defence, Riae):
-        return defence.riae.config.mask != "occlusion" or defence.dividing == "random"
+    if isinstance(defence, RIAEDefence):
+        return defence.riae.config.mask != "occlusion" or defence.partition == "random"
     return isinstance(defence, Defence) and type(defence).reseed is not Defence.reseed
 
 
@@ -209,36 +209,36 @@ class _Evaluator:
         }
 
     def _copies(self, defence: nn.Module, images: Tensor, index: int) -> Iterator[Tensor]:
-        """The defended copies of a batch that the target judges: of each draw one, or the mean of all."""
-        draws = self._draws(defence)
-        copies = (self._draw(defence, images, index, draw) for draw in range(draws))
+        """The defended copies of a batch that the target judges: of each sample one, or the mean of all."""
+        samples = self._samples(defence)
+        copies = (self._draw(defence, images, index, sample) for sample in range(samples))
         if self._config.combine == "average":
-            yield sum(copies, torch.zeros((), device=images.device)) / draws
+            yield sum(copies, torch.zeros((), device=images.device)) / samples
         else:
             yield from copies
 
-    def _draw(self, defence: nn.Module, images: Tensor, index: int, draw: int) -> Tensor:
+    def _draw(self, defence: nn.Module, images: Tensor, index: int, sample: int) -> Tensor:
         """One defended copy of a batch."""
         if isinstance(defence, Defence):
-            defence.reseed(batch_seed(self._config.seed, index, draw))
+            defence.reseed(batch_seed(self._config.seed, index, sample))
         defended: Tensor = defence(images)
         return defended
 
-    def _draws(self, defence: nn.Module) -> int:
+    def _samples(self, defence: nn.Module) -> int:
         """How often a defence is run."""
-        return self._config.draws if is_random(defence) else 1
+        return self._config.samples if is_random(defence) else 1
 
     def _row(self, group: Group, name: str, suffix: str, correct: int) -> Row:
         """The row of a group behind a defence."""
-        draws = self._draws(self._defences[name])
+        samples = self._samples(self._defences[name])
         return Row(
             target=group.target,
             attack=group.attack,
             defence=name + suffix,
             n=len(group.pairs),
             correct=correct,
-            combine="one" if draws == 1 else self._config.combine,
-            draws=draws,
+            combine="one" if samples == 1 else self._config.combine,
+            samples=samples,
         )
 
 

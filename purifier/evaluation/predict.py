@@ -1,4 +1,4 @@
-"""What a target predicts for defended images, and how predictions of several draws are combined."""
+"""What a target predicts for defended images, and how predictions of several samples are combined."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -58,20 +58,20 @@ def predict(target: nn.Module, images: Tensor) -> Tensor:
 
 
 def combined(answers: Tensor, labels: Tensor, combine: Combine) -> Tensor:
-    """One answer for each image out of the answers to its draws.
+    """One answer for each image out of the answers to its samples.
 
     Args:
-        answers: (draws, B).
+        answers: (samples, B).
         labels: (B,).
         combine: `vote`: the class seen most often, among equals the one drawn first. `worst`: the first wrong
-            answer if there is one, so that only images right in every draw are right. `average` was done on
+            answer if there is one, so that only images right in every sample are right. `average` was done on
             the images: the one answer.
 
     Returns:
         (B,).
     """
     if combine == "vote":
-        votes = (answers[:, None] == answers[None]).sum(1)  # draws, B
+        votes = (answers[:, None] == answers[None]).sum(1)  # samples, B
         return answers.gather(0, votes.argmax(0, keepdim=True))[0]  # argmax takes the first of equals
     if combine == "worst":
         wrong = (answers != labels).byte()
@@ -79,9 +79,9 @@ def combined(answers: Tensor, labels: Tensor, combine: Combine) -> Tensor:
     return answers[0]
 
 
-def batch_seed(seed: int, batch: int, draw: int) -> int:
-    """Seed of one draw of one batch of a group: the first draw is the same however many follow."""
-    return int(np.random.SeedSequence([seed, batch, draw]).generate_state(1, np.uint64)[0])
+def batch_seed(seed: int, batch: int, sample: int) -> int:
+    """Seed of one sample of one batch of a group: the first sample is the same however many follow."""
+    return int(np.random.SeedSequence([seed, batch, sample]).generate_state(1, np.uint64)[0])
 
 
 def release_resize(images: Tensor) -> Tensor:

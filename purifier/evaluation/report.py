@@ -71,7 +71,7 @@ def markdown(evaluation: Evaluation, images: str) -> str:
 
 
 def as_csv(evaluation: Evaluation) -> str:
-    """One line for each target, attack, defence and combination of draws; shares between 0 and 1."""
+    """One line for each target, attack, defence and combination of samples; shares between 0 and 1."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

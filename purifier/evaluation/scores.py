@@ -11,14 +11,14 @@ from impure.manifests.collection.shard_id import CLEAN
 #: A row in files; what was added later stands at the end.
 COLUMNS = (
     "target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high", "combine",
-    "draws",
+    "samples",
 )  # fmt: skip
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One cell of Table 1: one target, one attack (or `clean`), one defence, one way to combine draws.
+    """One cell of Table 1: one target, one attack (or `clean`), one defence, one way to combine samples.
 
     Raises:
         InputError: The counts are impossible.
@@ -29,8 +29,8 @@ class Row:
     defence: str
     n: int
     correct: int
-    combine: str = "one"  # how the draws became one answer; see `judging.combined`
-    draws: int = 1
+    combine: str = "one"  # how the samples became one answer; see `judging.combined`
+    samples: int = 1
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.n)
@@ -47,14 +47,14 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The defence, and how its draws were combined where there were several."""
-        return self.defence if self.draws == 1 else f"{self.defence} ({self.combine} of {self.draws})"
+        """The defence, and how its samples were combined where there were several."""
+        return self.defence if self.samples == 1 else f"{self.defence} ({self.combine} of {self.samples})"
 
     def record(self) -> dict[str, Any]:
         """The row under the names of `COLUMNS`."""
         values = (
             self.target, self.attack, self.defence, self.n, self.correct, self.accuracy, *self.interval,
-            self.combine, self.draws,
+            self.combine, self.samples,
         )  # fmt: skip
         return dict(zip(COLUMNS, values, strict=True))
 
@@ -68,7 +68,7 @@ class Mean:
     attacks: int
     accuracy: float
     combine: str = "one"
-    draws: int = 1
+    samples: int = 1
 
 
 def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
@@ -76,7 +76,7 @@ def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
     groups: dict[tuple[str, str, str, int], list[float]] = {}
     for row in rows:
         if row.attack != CLEAN:
-            key = (row.target, row.defence, row.combine, row.draws)
+            key = (row.target, row.defence, row.combine, row.samples)
             groups.setdefault(key, []).append(row.accuracy)
     return tuple(
         Mean(
@@ -85,9 +85,9 @@ def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
             attacks=len(found),
             accuracy=sum(found) / len(found),
             combine=combine,
-            draws=draws,
+            samples=samples,
         )
-        for (target, defence, combine, draws), found in groups.items()
+        for (target, defence, combine, samples), found in groups.items()
     )
 
 

@@ -13,7 +13,7 @@ from impure.purifier.evaluation.scores import COLUMNS as ROW_COLUMNS
 from impure.purifier.evaluation.scores import Row
 
 FILE = "validation.csv"
-COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one draw
+COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one sample
 READ = COLUMNS[:6]  # the counts tell the accuracy once more
 NONE, PURIFIER = "none", "riae"  # in the column `defence`
 

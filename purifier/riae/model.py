@@ -86,19 +86,19 @@ class RIAE(nn.Module):
         return load_riae(where)
 
     def draw_training(self, images: Tensor, generator: Generator) -> Randomness:
-        """The random choices of a training pass; see `draws.draw_for_training`."""
+        """The random choices of a training pass; see `noise.draw_for_training`."""
         return draw_for_training(self.config, images, generator)
 
-    def draw_test(self, images: Tensor, generator: Generator, dividing: Partition = "uniform") -> Randomness:
-        """The random choices of a test pass; see `draws.draw_for_test`."""
-        return draw_for_test(self.config, images, generator, dividing)
+    def draw_test(self, images: Tensor, generator: Generator, partition: Partition = "uniform") -> Randomness:
+        """The random choices of a test pass; see `noise.draw_for_test`."""
+        return draw_for_test(self.config, images, generator, partition)
 
-    def forward(self, images: Tensor, draws: Randomness) -> Tensor:
+    def forward(self, images: Tensor, randomness: Randomness) -> Tensor:
         """Rebuild every patch.
 
         Args:
             images: RGB in [0,1] (B, 3, H, W); both sides multiples of `config.multiple`.
-            draws: The random choices of this pass, made for images of this size.
+            randomness: The random choices of this pass, made for images of this size.
 
         Returns:
             The reconstruction (B, 3, H, W) in normalised space, not clamped.
@@ -106,7 +106,7 @@ class RIAE(nn.Module):
         Raises:
             InputError: A side is no multiple of `config.multiple`.
         """
-        rebuilt: Tensor = self.smooth(self.rebuild(images, draws))
+        rebuilt: Tensor = self.smooth(self.rebuild(images, randomness))
         return rebuilt
 
     def purify(
@@ -114,8 +114,8 @@ class RIAE(nn.Module):
         images: Tensor,
         *,
         seed: int | Generator = 0,
-        draws: int = 1,
-        dividing: Partition = "uniform",
+        samples: int = 1,
+        partition: Partition = "uniform",
     ) -> Tensor:
         """Purify images of any size; differentiable, so call it under `no_grad` where no gradient is needed.
 
@@ -123,32 +123,32 @@ class RIAE(nn.Module):
             images: RGB in [0,1] (B, 3, H, W). Sides that are no multiple of `config.multiple` are
                 reflected to the right and below, and cropped back.
             seed: Of the noise: the same seed gives the same output on a CPU. A generator goes on instead.
-            draws: How many purifications to average.
-            dividing: `uniform` (the paper's choice for tests) or `random`.
+            samples: How many purifications to average.
+            partition: `uniform` (the paper's choice for tests) or `random`.
 
         Returns:
             RGB clamped to [0,1] (B, 3, H, W).
 
         Raises:
-            InputError: `draws` is below 1, or `dividing` is unknown.
+            InputError: `samples` is below 1, or `partition` is unknown.
         """
-        if draws < 1:
-            raise InputError(f"purify: draws is {draws}; it must be at least 1")
+        if samples < 1:
+            raise InputError(f"purify: samples is {samples}; it must be at least 1")
         generator = seed if isinstance(seed, Generator) else Generator(images.device).manual_seed(seed)
         padded = reflect_pad(images, self.config.multiple)
         height, width = images.shape[2:]
         total = torch.zeros_like(images)
-        for _ in range(draws):
-            purified = self.purify_once(padded, self.draw_test(padded, generator, dividing))
+        for _ in range(samples):
+            purified = self.purify_once(padded, self.draw_test(padded, generator, partition))
             total = total + purified[..., :height, :width]
-        return total / draws
+        return total / samples
 
-    def purify_once(self, images: Tensor, draws: Randomness) -> Tensor:
+    def purify_once(self, images: Tensor, randomness: Randomness) -> Tensor:
         """Purify with choices made beforehand.
 
         Args:
             images: RGB in [0,1] (B, 3, H, W); both sides multiples of `config.multiple`.
-            draws: The random choices, made for images of this size.
+            randomness: The random choices, made for images of this size.
 
         Returns:
             RGB clamped to [0,1] (B, 3, H, W).
@@ -156,7 +156,7 @@ class RIAE(nn.Module):
         Raises:
             InputError: A side is no multiple of `config.multiple`.
         """
-        return self.denormalise(self(images, draws)).clamp(0, 1)
+        return self.denormalise(self(images, randomness)).clamp(0, 1)
 
     def normalise(self, images: Tensor) -> Tensor:
         """From RGB in [0,1] (B, 3, H, W) to the network's space, likewise: ImageNet's mean 0, deviation 1."""
@@ -166,19 +166,25 @@ class RIAE(nn.Module):
         """The inverse of `normalise` (B, 3, H, W), not clamped."""
         return images * self.std + self.mean
 
-    def rebuild(self, images: Tensor, draws: Randomness) -> Tensor:
+    def rebuild(self, images: Tensor, randomness: Randomness) -> Tensor:
         """Everything before the last convolution, which alone mixes neighbouring patches; see `forward`."""
         rows, columns = grid_of(self.config, images)
-        patches = take(patchify(self.normalise(images), self.config.patch), draws.division)  # B, S, L, 3pp
-        places = (rows, columns, draws)
-        tokens, classes, masked = self._encode(patches, self._positions(self.encoder_table, *places), draws)
+        patches = take(
+            patchify(self.normalise(images), self.config.patch), randomness.partition
+        )  # B, S, L, 3pp
+        places = (rows, columns, randomness)
+        tokens, classes, masked = self._encode(
+            patches, self._positions(self.encoder_table, *places), randomness
+        )
         positions = self._positions(self.decoder_table, *places)  # B, S, L, d
         first = self.class_bridge(_others(classes))  # B, S, d
         rebuilt = self.decoder(tokens + positions, first, masked + positions)  # B, S, L, d
-        values = put_back(self.pixels(self.decoder_norm(rebuilt)), draws.division)  # B, N, 3pp
+        values = put_back(self.pixels(self.decoder_norm(rebuilt)), randomness.partition)  # B, N, 3pp
         return unpatchify(values, self.config.patch, *images.shape[2:])
 
-    def _encode(self, patches: Tensor, positions: Tensor, draws: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(
+        self, patches: Tensor, positions: Tensor, randomness: Randomness
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode every subset by itself.
 
         Returns:
@@ -187,7 +193,7 @@ class RIAE(nn.Module):
         """
         mask, batch = self.config.mask, patches.shape[0]  # len() would fix an exported graph's batch
         if mask in IMAGE_NOISE:  # clean and noisy image in one batch
-            noisy = self._diffuse(patches, draws.image_step, draws.image_noise)
+            noisy = self._diffuse(patches, randomness.image_step, randomness.image_noise)
             patches, positions = torch.cat([patches, noisy]), torch.cat([positions, positions])
         encoded = self._encoder(self.embedding(patches) + positions)  # B or 2B, S, L + 1, D
         first, others = encoded.split([1, encoded.shape[2] - 1], dim=2)
@@ -196,7 +202,7 @@ class RIAE(nn.Module):
         if mask == "occlusion":
             masked = self.mask_token.expand_as(tokens)
         if mask in FEATURE_NOISE:
-            masked = self._diffuse(masked, draws.feature_step, draws.feature_noise)
+            masked = self._diffuse(masked, randomness.feature_step, randomness.feature_noise)
         return tokens, first[:batch, :, 0], masked
 
     def _encoder(self, tokens: Tensor) -> Tensor:
@@ -218,12 +224,12 @@ class RIAE(nn.Module):
         signal = self.signal[step].view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
         return signal.sqrt() * values + (1 - signal).sqrt() * noise
 
-    def _positions(self, table: Tensor, rows: int, columns: int, draws: Randomness) -> Tensor:
+    def _positions(self, table: Tensor, rows: int, columns: int, randomness: Randomness) -> Tensor:
         """Positions (B, S, L, D) of the divided patches; an image larger than the table gets a larger one."""
         least = max(rows, table.shape[0]), max(columns, table.shape[1])
         if least != table.shape[:2]:
             table = self._table(*least, table.shape[2]).to(table)
-        return window_positions(table, draws.division, draws.corner, columns)
+        return window_positions(table, randomness.partition, randomness.corner, columns)
 
 
 def _others(classes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.riae.patches import SUBSETS, random_division, uniform_division
+from impure.purifier.riae.patches import SUBSETS, random_partition, uniform_partition
 from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
 
 Partition = Literal["uniform", "random"]
@@ -25,7 +25,7 @@ FEATURE_STEP = 600
 class Randomness(NamedTuple):
     """One entry per sample of the batch; L patches in each of S subsets, noises as the masking mode wants."""
 
-    division: Tensor  # B, S, L: patch indices
+    partition: Tensor  # B, S, L: patch indices
     corner: Tensor  # B, 2: row and column in the position table where the image lies
     image_step: Tensor  # B: diffusion step t of the image noise
     feature_step: Tensor  # B: likewise of the feature noise
@@ -34,7 +34,7 @@ class Randomness(NamedTuple):
 
 
 def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Randomness:
-    """Random dividing, position window and noise levels, for each sample by itself.
+    """Random partition, position window and noise levels, for each sample by itself.
 
     Args:
         config: Of the network.
@@ -51,7 +51,7 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
         return torch.randint(low, high, (batch,), generator=generator, device=generator.device)
 
     return Randomness(
-        random_division(batch, rows * columns, generator),
+        random_partition(batch, rows * columns, generator),
         torch.stack([draw(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
         draw(*IMAGE_STEPS),
         draw(*FEATURE_STEPS),
@@ -60,24 +60,24 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
 
 
 def draw_for_test(
-    config: RIAEConfig, images: Tensor, generator: Generator, dividing: Partition = "uniform"
+    config: RIAEConfig, images: Tensor, generator: Generator, partition: Partition = "uniform"
 ) -> Randomness:
     """The centred position window and the noise levels of the test (see `draw_for_training`).
 
     Raises:
-        InputError: A side is no multiple of `config.multiple`, or `dividing` is unknown.
+        InputError: A side is no multiple of `config.multiple`, or `partition` is unknown.
     """
-    if dividing not in get_args(Partition):
-        raise InputError(f"dividing {dividing!r} is unknown; choose from {', '.join(get_args(Partition))}")
+    if partition not in get_args(Partition):
+        raise InputError(f"partition {partition!r} is unknown; choose from {', '.join(get_args(Partition))}")
     rows, columns = grid_of(config, images)
     batch, device = len(images), images.device
-    if dividing == "uniform":
-        division = uniform_division(batch, rows, columns, device)
+    if partition == "uniform":
+        indices = uniform_partition(batch, rows, columns, device)
     else:
-        division = random_division(batch, rows * columns, generator)
+        indices = random_partition(batch, rows * columns, generator)
     corner = [max(config.grid - side, 0) // 2 for side in (rows, columns)]
     return Randomness(
-        division,
+        indices,
         torch.tensor(corner, device=device).expand(batch, 2),
         torch.full((batch,), IMAGE_STEP, device=device),
         torch.full((batch,), FEATURE_STEP, device=device),

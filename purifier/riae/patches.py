@@ -1,4 +1,4 @@
-"""Patches, their dividing into subsets, and position tables: pure functions."""
+"""Patches, their partition into subsets, and position tables: pure functions."""
 
 import torch
 from torch import Generator, Tensor
@@ -20,7 +20,7 @@ def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
 
 
-def random_division(batch: int, patches: int, generator: Generator) -> Tensor:
+def random_partition(batch: int, patches: int, generator: Generator) -> Tensor:
     """Divide each sample's patches at random into equal subsets (paper, section 3.2.1).
 
     Returns:
@@ -30,7 +30,7 @@ def random_division(batch: int, patches: int, generator: Generator) -> Tensor:
     return keys.argsort(dim=1, stable=True).view(batch, SUBSETS, -1)
 
 
-def uniform_division(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
+def uniform_partition(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
     """Divide a grid of patches by the repeated tile [[1, 2], [3, 4]] (paper, section 5.3).
 
     Returns:
@@ -42,16 +42,16 @@ def uniform_division(batch: int, rows: int, columns: int, device: torch.device) 
     return order.expand(batch, -1, -1)
 
 
-def take(values: Tensor, division: Tensor) -> Tensor:
+def take(values: Tensor, partition: Tensor) -> Tensor:
     """Gather per-patch values (B, N, D) into subsets (B, SUBSETS, L, D)."""
-    index = division.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
-    return values.gather(1, index).view(*division.shape, -1)
+    index = partition.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
+    return values.gather(1, index).view(*partition.shape, -1)
 
 
-def put_back(subsets: Tensor, division: Tensor) -> Tensor:
+def put_back(subsets: Tensor, partition: Tensor) -> Tensor:
     """Undo `take`: subsets (B, SUBSETS, L, D) to per-patch values (B, N, D)."""
     values = subsets.flatten(1, 2)
-    index = division.flatten(1)[..., None].expand_as(values)
+    index = partition.flatten(1)[..., None].expand_as(values)
     return torch.zeros_like(values).scatter(1, index, values)
 
 
@@ -70,20 +70,20 @@ def position_table(rows: int, columns: int, dim: int, period: float = 10000.0) -
     return torch.cat([half_x, half_y], dim=2).float()
 
 
-def window_positions(table: Tensor, division: Tensor, corner: Tensor, columns: int) -> Tensor:
+def window_positions(table: Tensor, partition: Tensor, corner: Tensor, columns: int) -> Tensor:
     """Look the divided patches up in a window of a position table.
 
     Args:
         table: Positions (rows, columns, D), at least as large as the image's grid.
-        division: Patch indices (B, SUBSETS, L) in an image of `columns` patches a row.
+        partition: Patch indices (B, SUBSETS, L) in an image of `columns` patches a row.
         corner: The window's upper left corner per sample (B, 2): row and column in the table.
         columns: Patches in a row of the image.
 
     Returns:
         Positions (B, SUBSETS, L, D).
     """
-    row = division // columns + corner[:, 0, None, None]
-    column = division % columns + corner[:, 1, None, None]
+    row = partition // columns + corner[:, 0, None, None]
+    column = partition % columns + corner[:, 1, None, None]
     found: Tensor = table.flatten(0, 1)[row * table.shape[1] + column]
     return found
 

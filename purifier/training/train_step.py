@@ -112,9 +112,9 @@ class TrainStep:
             clean_row: Row of `clean` that belongs to each attacked image (B,).
         """
         loss, model = self.config.loss, self.model
-        draws = model.draw_training(adversarial, self.generator)
+        randomness = model.draw_training(adversarial, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            output = self._rebuild(adversarial, draws).float()
+            output = self._rebuild(adversarial, randomness).float()
             pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
             perceptual = torch.zeros_like(pixel)
             if self.perceptual is not None:
@@ -123,14 +123,14 @@ class TrainStep:
                 perceptual = self.perceptual(mixed, clean, clean_row)
         return torch.stack([pixel + perceptual, pixel, perceptual])
 
-    def _rebuild(self, images: Tensor, draws: Randomness) -> Tensor:
+    def _rebuild(self, images: Tensor, randomness: Randomness) -> Tensor:
         """What the network makes of the images; a compiled one is compiled when it first sees their size.
 
         Raises:
             InputError: It cannot be compiled, for instance where there is no C++ compiler.
         """
         try:
-            output: Tensor = self.network(images, draws)
+            output: Tensor = self.network(images, randomness)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise InputError(
                 f"RIAE cannot be compiled here ({first_line(error)}); leave out --compile"

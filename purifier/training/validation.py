@@ -26,7 +26,7 @@ Shown = tuple[dict[str, Tensor], dict[str, Tensor]]  # one image (1, 3, H, W) an
 
 
 class Validator:
-    """Measures a purifier in training, on the stored bytes: uniform dividing, one draw, the same every time.
+    """Measures a purifier in training on the stored bytes: uniform partition, one sample, always the same.
 
     Writes `validation.csv` (rows with defence `none` are of the bare target, measured once, as epoch 0) and
     `validation/epoch-NNNN.jpg`. Decoded images are kept in memory up to a bound.

@@ -153,14 +153,14 @@ def natural(noise: Tensor, subsets: Tensor) -> Tensor:
     return flat
 
 
-def expected(theirs: Theirs, images: Tensor, draws: Randomness) -> Tensor:
+def expected(theirs: Theirs, images: Tensor, randomness: Randomness) -> Tensor:
     results = []
     for index, image in enumerate(images):
-        subsets, none = draws.division[index], torch.zeros(())
-        seen = draws.image_noise.numel() > 0
-        noise = image_of(natural(draws.image_noise[index], subsets), image.shape[1]) if seen else none
-        seen = draws.feature_noise.numel() > 0
-        feature = natural(draws.feature_noise[index], subsets) if seen else none
+        subsets, none = randomness.partition[index], torch.zeros(())
+        seen = randomness.image_noise.numel() > 0
+        noise = image_of(natural(randomness.image_noise[index], subsets), image.shape[1]) if seen else none
+        seen = randomness.feature_noise.numel() > 0
+        feature = natural(randomness.feature_noise[index], subsets) if seen else none
         results.append(theirs.rebuild(image, subsets, noise, feature))
     return torch.stack(results)
 
@@ -182,16 +182,18 @@ def release(
     return tmp_path / "release.pth", theirs
 
 
-@pytest.mark.parametrize("dividing", ["uniform", "random"])
+@pytest.mark.parametrize("partition", ["uniform", "random"])
 @pytest.mark.parametrize("mask", MASKS)
 @torch.no_grad()
-def test_computes_what_the_release_computes(tmp_path: Path, mask: str, dividing: str) -> None:
+def test_computes_what_the_release_computes(tmp_path: Path, mask: str, partition: str) -> None:
     path, theirs = release(tmp_path, mask, args=True)
     riae = from_authors(path)
     assert riae.config.mask == mask and not riae.training
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    draws = riae.draw_test(images, torch.Generator().manual_seed(2), dividing)  # type: ignore[arg-type]
-    torch.testing.assert_close(riae(images, draws), expected(theirs, images, draws), atol=1e-5, rtol=1e-5)
+    randomness = riae.draw_test(images, torch.Generator().manual_seed(2), partition)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        riae(images, randomness), expected(theirs, images, randomness), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_an_odd_position_table_is_refused(tmp_path: Path) -> None:

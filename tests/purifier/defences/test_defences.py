@@ -9,7 +9,7 @@ from PIL import Image
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence_registry import DEFENCES, build_defences
 from impure.purifier.defences.jpeg import Jpeg
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 
 Make = Callable[[str], RIAE]
@@ -40,7 +40,7 @@ def test_contract(riae: Make) -> None:
 
 
 def test_riae_goes_on_drawing_until_reseeded(riae: Make) -> None:
-    defence, images = Riae(riae("both"), seed=4), torch.rand(1, 3, 16, 16)
+    defence, images = RIAEDefence(riae("both"), seed=4), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         one, two = defence(images), defence(images)
         defence.reseed(4)
@@ -48,9 +48,9 @@ def test_riae_goes_on_drawing_until_reseeded(riae: Make) -> None:
 
 
 def test_alike_draws_make_an_image_independent_of_its_row(riae: Make) -> None:
-    for mask, dividing in (("both", "uniform"), ("occlusion", "random")):
+    for mask, partition in (("both", "uniform"), ("occlusion", "random")):
         model = riae(mask).double()
-        defence, images = Riae(model, dividing=dividing), torch.rand(3, 3, 18, 21).double()  # type: ignore[arg-type]
+        defence, images = RIAEDefence(model, partition=partition), torch.rand(3, 3, 18, 21).double()  # type: ignore[arg-type]
         with torch.no_grad():
             defence.reseed(4, alike=True)
             together = defence(images)
@@ -58,22 +58,22 @@ def test_alike_draws_make_an_image_independent_of_its_row(riae: Make) -> None:
             defence.reseed(4, alike=True)
             assert torch.allclose(together[[2, 0]], defence(images[[2, 0]]), atol=1e-12)
             defence.reseed(4)
-            first = model.purify(images[:1], seed=4, dividing=dividing)  # type: ignore[arg-type]
+            first = model.purify(images[:1], seed=4, partition=partition)  # type: ignore[arg-type]
         assert torch.allclose(together[:1], first, atol=1e-12)
 
 
 def test_options_reach_the_purifier(riae: Make) -> None:
     model, images = riae("both"), torch.rand(2, 3, 16, 16)
-    built = build_defences(["none", "riae"], model, dividing="random")
+    built = build_defences(["none", "riae"], model, partition="random")
     assert list(built) == ["none", "riae"]
     with torch.no_grad():
-        wanted = model.purify(images, seed=0, dividing="random")
+        wanted = model.purify(images, seed=0, partition="random")
         assert torch.equal(built["riae"](images), wanted)
 
 
 def test_gradients_pass_through_the_purifier(riae: Make) -> None:
     images = torch.rand(1, 3, 16, 16, requires_grad=True)
-    Riae(riae("both"))(images).sum().backward()
+    RIAEDefence(riae("both"))(images).sum().backward()
     assert images.grad is not None and images.grad.abs().sum() > 0
 
 
@@ -83,4 +83,4 @@ def test_wrong_options(riae: Make) -> None:
     with pytest.raises(InputError, match="needs a trained purifier"):
         build_defences(["riae"])
     with pytest.raises(InputError, match="'mixed' is unknown; choose from uniform, random"):
-        build_defences(["riae"], riae("both"), dividing="mixed")  # type: ignore[arg-type]
+        build_defences(["riae"], riae("both"), partition="mixed")  # type: ignore[arg-type]

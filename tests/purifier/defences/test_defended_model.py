@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defended_model import DefendedModel
 from impure.purifier.defences.jpeg import Jpeg
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 
 Make = Callable[[str], RIAE]
@@ -46,8 +46,8 @@ class Double(nn.Module):
 
 def test_equals_purify_and_classify(riae: Make, target: nn.Module, images: Tensor) -> None:
     model = riae("both")
-    averaged = DefendedModel(Riae(model), target, draws=3, seed=5)(images[:1])
-    purified = model.purify(images[:1], seed=5, draws=3)
+    averaged = DefendedModel(RIAEDefence(model), target, samples=3, seed=5)(images[:1])
+    purified = model.purify(images[:1], seed=5, samples=3)
     assert torch.allclose(averaged, target(purified), atol=1e-6)
 
 
@@ -62,16 +62,16 @@ def test_new_noise_follows_torchs_generator(riae: Make, target: nn.Module, image
 
 
 def test_fixed_noise_makes_a_function_of_each_image(riae: Make, target: nn.Module, images: Tensor) -> None:
-    defended = DefendedModel(riae("both"), target, seed=3, draws=2)
+    defended = DefendedModel(riae("both"), target, seed=3, samples=2)
     whole = defended(images)
     state = torch.get_rng_state()
     assert torch.equal(whole, defended(images)) and torch.equal(state, torch.get_rng_state())
     assert torch.allclose(whole[[2, 0]], defended(images[[2, 0]]), atol=1e-5)
-    assert not torch.equal(whole, DefendedModel(riae("both"), target, seed=4, draws=2)(images))
+    assert not torch.equal(whole, DefendedModel(riae("both"), target, seed=4, samples=2)(images))
 
 
 def test_gradient_equals_finite_differences(riae: Make, target: nn.Module, images: Tensor) -> None:
-    defended = DefendedModel(riae("both"), target, seed=3, draws=2).double()
+    defended = DefendedModel(riae("both"), target, seed=3, samples=2).double()
     images = images[:2].double().requires_grad_()
     direction = torch.randn_like(images)
     (gradient,) = torch.autograd.grad(defended(images)[:, 1].sum(), images)
@@ -102,9 +102,9 @@ def test_votes(target: nn.Module, images: Tensor) -> None:
             logits = torch.tensor([[5.0, 0, 0], [0, 3.0, 0], [0, 0.1, 0]])
             return logits[images[:, 0, 0, 0].long() - 1]
 
-    votes = DefendedModel(Turns(), Answers(), draws=3, combine="vote")(images)
+    votes = DefendedModel(Turns(), Answers(), samples=3, combine="vote")(images)
     assert votes.shape == (3, 3) and votes.floor().tolist() == [[1, 2, 0]] * 3
-    tied = DefendedModel(Turns(), Answers(), draws=2, combine="vote")(images)
+    tied = DefendedModel(Turns(), Answers(), samples=2, combine="vote")(images)
     assert tied.floor().tolist() == [[1, 1, 0]] * 3 and tied.argmax(1).tolist() == [0] * 3
     images.requires_grad_()
     assert not DefendedModel(nn.Identity(), target, combine="vote")(images).requires_grad
@@ -200,8 +200,8 @@ def test_foolbox(defended: DefendedModel, images: Tensor) -> None:
 
 
 def test_wrong_arguments(riae: Make, target: nn.Module) -> None:
-    with pytest.raises(InputError, match="draws is 0"):
-        DefendedModel(riae("both"), target, draws=0)
+    with pytest.raises(InputError, match="samples is 0"):
+        DefendedModel(riae("both"), target, samples=0)
     with pytest.raises(InputError, match="'mean'; choose from average, vote"):
         DefendedModel(riae("both"), target, combine="mean")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Double is no Defence"):

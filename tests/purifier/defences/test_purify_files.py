@@ -64,10 +64,10 @@ def test_folder(tmp_path: Path, model: RIAE) -> None:
 
 def test_one_image_equals_purify(tmp_path: Path, model: RIAE) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    result = purify_path(tmp_path / "a.png", tmp_path / "b.png", model, CPU, seed=3, draws=2)
+    result = purify_path(tmp_path / "a.png", tmp_path / "b.png", model, CPU, seed=3, samples=2)
     assert (result.written, result.skipped) == (1, ())
     with torch.no_grad():
-        wanted = model.purify(read_image(tmp_path / "a.png")[None], seed=3, draws=2)[0]
+        wanted = model.purify(read_image(tmp_path / "a.png")[None], seed=3, samples=2)[0]
     assert torch.equal((wanted * 255).round(), (read_image(tmp_path / "b.png") * 255).round())
     (tmp_path / "folder").mkdir()
     purify_path(tmp_path / "a.png", tmp_path / "folder", model, CPU)

@@ -15,7 +15,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
-from impure.purifier.defences.purified import Riae
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.measure import EvaluateConfig, Evaluation, evaluate, is_random
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
 from impure.purifier.evaluation.report import data_uri, html, table, write_report
@@ -105,10 +105,10 @@ def test_table_one_block(evaluation: Evaluation) -> None:
         ("pgd", "jpeg"): (0, 6),
         ("pgd", "invert"): (6, 6),
     }
-    assert {(row.combine, row.draws) for row in evaluation.rows} == {("one", 1)}
+    assert {(row.combine, row.samples) for row in evaluation.rows} == {("one", 1)}
     means = {mean.defence: (mean.accuracy, mean.attacks) for mean in evaluation.means}
     assert means == {"none": (0.0, 2), "jpeg": (0.0, 2), "invert": (1.0, 2)}
-    assert evaluation.conditions["draws"] == 1 and evaluation.conditions["splits"] == ["train"]
+    assert evaluation.conditions["samples"] == 1 and evaluation.conditions["splits"] == ["train"]
 
 
 def test_random_defence_is_seeded(tmp_path: Path) -> None:
@@ -143,7 +143,10 @@ def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     assert "| 100.0 [61.0, 100.0] |" in lines[2] and len({len(line) for line in lines}) == 1
     assert table(evaluation) in files[0].read_text()
     rows = list(csv.DictReader(files[1].read_text().splitlines()))
-    assert list(rows[0])[:3] == ["target", "attack", "defence"] and list(rows[0])[-2:] == ["combine", "draws"]
+    assert list(rows[0])[:3] == ["target", "attack", "defence"] and list(rows[0])[-2:] == [
+        "combine",
+        "samples",
+    ]
     assert len(rows) == 9 and float(rows[0]["wilson95_low"]) == pytest.approx(0.609666, abs=1e-6)
     document = json.loads(files[2].read_text())
     assert document["conditions"]["images"] == "toy, 2-way" and len(document["means"]) == 3
@@ -182,7 +185,7 @@ def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
     assert combined(answers, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
 
 
-def test_several_draws(shards: list[CommittedShard]) -> None:
+def test_several_samples(shards: list[CommittedShard]) -> None:
     def run(**values: Any) -> Evaluation:
         defences = {"lottery": Lottery(), "invert": Invert()}
         return measured(shards, defences, batch_size=4, **values)
@@ -190,23 +193,23 @@ def test_several_draws(shards: list[CommittedShard]) -> None:
     def correct(found: Evaluation) -> list[int]:
         return [row.correct for row in found.rows if row.defence == "lottery"]
 
-    one, worst = correct(run()), [correct(run(draws=n, combine="worst")) for n in (2, 4, 8)]
+    one, worst = correct(run()), [correct(run(samples=n, combine="worst")) for n in (2, 4, 8)]
     chain = [one, *worst]
     assert all(a >= b for more, less in pairwise(chain) for a, b in zip(more, less, strict=True))
     assert sum(worst[-1]) < sum(one)  # of the same first draw
-    vote = run(draws=5, combine="vote")
-    kinds = {(row.defence, row.combine, row.draws, row.label) for row in vote.rows}
+    vote = run(samples=5, combine="vote")
+    kinds = {(row.defence, row.combine, row.samples, row.label) for row in vote.rows}
     assert kinds == {("lottery", "vote", 5, "lottery (vote of 5)"), ("invert", "one", 1, "invert")}
-    assert {(mean.defence, mean.combine, mean.draws) for mean in vote.means} == {
+    assert {(mean.defence, mean.combine, mean.samples) for mean in vote.means} == {
         ("lottery", "vote", 5),
         ("invert", "one", 1),
     }
-    assert vote.conditions["combine"] == "vote" and vote.conditions["draws"] == 5
+    assert vote.conditions["combine"] == "vote" and vote.conditions["samples"] == 5
     assert "lottery (vote of 5)" in table(vote) and "the vote of 5" in html(vote, "toy")
 
 
 def test_average_is_of_the_images(shards: list[CommittedShard]) -> None:
-    shown = [measured(shards, {"lottery": Lottery()}, draws=n).examples[0] for n in (1, 400)]
+    shown = [measured(shards, {"lottery": Lottery()}, samples=n).examples[0] for n in (1, 400)]
     assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
     assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
 
@@ -214,10 +217,10 @@ def test_average_is_of_the_images(shards: list[CommittedShard]) -> None:
 def test_defences_without_chance_run_once(shards: list[CommittedShard]) -> None:
     counted, lottery = Counted(), Lottery()
     defences = {"invert": counted, "lottery": lottery}
-    measured(shards, defences, draws=3, combine="worst")
+    measured(shards, defences, samples=3, combine="worst")
     assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
-    assert [is_random(Riae(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
-    assert is_random(Riae(small_riae("occlusion"), dividing="random"))
+    assert [is_random(RIAEDefence(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
+    assert is_random(RIAEDefence(small_riae("occlusion"), partition="random"))
 
 
 def test_resizing_of_the_release() -> None:
@@ -267,7 +270,7 @@ def test_what_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Pat
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"draws": 0}, "draws is 0"),
+        ({"samples": 0}, "samples is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"combine": "best"}, "'best' is unknown; choose average, vote, worst"),

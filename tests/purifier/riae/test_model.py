@@ -107,7 +107,7 @@ def straightforward() -> ModuleType:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_savings_change_neither_output_nor_gradients(straightforward: ModuleType, depth: int) -> None:
-    """The whole network against an independent one: dividing, windows, fusion, bridges, noise, head."""
+    """The whole network against an independent one: partition, windows, fusion, bridges, noise, head."""
     model = RIAE(RIAEConfig(**{**SMALL, "decoder_depth": depth, "fusion": (0, 1)}))  # type: ignore[arg-type]
     plain = straightforward.Straightforward(
         patch=4, grid=6, width=16, depth=3, heads=2, narrow=8, decoder_depth=depth, decoder_heads=2,
@@ -118,8 +118,8 @@ def test_savings_change_neither_output_nor_gradients(straightforward: ModuleType
             weight += 0.1 * torch.randn(weight.shape, generator=seeded(weight.numel()))
     plain.take_weights(model.state_dict())
     images = torch.rand(3, 3, 16, 24, generator=seeded())
-    draws = model.draw_training(images, seeded(1))
-    outputs = [network(images, draws) for network in (model, plain)]
+    randomness = model.draw_training(images, seeded(1))
+    outputs = [network(images, randomness) for network in (model, plain)]
     assert (outputs[0] - outputs[1]).abs().max() < 1e-5
     for output in outputs:
         output.square().mean().backward()
@@ -161,11 +161,11 @@ def test_cross_decoder_learns_and_keeps_the_mask(mask: str) -> None:
 
 def test_a_pass_is_a_function_of_images_and_draws(riae: Make) -> None:
     model, images = riae("both"), torch.rand(2, 3, 16, 16)
-    draws = model.draw_training(images, seeded())
+    randomness = model.draw_training(images, seeded())
     with torch.no_grad():
-        assert torch.equal(model(images, draws), model(images, draws))
-        louder = draws._replace(feature_noise=2 * draws.feature_noise)
-        assert not torch.equal(model(images, draws), model(images, louder))
+        assert torch.equal(model(images, randomness), model(images, randomness))
+        louder = randomness._replace(feature_noise=2 * randomness.feature_noise)
+        assert not torch.equal(model(images, randomness), model(images, louder))
 
 
 def test_fusion_weighs_the_chosen_levels(riae: Make) -> None:
@@ -201,25 +201,25 @@ def test_seed_fixes_the_noise(riae: Make) -> None:
     with torch.no_grad():
         one, again, other = (model.purify(images, seed=seed) for seed in (1, 1, 2))
         generator = seeded(1)
-        draws = [model.purify(images, seed=generator) for _ in range(2)]
-        mean = model.purify(images, seed=1, draws=2)
-    assert torch.equal(one, again) and torch.equal(one, draws[0]) and not torch.equal(one, other)
-    assert torch.allclose(mean, (draws[0] + draws[1]) / 2)
+        samples = [model.purify(images, seed=generator) for _ in range(2)]
+        mean = model.purify(images, seed=1, samples=2)
+    assert torch.equal(one, again) and torch.equal(one, samples[0]) and not torch.equal(one, other)
+    assert torch.allclose(mean, (samples[0] + samples[1]) / 2)
 
 
 def test_training_windows_differ_and_test_window_is_centred(riae: Make) -> None:
     model, images = riae("both"), torch.rand(64, 3, 8, 16)
     corners = model.draw_training(images, seeded()).corner
     assert corners.min(0).values.tolist() == [0, 0] and corners.max(0).values.tolist() == [4, 2]
-    draws = model.draw_test(images, seeded())
-    assert draws.corner[0].tolist() == [2, 1]
-    assert draws.image_step[0] == 400 and draws.feature_step[0] == 600
+    randomness = model.draw_test(images, seeded())
+    assert randomness.corner[0].tolist() == [2, 1]
+    assert randomness.image_step[0] == 400 and randomness.feature_step[0] == 600
 
 
 def test_training_noise_levels(riae: Make) -> None:
-    draws = riae("both").draw_training(torch.rand(2000, 3, 8, 8), seeded())
-    assert 200 <= draws.image_step.min() < 205 and 595 < draws.image_step.max() < 600
-    assert 200 <= draws.feature_step.min() < 205 and 990 < draws.feature_step.max() < 1000
+    randomness = riae("both").draw_training(torch.rand(2000, 3, 8, 8), seeded())
+    assert 200 <= randomness.image_step.min() < 205 and 595 < randomness.image_step.max() < 600
+    assert 200 <= randomness.feature_step.min() < 205 and 990 < randomness.feature_step.max() < 1000
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def test_training_noise_levels(riae: Make) -> None:
 )
 def test_only_the_noise_that_is_used_is_drawn(riae: Make, mask: str, image: int, feature: int) -> None:
     images = torch.rand(2, 3, 16, 8, dtype=torch.float64)
-    draws = riae(mask).draw_training(images, seeded())
-    assert draws.image_noise.shape == ((2, 4, 2, 48) if image else (0,))
-    assert draws.feature_noise.shape == ((2, 4, 2, 8) if feature else (0,))
-    assert draws.image_noise.dtype == torch.float64
+    randomness = riae(mask).draw_training(images, seeded())
+    assert randomness.image_noise.shape == ((2, 4, 2, 48) if image else (0,))
+    assert randomness.feature_noise.shape == ((2, 4, 2, 8) if feature else (0,))
+    assert randomness.image_noise.dtype == torch.float64
 
 
 def test_diffusion_follows_ddpm(riae: Make) -> None:
@@ -263,8 +263,8 @@ def test_wrong_use_is_refused(riae: Make) -> None:
         preset("huge")
     with pytest.raises(InputError, match="12x16 pixels"):
         train_pass(riae("both"), torch.rand(1, 3, 12, 16))
-    with pytest.raises(InputError, match="draws is 0"):
-        riae("both").purify(torch.rand(1, 3, 8, 8), draws=0)
+    with pytest.raises(InputError, match="samples is 0"):
+        riae("both").purify(torch.rand(1, 3, 8, 8), samples=0)
     with pytest.raises(InputError, match="'tiles' is unknown; choose from uniform, random"):
-        riae("both").purify(torch.rand(1, 3, 8, 8), dividing="tiles")  # type: ignore[arg-type]
+        riae("both").purify(torch.rand(1, 3, 8, 8), partition="tiles")  # type: ignore[arg-type]
     assert set(PRESETS) == {"base", "small", "tiny"} and drawing.IMAGE_STEP == 400

@@ -13,16 +13,16 @@ def test_patchify_cuts_row_by_row_and_back() -> None:
     assert torch.equal(patches.unpatchify(cut, 4, 8, 12), images)
 
 
-def test_uniform_division_is_the_tile() -> None:
-    division = patches.uniform_division(2, 4, 6, torch.device("cpu"))
+def test_uniform_partition_is_the_tile() -> None:
+    partition = patches.uniform_partition(2, 4, 6, torch.device("cpu"))
     subset = torch.empty(24, dtype=torch.long)
-    for index, members in enumerate(division[1]):
+    for index, members in enumerate(partition[1]):
         subset[members] = index
     assert torch.equal(subset.view(4, 6), torch.tensor([[0, 1], [2, 3]]).repeat(2, 3))
 
 
-def test_random_division_is_a_permutation_per_sample_and_seeded() -> None:
-    first, second = (patches.random_division(5, 16, torch.Generator().manual_seed(3)) for _ in range(2))
+def test_random_partition_is_a_permutation_per_sample_and_seeded() -> None:
+    first, second = (patches.random_partition(5, 16, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second) and first.shape == (5, 4, 4)
     assert torch.equal(first.flatten(1).sort(1).values, torch.arange(16).expand(5, -1))
     assert not torch.equal(first[0], first[1])
@@ -30,10 +30,10 @@ def test_random_division_is_a_permutation_per_sample_and_seeded() -> None:
 
 def test_put_back_undoes_take() -> None:
     values = torch.randn(3, 16, 7)
-    division = patches.random_division(3, 16, torch.Generator().manual_seed(0))
-    subsets = patches.take(values, division)
-    assert torch.equal(subsets[2, 1, 0], values[2, division[2, 1, 0]])
-    assert torch.equal(patches.put_back(subsets, division), values)
+    partition = patches.random_partition(3, 16, torch.Generator().manual_seed(0))
+    subsets = patches.take(values, partition)
+    assert torch.equal(subsets[2, 1, 0], values[2, partition[2, 1, 0]])
+    assert torch.equal(patches.put_back(subsets, partition), values)
 
 
 def test_position_table_formula() -> None:
@@ -45,9 +45,9 @@ def test_position_table_formula() -> None:
 
 def test_window_moves_over_the_table() -> None:
     table = patches.position_table(6, 6, 8)
-    division = patches.uniform_division(2, 2, 4, torch.device("cpu"))
+    partition = patches.uniform_partition(2, 2, 4, torch.device("cpu"))
     corner = torch.tensor([[0, 0], [3, 1]])
-    found = patches.put_back(patches.window_positions(table, division, corner, 4), division)
+    found = patches.put_back(patches.window_positions(table, partition, corner, 4), partition)
     assert torch.equal(found[0], table[:2, :4].flatten(0, 1))
     assert torch.equal(found[1], table[3:5, 1:5].flatten(0, 1))
 

@@ -33,8 +33,8 @@ def learner(**values: Any) -> TrainStep:
 
 def batch(count: int = 6, share: float = 1.0, seed: int = 0) -> Batch:
     """Pairs of two attacked variants of each clean image."""
-    draws = Generator().manual_seed(seed)
-    levels = torch.randint(0, 256, (count + count // 2, 3, 16, 16), generator=draws).byte()
+    rng = Generator().manual_seed(seed)
+    levels = torch.randint(0, 256, (count + count // 2, 3, 16, 16), generator=rng).byte()
     return Batch(levels[:count], levels[count:], torch.arange(count) // 2, share)
 
 
@@ -43,7 +43,7 @@ def weights(model: torch.nn.Module) -> Tensor:
 
 
 def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is the same for every sample, whatever the part: no crop, the test's dividing, no noise."""
+    """What is the same for every sample, whatever the part: no crop, the test's partition, no noise."""
 
     def alike(self: RIAE, images: Tensor, generator: Generator) -> Randomness:
         return draw_for_test(self.config, images, generator)

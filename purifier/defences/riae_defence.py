@@ -12,26 +12,26 @@ from impure.purifier.riae.noise import Partition, Randomness
 from impure.purifier.riae.patches import reflect_pad
 
 
-class Riae(Defence):
+class RIAEDefence(Defence):
     """`RIAE.purify`; the noise goes on from image to image and from call to call."""
 
-    def __init__(self, riae: RIAE, *, seed: int = 0, dividing: Partition = "uniform") -> None:
+    def __init__(self, riae: RIAE, *, seed: int = 0, partition: Partition = "uniform") -> None:
         """Put the purifier in eval mode.
 
         Args:
             riae: The trained purifier.
             seed: Of the noise.
-            dividing: `uniform` (the paper's choice for tests) or `random` (its section 5.3).
+            partition: `uniform` (the paper's choice for tests) or `random` (its section 5.3).
 
         Raises:
-            InputError: `dividing` is unknown.
+            InputError: `partition` is unknown.
         """
         super().__init__()
-        if dividing not in get_args(Partition):
+        if partition not in get_args(Partition):
             names = ", ".join(get_args(Partition))
-            raise InputError(f"defence 'riae': dividing {dividing!r} is unknown; choose from {names}")
+            raise InputError(f"defence 'riae': partition {partition!r} is unknown; choose from {names}")
         self.riae = riae.eval()
-        self.dividing = dividing
+        self.partition = partition
         self.reseed(seed)
 
     def reseed(self, seed: int, *, alike: bool = False) -> None:
@@ -45,16 +45,16 @@ class Riae(Defence):
             self._generator = torch.Generator(images.device).manual_seed(self._seed)
         if self._alike:
             return self._purify_alike(images, self._generator)
-        return self.riae.purify(images, seed=self._generator, dividing=self.dividing)
+        return self.riae.purify(images, seed=self._generator, partition=self.partition)
 
     def _purify_alike(self, images: Tensor, generator: Generator) -> Tensor:
-        """`RIAE.purify` with the first image's draws for all."""
+        """`RIAE.purify` with the first image's randomness for all."""
         padded = reflect_pad(images, self.riae.config.multiple)
-        drawn = self.riae.draw_test(padded[:1], generator, self.dividing)
+        drawn = self.riae.draw_test(padded[:1], generator, self.partition)
         purified = self.riae.purify_once(padded, _repeat(drawn, len(padded)))
         return purified[..., : images.shape[2], : images.shape[3]]
 
 
-def _repeat(draws: Randomness, count: int) -> Randomness:
-    """One image's draws for `count` images; noises that are not used stay empty."""
-    return Randomness(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in draws))
+def _repeat(randomness: Randomness, count: int) -> Randomness:
+    """One image's randomness for `count` images; noises that are not used stay empty."""
+    return Randomness(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in randomness))
