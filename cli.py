@@ -17,7 +17,6 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import comma_separated, device_options, json_option
-from impure.manifests.commands.collection_commands import COMMANDS as MANIFEST_COMMANDS
 from impure.manifests.commands.console import (
     HELP,
     SHORTFALL,
@@ -29,6 +28,9 @@ from impure.manifests.commands.console import (
     say,
     writable,
 )
+from impure.manifests.commands.inspect_commands import ls_command, status_command
+from impure.manifests.commands.query_command import query_command
+from impure.manifests.commands.transfer_commands import merge_command, pull_command, push_command
 from impure.manifests.commands.yaml_options import options_as_yaml
 from impure.pipeline.commands.command_list import COMMANDS as PIPELINE_COMMANDS
 from impure.pipeline.commands.shared_options import BUILTIN
@@ -72,6 +74,7 @@ def data() -> None:
     """
 
 
+MANIFEST_COMMANDS = (status_command, ls_command, query_command, merge_command, pull_command, push_command)
 for command in (*MANIFEST_COMMANDS, *PIPELINE_COMMANDS):
     data.add_command(command)
 

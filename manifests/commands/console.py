@@ -134,6 +134,24 @@ def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+@contextmanager
+def byte_progress() -> Iterator[Callable[[int, int], object]]:
+    """A bar of bytes whose end is known only once the transfer has begun.
+
+    Yields the function that advances it: it takes the bytes since its last call, and those of the whole
+    transfer.
+    """
+    from tqdm import tqdm
+
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True) as bar:
+
+        def advance(count: int, total: int) -> None:
+            bar.total = total
+            bar.update(count)
+
+        yield advance
+
+
 def writable(folder: Path) -> Path:
     """Make a folder and try to write there, before hours of work rely on it.
 
