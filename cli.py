@@ -4,7 +4,6 @@ Commands of a single room stand in that room; here are those that need pipeline 
 heavy is imported inside the commands, so that `--help` answers at once.
 """
 
-import hashlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from impure.manifests.commands.console import (
     Command,
     CommandWithSections,
     Group,
-    cache_home,
     print_json,
     say,
     writable,
@@ -88,15 +86,12 @@ def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch
 
 def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedShard]":
     """The shards that --shards names, here or far away."""
-    from impure.manifests.collection.shard_filter import select_shards
-    from impure.manifests.sharing.cache import is_url, parts_of
-    from impure.manifests.sharing.cache import open_shards as open_remote
+    from impure.manifests.sharing.cache import is_url
+    from impure.manifests.sharing.open_collection import cache_folder, open_collection
 
-    if not is_url(shards):
-        return select_shards(shards, **filters)
-    cache = cache_home() / hashlib.sha256(parts_of(shards)[0].encode()).hexdigest()[:16]
-    say(f"Shards are kept in {cache} once they are read.")
-    return open_remote(shards, writable(cache), **filters)
+    if is_url(shards):
+        say(f"Shards are kept in {cache_folder(shards)} once they are read.")
+    return open_collection(shards, **filters)
 
 
 def name_of(shards: str, committed: "list[CommittedShard]") -> str:

@@ -5,7 +5,6 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,8 +163,3 @@ def writable(folder: Path) -> Path:
             return folder
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-
-
-def cache_home() -> Path:
-    """Where what can be had again is kept."""
-    return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.commands.console import SHORTFALL, Command, cache_home, print_json, progress, say
+from impure.manifests.commands.console import SHORTFALL, Command, print_json, progress, say
 from impure.pipeline.commands.shared_options import (
     AUTO,
     Sweep,
@@ -68,6 +68,7 @@ def generate_command(**given: Any) -> None:
       impure-data generate --attack pgd --eps 4 8 16 --restarts 5
       impure-data generate --attack pgd --set early_stop=true --targeted least-likely
     """
+    from impure.manifests.sharing.open_collection import cache_home
     from impure.pipeline.attacks.engine.precision import check_precision
     from impure.pipeline.commands.parse_options import find_place, order_of, sample_configs
     from impure.pipeline.executors.execute import ExecutorConfig, Run, execute

@@ -1,0 +1,123 @@
+"""Attacking a batch of images from Python: any classifier, float or 8-bit images, one function call."""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig, Value
+from impure.pipeline.attacks.engine.precision import check_precision
+from impure.pipeline.attacks.engine.threat_model import model_dtype
+from impure.pipeline.attacks.run_attack import attack_batch
+
+
+def attack(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    name: str = "pgd",
+    *,
+    eps: int = 16,
+    seed: int = 0,
+    preset: str = "paper",
+    targeted: str | None = None,
+    restarts: int = 1,
+    precision: str = "fp32",
+    **parameters: Value,
+) -> Tensor:
+    """Attack images as a collection's images are attacked, and return them with all pixels on the 8-bit grid.
+
+    Args:
+        model: Takes float images in [0, 1], (N, C, H, W), normalises by itself, and returns logits (N, classes);
+            in eval mode. Its weights are left as they are.
+        images: (N, C, H, W): floating point in [0, 1], which are rounded to 8 bits first, or uint8.
+        labels: True classes (N,), any integer type.
+        name: An attack: a key of `impure.pipeline.attacks.attack_registry.ATTACKS`, such as "pgd" or "autoattack".
+        eps: L∞ budget in units of 1/255, a whole number from 1 to 255.
+        seed: Random seed. With it an image's own pixels decide its random draws, wherever in a batch it stands.
+        preset: "paper" or "library" (Torchattacks' defaults).
+        targeted: None, "random" or "least-likely": which class each image is steered to.
+        restarts: Runs with fresh random draws, each on the images that withstood those before.
+        precision: "fp32", "tf32" or "bf16": what the attack computes in.
+        parameters: Parameters of the attack that differ from the preset's, such as `steps=40`.
+
+    Returns:
+        Adversarial images, of the shape, type and device of `images`; an image that withstands the attack comes
+        back perturbed all the same.
+
+    Raises:
+        InputError: An argument is wrong, or the model does not fit the images and labels.
+        AttackError: The model or the attack gave NaN or infinity.
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "pgd", eps=8, steps=20)
+    """
+    config = AttackConfig(
+        name=name, eps_255=eps, preset=preset, overrides=tuple(parameters.items()), targeted=targeted,
+        restarts=restarts, precision=precision,
+    )  # fmt: skip
+    device = next((weight.device for weight in model.parameters()), images.device)
+    pixels = _to_8_bits(images).to(device)
+    classes = _check_labels(labels, len(images)).to(device)
+    check_precision(precision, device)
+    _check_model(model, pixels, classes)
+    source_ids = [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in pixels]
+    adversarial = attack_batch(config, model, pixels, classes, source_ids, seed).adversarial.to(images.device)
+    return adversarial.to(images.dtype) / 255 if images.is_floating_point() else adversarial
+
+
+def _to_8_bits(images: Tensor) -> Tensor:
+    """The images as uint8, rounded.
+
+    Raises:
+        InputError: They are no batch of images in [0, 1] or of uint8.
+    """
+    if images.dim() != 4 or not len(images):
+        raise InputError(f"images must be (N, C, H, W), N >= 1; these are {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise InputError(f"images must be floating point in [0, 1] or uint8; these are {images.dtype}")
+    lowest, highest = float(images.min()), float(images.max())
+    if not (lowest >= 0 and highest <= 1):  # false for NaN too
+        raise InputError(
+            f"images must lie in [0, 1]; these reach from {lowest:.4g} to {highest:.4g}. Normalisation belongs "
+            "into the model"
+        )
+    return (images.detach().float() * 255).round().to(torch.uint8)
+
+
+def _check_labels(labels: Tensor, count: int) -> Tensor:
+    """The labels as int64.
+
+    Raises:
+        InputError: They are not one whole number for each image.
+    """
+    if labels.shape != (count,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(
+            f"labels must be {count} whole numbers, one for each image; these are {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+    return labels.to(torch.int64)
+
+
+@torch.no_grad()
+def _check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
+    """Ask the model for one image's logits.
+
+    Raises:
+        InputError: It is in training mode, returns no logits, or has no such class as a label.
+    """
+    if model.training:
+        raise InputError(
+            "the model is in training mode, so its outputs depend on the batch; call model.eval()"
+        )
+    logits = model(pixels[:1].to(model_dtype(model)) / 255)
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise InputError("the model must return logits (N, classes)")
+    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+        raise InputError(
+            f"labels must be classes 0 to {logits.shape[1] - 1} of the model; these reach from "
+            f"{int(labels.min())} to {int(labels.max())}"
+        )
