@@ -72,11 +72,16 @@ json_option = click.option(
 )
 root_argument = click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
 device_options = options(
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="Where to compute: auto (the best there is), cpu, cuda, cuda:1 or mps.",
+    ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
         show_default="all cores; 1 for the built-in, tiny networks",
-        help="CPU threads.",
+        help="Number of CPU threads.",
     ),
 )
