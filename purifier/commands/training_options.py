@@ -1,19 +1,13 @@
-"""The options of `impure-train`, and the training that they ask for."""
+"""The options of `impure-train`, in the sections of its help."""
 
-import math
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import get_args
 
 import click
 
-from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import device_options, json_option, options
 from impure.manifests.commands.yaml_options import read_options
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
-
-if TYPE_CHECKING:
-    from impure.purifier.training.train_config import TrainConfig
 
 data_options = options(
     click.option("--config", type=click.Path(path_type=Path, dir_okay=False), metavar="RUN.YAML",
@@ -113,74 +107,3 @@ SECTIONS = {
     "tensorboard": "Run",
 }  # fmt: skip
 """Headings in --help, by the first option below each."""
-
-#: Options by the field of TrainConfig that they set.
-_FIELDS = (
-    "epochs", "batch_size", "accumulate", "variants", "crop", "warmup_epochs", "weight_decay", "grad_clip",
-    "ema", "seed", "mask", "decoder", "recipe", "bf16", "compiled", "clean_pairs",
-)  # fmt: skip
-#: Options that say nothing about photographs.
-_FOR_PAIRS = (
-    "split", "attacks", "clean_pairs", "features", "feature_nodes", "feature_weights", "variants", "crop",
-    "validate", "validate_images", "validate_epochs", "targets", "weights",
-)  # fmt: skip
-
-
-def check_together(given: dict[str, Any]) -> None:
-    """Refuse options that would do nothing, or contradict each other.
-
-    Raises:
-        InputError: There are such; the message says what to do.
-    """
-    if given["lr"] is not None and given["blr"] is not None:
-        raise InputError("--lr and --blr both set the learning rate; give one")
-    if not given["pretrain"]:
-        if given["images"] or given["labels"]:
-            raise InputError("--images and --labels are for --pretrain; pairs come from --shards")
-        if not given["shards"]:
-            raise InputError("nothing to train on: give --shards ROOT, or --pretrain --images IMAGENET")
-        return
-    if given["shards"] or not given["images"]:
-        raise InputError("--pretrain learns from photographs: give --images IMAGENET, and no --shards")
-    context = click.get_current_context()
-    for option in context.command.params:
-        asked = context.get_parameter_source(str(option.name)) != click.core.ParameterSource.DEFAULT
-        if asked and option.name in _FOR_PAIRS:
-            raise InputError(f"{option.opts[0]} is for training on pairs; leave it away with --pretrain")
-
-
-def train_config(model: str, given: dict[str, Any]) -> "TrainConfig":
-    """The training that suits the model, with what the user set.
-
-    Raises:
-        InputError: A value is impossible, or options of the loss lack others.
-    """
-    from impure.purifier.training.train_config import TrainConfig
-
-    values = {name: given[name] for name in _FIELDS if given[name] is not None}
-    values |= {} if given["lr"] is None else {"learning_rate": given["lr"]}
-    values |= {} if given["features"] is None else {"feature_network": given["features"]}
-    values |= {"stage": "pretrain", "recipe": given["recipe"] or "pixel"} if given["pretrain"] else {}
-    if given["feature_nodes"]:
-        values["nodes"], values["lambdas"] = zip(*map(_weighed, given["feature_nodes"]), strict=True)
-    config = TrainConfig.for_preset(model, **values)
-    if bool(config.loss.network) != bool(config.loss.lambdas):
-        lacking = "--feature-node NODE=WEIGHT" if config.loss.network else "--features NETWORK"
-        raise InputError(f"recipe {config.recipe!r} brings no feature loss; give {lacking} too")
-    if given["feature_weights"] and not config.loss.network:
-        raise InputError(f"--feature-weights: recipe {config.recipe!r} has no feature network")
-    if given["blr"] is None:
-        return config
-    return replace(config, learning_rate=given["blr"] * config.batch_size / 256)
-
-
-def _weighed(text: str) -> tuple[str, float]:
-    """NODE=WEIGHT as a name and a number."""
-    node, _, weight = text.rpartition("=")
-    try:
-        found = float(weight)
-    except ValueError:
-        found = math.nan
-    if not node or not 0 < found < math.inf:
-        raise InputError(f"--feature-node {text!r}: write NODE=WEIGHT, such as layer4=10")
-    return node, found

@@ -1,0 +1,68 @@
+"""`impure-purify`: purify the images of a file or a folder."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from impure.manifests.commands.click_options import device_options, json_option
+from impure.manifests.commands.console import (
+    HELP,
+    SHORTFALL,
+    Command,
+    print_json,
+    say,
+)
+from impure.purifier.commands.shared_inputs import partition_option, open_device
+
+if TYPE_CHECKING:
+    from impure.purifier.riae.noise import Partition
+
+
+@click.command("impure-purify", cls=Command, context_settings=HELP)
+@click.version_option(package_name="impure")
+@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--checkpoint", required=True, type=click.Path(path_type=Path),
+    help="Run folder, model.safetensors, or owner/name[@revision] on the Hugging Face Hub.",
+)  # fmt: skip
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Purifications averaged."
+)
+@partition_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the purifier's noise."
+)
+@device_options
+@json_option
+def purify(
+    source: Path,
+    destination: Path,
+    checkpoint: Path,
+    samples: int,
+    partition: "Partition",
+    seed: int,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Purify one image, or every image below a folder, into PNG files.
+
+    Images that cannot be read are named and skipped (exit code 3).
+    """
+    from impure.purifier.checkpoints.checkpoint import load_riae
+    from impure.purifier.defences.purify_files import purify_path
+
+    riae = load_riae(checkpoint)
+    opened = open_device(device, threads)
+    done = purify_path(
+        source, destination, riae, opened, progress=True, seed=seed, samples=samples, partition=partition
+    )
+    for _, reason in done.skipped:
+        say(f"skipped {reason}")
+    if as_json:
+        print_json(asdict(done))
+    else:
+        click.echo(f"{done.written} purified, {len(done.skipped)} skipped: {destination}")
+    raise SystemExit(SHORTFALL if done.skipped else 0)

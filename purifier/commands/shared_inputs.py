@@ -1,0 +1,42 @@
+"""What the purifier's commands open alike: shards here or far away, the device, how riae partitions patches."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from impure.manifests.commands.console import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from impure.manifests.collection.collection import CommittedShard
+
+partition_option = click.option(
+    "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
+    help="How riae divides an image's patches (paper 5.3).",
+)  # fmt: skip
+
+
+def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedShard]":
+    """The shards that `--shards` names: a folder or a glob here, or a URL, whose shards are cached.
+
+    Args:
+        shards: What the option says.
+        filters: Names of splits, attacks or targets to keep; see `select_shards`.
+
+    Raises:
+        InputError: There are none, or the URL cannot be read.
+    """
+    from impure.manifests.sharing.cache import is_url
+    from impure.manifests.sharing.open_collection import cache_folder, open_collection
+
+    if is_url(shards):
+        say(f"Shards are kept in {cache_folder(shards)} once they are read.")
+    return open_collection(shards, **filters)
+
+
+def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch.device":
+    """The device of `--device` and `--threads`; by default all cores, or one for tiny networks."""
+    from impure.pipeline import devices
+
+    return devices.open_device(name, threads or (1 if tiny else devices.cores()))

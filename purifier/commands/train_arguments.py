@@ -1,0 +1,132 @@
+"""What `impure-train` was asked for, and the training configuration that it amounts to."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.riae.riae_config import DecoderKind, Mask
+
+if TYPE_CHECKING:
+    from impure.purifier.training.train_config import TrainConfig
+
+#: Options by the field of TrainConfig that they set.
+_FIELDS = (
+    "epochs", "batch_size", "accumulate", "variants", "crop", "warmup_epochs", "weight_decay", "grad_clip",
+    "ema", "seed", "mask", "decoder", "recipe", "bf16", "compiled", "clean_pairs",
+)  # fmt: skip
+#: Options that say nothing about photographs.
+_FOR_PAIRS = (
+    "split", "attacks", "clean_pairs", "features", "feature_nodes", "feature_weights", "variants", "crop",
+    "validate", "validate_images", "validate_epochs", "targets", "weights",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainArguments:
+    """The values of the options in `training_options`, by their names; None where nothing was said."""
+
+    shards: str | None
+    split: str
+    attacks: str | None
+    clean_pairs: bool
+    pretrain: bool
+    images: str | None
+    labels: Path | None
+    init: Path | None
+    model: str | None
+    mask: Mask
+    decoder: DecoderKind
+    recipe: str | None
+    features: str | None
+    feature_nodes: tuple[str, ...]
+    feature_weights: Path | None
+    epochs: int | None
+    batch_size: int | None
+    accumulate: int | None
+    variants: int | None
+    crop: int | None
+    lr: float | None
+    blr: float | None
+    warmup_epochs: int | None
+    weight_decay: float | None
+    grad_clip: float | None
+    ema: float | None
+    bf16: bool
+    compiled: bool
+    seed: int
+    validate: str | None
+    validate_images: int
+    validate_epochs: int
+    targets: tuple[str, ...]
+    weights: Path | None
+    tensorboard: bool
+    workers: int | None
+    device: str
+    threads: int | None
+    dry_run: bool
+    out: Path | None
+    as_json: bool
+
+
+def check_together(asked: TrainArguments) -> None:
+    """Refuse options that would do nothing, or contradict each other.
+
+    Raises:
+        InputError: There are such; the message says what to do.
+    """
+    if asked.lr is not None and asked.blr is not None:
+        raise InputError("--lr and --blr both set the learning rate; give one")
+    if not asked.pretrain:
+        if asked.images or asked.labels:
+            raise InputError("--images and --labels are for --pretrain; pairs come from --shards")
+        if not asked.shards:
+            raise InputError("nothing to train on: give --shards ROOT, or --pretrain --images IMAGENET")
+        return
+    if asked.shards or not asked.images:
+        raise InputError("--pretrain learns from photographs: give --images IMAGENET, and no --shards")
+    context = click.get_current_context()
+    for option in context.command.params:
+        typed = context.get_parameter_source(str(option.name)) != click.core.ParameterSource.DEFAULT
+        if typed and option.name in _FOR_PAIRS:
+            raise InputError(f"{option.opts[0]} is for training on pairs; leave it away with --pretrain")
+
+
+def train_config(model: str, asked: TrainArguments) -> "TrainConfig":
+    """The training that suits the model, with what the user set.
+
+    Raises:
+        InputError: A value is impossible, or options of the loss lack others.
+    """
+    from impure.purifier.training.train_config import TrainConfig
+
+    values = {name: getattr(asked, name) for name in _FIELDS if getattr(asked, name) is not None}
+    values |= {} if asked.lr is None else {"learning_rate": asked.lr}
+    values |= {} if asked.features is None else {"feature_network": asked.features}
+    values |= {"stage": "pretrain", "recipe": asked.recipe or "pixel"} if asked.pretrain else {}
+    if asked.feature_nodes:
+        values["nodes"], values["lambdas"] = zip(*map(_weighed, asked.feature_nodes), strict=True)
+    config = TrainConfig.for_preset(model, **values)
+    if bool(config.loss.network) != bool(config.loss.lambdas):
+        lacking = "--feature-node NODE=WEIGHT" if config.loss.network else "--features NETWORK"
+        raise InputError(f"recipe {config.recipe!r} brings no feature loss; give {lacking} too")
+    if asked.feature_weights and not config.loss.network:
+        raise InputError(f"--feature-weights: recipe {config.recipe!r} has no feature network")
+    if asked.blr is None:
+        return config
+    return replace(config, learning_rate=asked.blr * config.batch_size / 256)
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    """NODE=WEIGHT as a name and a number."""
+    node, _, weight = text.rpartition("=")
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not node or not 0 < number < math.inf:
+        raise InputError(f"--feature-node {text!r}: write NODE=WEIGHT, such as layer4=10")
+    return node, number

@@ -1,0 +1,161 @@
+"""`impure-train`: train the purifier, and say what to do with it."""
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import comma_separated
+from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
+from impure.manifests.commands.yaml_options import options_as_yaml
+from impure.pipeline.commands.shared_options import BUILTIN
+from impure.purifier.commands.shared_inputs import open_shards
+from impure.purifier.commands.train_arguments import TrainArguments, check_together, train_config
+from impure.purifier.commands.training_options import SECTIONS, train_options
+
+if TYPE_CHECKING:
+    import torch
+
+    from impure.manifests.collection.collection import CommittedShard
+    from impure.purifier.training.data_source import DataSource
+    from impure.purifier.training.train_config import TrainConfig
+    from impure.purifier.training.validation import Validator
+
+
+@click.command("impure-train", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@click.version_option(package_name="impure")
+@train_options
+def train(**values: Any) -> None:
+    """Train the RIAE purifier on the shards of a collection.
+
+    Writes config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/ (the best
+    weights by validation) and the state to go on from: killed at any moment, the same command continues, and
+    on the CPU ends with the same weights.
+
+    \b
+      impure-train --shards ./impure-data/builtin --epochs 1
+      torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
+    """
+    from impure.purifier.training.distributed import joined
+    from impure.purifier.training.runtime_options import RuntimeOptions
+    from impure.purifier.training.setup import decoding_workers, open_features, rank_device, torchrun_ranks
+    from impure.purifier.training.trainer import plan
+    from impure.purifier.training.trainer import train as train_riae
+
+    asked = TrainArguments(**values)
+    check_together(asked)
+    rank, world, local_rank = torchrun_ranks()
+    shards = training_shards(asked)
+    name = asked.model or preset_for(shards, asked, quiet=rank > 0)
+    device = rank_device(asked.device, asked.threads, tiny=name == "tiny", local_rank=local_rank)
+    config = train_config(name, asked)
+    workers = decoding_workers(asked.workers, device)
+    data_source = open_data_source(shards, config, workers, asked)
+    if asked.dry_run:
+        return None if rank else show_plan(plan(config, data_source, world), asked.as_json)
+    features = open_features(config, asked.feature_weights)
+    out = writable(asked.out or Path("impure-runs") / run_name(shards, name, asked))
+    runtime = RuntimeOptions(
+        progress=True, workers=workers, validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard
+    )
+    validator = open_validator(out, device, asked) if shards and not rank else None
+    with joined(rank, world, device) as ranks:
+        train_riae(
+            config, data_source, features, out, device,
+            habits=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
+        )  # fmt: skip
+    return None if rank else print_run(out, config, shards, asked)
+
+
+def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
+    """The shards to train on; none for pre-training."""
+    if asked.shards is None:
+        return []
+    return open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
+
+
+def preset_for(shards: "list[CommittedShard]", asked: TrainArguments, *, quiet: bool) -> str:
+    """The preset that suits the images, where none was asked for."""
+    drawn = all(shard.shard_id.target == BUILTIN for shard in shards) if shards else asked.images == BUILTIN
+    model = "tiny" if drawn else "base"
+    if not quiet:
+        say(f"Model: {model}" + (", for the built-in images; --model base is the paper's" if drawn else ""))
+    return model
+
+
+def open_data_source(
+    shards: "list[CommittedShard]", config: "TrainConfig", workers: int, asked: TrainArguments
+) -> "DataSource":
+    """What is learnt from: the pairs of shards, or photographs."""
+    from impure.purifier.data.pair_reader import CACHE_BYTES
+    from impure.purifier.training.data_source import PairSource
+    from impure.purifier.training.setup import open_photographs
+
+    if asked.images is not None:
+        return open_photographs(asked.images, asked.labels)
+    cached = 0 if workers else CACHE_BYTES  # each decoding process would keep a cache of its own
+    return PairSource(shards, clean_pairs=config.clean_pairs, cache_bytes=cached)
+
+
+def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> "Validator | None":
+    """The validator that was asked for, or where none was, the one that can be had.
+
+    Raises:
+        InputError: Something of it was asked for, or the run was validated before, and it cannot be had.
+    """
+    from impure.pipeline.targets.of_collection import class_names, classifiers_of
+    from impure.purifier.evaluation.validation_table import FILE
+    from impure.purifier.training.validation import Validator
+
+    split = asked.validate or "validation"
+    if asked.shards is None or split == "none":
+        return None
+    try:
+        shards = open_shards(asked.shards, {"splits": [split]})
+        classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    except InputError as error:
+        if asked.validate or asked.targets or asked.weights or (out / FILE).exists():
+            raise
+        say(f"No validation: {error}")
+        return None
+    return Validator(
+        shards, classifiers, out, images=asked.validate_images, batch_size=32, device=device,
+        class_names=class_names(shards),
+    )  # fmt: skip
+
+
+def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) -> str:
+    """What a run is called where nobody said: after its collection and its network."""
+    from impure.manifests.sharing.cache import parts_of
+
+    if asked.shards is None:
+        return f"pretrained-{model}"
+    far = "://" in asked.shards
+    collection = parts_of(asked.shards)[0].rpartition("/")[2] if far else shards[0].root.name
+    return f"{collection}-{model}"
+
+
+def show_plan(planned: dict[str, Any], as_json: bool) -> None:
+    """What --dry-run says."""
+    if as_json:
+        return print_json(planned)
+    lines = (f"{name.replace('_', ' ')}: {value}" for name, value in planned.items())
+    return click.echo("\n".join(lines))
+
+
+def print_run(
+    out: Path, config: "TrainConfig", committed: "list[CommittedShard]", asked: TrainArguments
+) -> None:
+    """Where the run is, and what to do with it."""
+    if asked.as_json:
+        return print_json({"out": str(out), "config": asdict(config)})
+    click.echo(f"Run: {out}")
+    if asked.shards is None:
+        return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
+    shards = asked.shards if "://" in asked.shards else str(committed[0].root)
+    best = out / "best" if (out / "best").exists() else out
+    words = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(best))))
+    return click.echo(f"Next: impure-eval {words}")
