@@ -14,7 +14,7 @@ from impure.manifests.commands.console import (
     writable,
 )
 from impure.pipeline.commands.shared_options import BUILTIN
-from impure.purifier.commands.shared_inputs import partition_option, open_device, open_shards
+from impure.purifier.commands.shared_inputs import open_device, open_shards, partition_option
 
 if TYPE_CHECKING:
     from impure.purifier.evaluation.predict import Combine

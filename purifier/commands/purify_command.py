@@ -14,7 +14,7 @@ from impure.manifests.commands.console import (
     print_json,
     say,
 )
-from impure.purifier.commands.shared_inputs import partition_option, open_device
+from impure.purifier.commands.shared_inputs import open_device, partition_option
 
 if TYPE_CHECKING:
     from impure.purifier.riae.noise import Partition

@@ -1,4 +1,4 @@
-"""What the purifier's commands open alike: shards here or far away, the device, how riae partitions patches."""
+"""What the purifier's commands share: opening shards here or far away, the device, and one option."""
 
 from typing import TYPE_CHECKING
 
