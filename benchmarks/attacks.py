@@ -28,7 +28,8 @@ from contest import Contender, Goal, Row, Section, compete, repeat
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks import reference_libraries as libraries
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.precision import PRECISIONS, matrix_products
+from impure.pipeline.attacks.attack_names import PRECISIONS
+from impure.pipeline.attacks.engine.precision import matrix_products
 
 GOALS = {
     "fgsm": 1.05, "pgd": 1.05, "mifgsm": 1.05, "difgsm": 1.08, "mdifgsm": 1.08, "apgd-ce": 1.10,

@@ -1,4 +1,6 @@
-"""Between 8-bit pixels and float tensors."""
+"""Between 8-bit pixels and float tensors: every conversion of the product, in one place."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 from impure.manifests.base.images import Pixels
 
 
-def to_tensor(images: list[Pixels], device: torch.device) -> Tensor:
+def to_tensor(images: Sequence[Pixels], device: torch.device) -> Tensor:
     """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, channels last in memory."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
 
@@ -17,6 +19,15 @@ def to_pixels(batch: Tensor) -> list[Pixels]:
     return list(np.ascontiguousarray(batch.permute(0, 2, 3, 1).cpu().numpy()))
 
 
-def to_float(batch: Tensor) -> Tensor:
-    """Stored bytes to what every network takes: float32 in [0,1]."""
-    return batch.to(torch.float32) / 255
+def to_float(levels: Tensor) -> Tensor:
+    """Turn bytes, uint8 of any shape, into what every network takes: float32 in [0, 1]."""
+    return levels.to(torch.float32) / 255
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Turn floats of any shape into bytes: clipped to [0, 1], rounded to the nearest of 256 levels.
+
+    The result is detached and stays on its device. A NaN has no nearest level: callers that may hold one
+    replace it first (`nan_to_num`).
+    """
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)

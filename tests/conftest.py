@@ -14,8 +14,9 @@ from PIL import Image
 from impure import cli
 from impure.manifests.base.files import read_json
 from impure.pipeline.builtin.drawing import CLASSES, render
-from impure.pipeline.targets.load import BUILTIN_CARD, load_target
+from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target_names import BUILTIN_CARD
 
 #: ImageNet classes that the built-in classes stand for in tests.
 WNIDS = (

@@ -9,7 +9,7 @@ import pytest
 
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.shard_filter import select_shards
-from impure.pipeline.commands.shared_options import NINE
+from impure.pipeline.attacks.attack_names import PAPER_ATTACKS
 
 SHARED = Path(__file__).parents[2] / "shared"
 PHOTOGRAPHS, TARGET = SHARED / "imagenette", SHARED / "targets" / "resnet10t.json"
@@ -36,7 +36,7 @@ def pairs(tmp_path_factory, run):
 def test_every_attack_but_fgsm_fools_the_target_within_the_budget(pairs, run):
     verified = run("data", "verify", pairs, "--level", "decode", "--json")
     assert json.loads(verified.stdout)["bad"] == []
-    for attack in NINE:
+    for attack in PAPER_ATTACKS:
         rows = [
             row
             for shard in select_shards(str(pairs), attacks=[attack])
@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_evaluation_runs_on_the_result(pairs, run, 
     )
     assert judged.exit_code == 0, judged.output
     rows = json.loads(judged.stdout)["rows"]
-    assert {row["attack"] for row in rows} == {"clean", *NINE}
+    assert {row["attack"] for row in rows} == {"clean", *PAPER_ATTACKS}
     assert {row["defence"] for row in rows} == {"none", "jpeg", "riae"}
     assert all(row["n"] == 10 for row in rows)
 

@@ -4,16 +4,18 @@ import math
 from dataclasses import dataclass
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.attack_registry import ATTACKS, PRESETS, Params
+from impure.pipeline.attacks.attack_names import (
+    ATTACK_NAMES,
+    IMPLEMENTATIONS,
+    PAPER_EPS_255,
+    PRECISIONS,
+    PRESETS,
+    TARGET_CLASS_CHOICES,
+)
+from impure.pipeline.attacks.attack_registry import ATTACKS, Params
 from impure.pipeline.attacks.engine.parameter_checks import at_least
-from impure.pipeline.attacks.engine.precision import PRECISIONS
-from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.engine.threat_model import Attack
 from impure.pipeline.attacks.reference_libraries import REFERENCES, LibraryAttack, Reference
-
-IMPLEMENTATIONS = ("impure", *REFERENCES)
-
-PAPER_EPS_255 = 16
 
 Value = float | int | bool
 
@@ -29,7 +31,7 @@ class AttackConfig:
         implementation: "impure", "torchattacks" or "cleverhans".
         overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
         targeted: None to reach any class but the true one, else how each image's class to reach is chosen, a
-            key of `TARGET_CLASSES`.
+            one of `TARGET_CLASS_CHOICES`.
         restarts: times to run from fresh random draws, each on the images that withstood those before.
         precision: what the proposal is computed in, one of `PRECISIONS`.
 
@@ -47,7 +49,7 @@ class AttackConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        _choose("attack", self.name, tuple(ATTACKS))
+        _choose("attack", self.name, ATTACK_NAMES)
         _choose("preset", self.preset, PRESETS)
         _choose("implementation", self.implementation, IMPLEMENTATIONS)
         _choose("precision", self.precision, PRECISIONS)
@@ -121,7 +123,7 @@ class AttackConfig:
     def _check_goal(self) -> None:
         if self.targeted is None:
             return
-        _choose("choice of targeted classes", self.targeted, tuple(TARGET_CLASSES))
+        _choose("choice of targeted classes", self.targeted, TARGET_CLASS_CHOICES)
         if self.implementation != "impure" or not ATTACKS[self.name].targeted:
             able = ", ".join(name for name, spec in ATTACKS.items() if spec.targeted)
             raise InputError(

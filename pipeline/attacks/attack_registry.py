@@ -15,8 +15,6 @@ from impure.pipeline.attacks.methods.mifgsm import MIFGSM
 from impure.pipeline.attacks.methods.pgd import PGD
 from impure.pipeline.attacks.methods.square import Square
 
-PRESETS = ("paper", "library")
-
 Params = dict[str, float | int | bool]
 
 
@@ -43,7 +41,7 @@ class AttackSpec:
     targeted: bool = True
 
     def preset(self, name: str) -> Params:
-        """Return a preset by its name, one of `PRESETS`."""
+        """Return a preset by its name, one of `attack_names.PRESETS`."""
         presets: Mapping[str, Params] = {"paper": self.paper, "library": self.library}
         return presets[name]
 

@@ -10,7 +10,6 @@ from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
 from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.precision import (
-    PRECISIONS,
     check_precision,
     in_precision,
     matrix_products,
@@ -31,7 +30,6 @@ from impure.pipeline.attacks.engine.threat_model import (
 
 __all__ = [
     "ATTACKS",
-    "PRECISIONS",
     "AttackConfig",
     "AttackError",
     "AttackSpec",

@@ -9,7 +9,8 @@ import click
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import device_options, json_option, root_argument
 from impure.manifests.commands.console import SHORTFALL, Command, print_json, progress, writable
-from impure.pipeline.commands.shared_options import BUILTIN, storage_options
+from impure.pipeline.commands.shared_options import storage_options
+from impure.pipeline.sources.source_names import BUILTIN
 
 
 @click.command("verify", cls=Command)

@@ -7,17 +7,20 @@ from typing import Any
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.collection.storage import MAX_CHANGE, Storage
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import say, writable
 from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
-from impure.pipeline.commands.shared_options import AUTO, BUILTIN, CLEAN, MORE, NINE
+from impure.pipeline.attacks.attack_names import ALL_ATTACKS, ATTACK_NAMES, PAPER_ATTACKS
+from impure.pipeline.commands.shared_options import AUTO
 from impure.pipeline.devices import cores
 from impure.pipeline.generation.attack_job import new_run_id
 from impure.pipeline.generation.batch_size import fitting_batch_size
 from impure.pipeline.generation.draw_plan import SPLITS_OF, SampleConfig, begun_with
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations
 from impure.pipeline.sources.open_source import open_source
+from impure.pipeline.sources.source_names import BUILTIN
 
 PER_CLASS = {"train": 10, "val": 5}  # the paper's (section 4.1)
 
@@ -116,13 +119,15 @@ def attack_configs(given: dict[str, Any]) -> list[AttackConfig | None]:
         InputError: A name or a parameter is none.
     """
     asked = comma_separated(given["attack"])
-    known = (*NINE, *MORE, CLEAN, "all")
+    known = (*ATTACK_NAMES, CLEAN, ALL_ATTACKS)
     wrong = [name for name in asked if name not in known]
     if wrong or not asked:
         named = repr(wrong[0]) if wrong else "''"
         raise InputError(f"unknown attack {named}; choose from {', '.join(known)}")
     names = list(
-        dict.fromkeys(each for name in asked for each in ((CLEAN, *NINE) if name == "all" else (name,)))
+        dict.fromkeys(
+            each for name in asked for each in ((CLEAN, *PAPER_ATTACKS) if name == ALL_ATTACKS else (name,))
+        )
     )
     overrides = tuple(parse_override(text) for text in given["overrides"])
     attacked = [

@@ -6,10 +6,18 @@ import click
 
 from impure.manifests.commands.click_options import device_options, json_option, options
 from impure.manifests.commands.console import Command
+from impure.pipeline.attacks.attack_names import (
+    IMPLEMENTATIONS,
+    MORE_ATTACKS,
+    PAPER_ATTACKS,
+    PAPER_EPS_255,
+    PRECISIONS,
+    PRESETS,
+    TARGET_CLASS_CHOICES,
+)
+from impure.pipeline.sources.source_names import BUILTIN
+from impure.pipeline.targets.target_names import TARGETS
 
-BUILTIN, CLEAN = "builtin", "clean"
-NINE = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr", "cw", "deepfool")
-MORE = ("apgd-t", "fab-t", "square", "autoattack")
 AUTO = "auto"
 
 
@@ -34,7 +42,7 @@ class Sweep(Command):
 target_options = options(
     click.option(
         "--target",
-        help="resnet101, inception_v3, inception_resnet_v2, torchvision:NAME, timm:NAME, or a card.json. "
+        help=f"{', '.join(TARGETS)}, torchvision:NAME, timm:NAME, or a card.json. "
         "[default: the built-in classifier, for the built-in images]",
     ),
     click.option(
@@ -79,24 +87,24 @@ sample_options = options(
 attack_options = options(
     click.option(
         "--attack", required=True, metavar="NAME[,NAME…]|all",
-        help=f"{', '.join(NINE)}; clean stores untouched pairs; all is clean and the nine. Beyond the "
-        f"paper: {', '.join(MORE)}.",
+        help=f"{', '.join(PAPER_ATTACKS)}; clean stores untouched pairs; all is clean and the nine. Beyond the "
+        f"paper: {', '.join(MORE_ATTACKS)}.",
     ),
-    click.option("--eps", type=int, multiple=True, default=(16,), metavar="N …",
+    click.option("--eps", type=int, multiple=True, default=(PAPER_EPS_255,), metavar="N …",
         help="L∞ budget in units of 1/255; several make a sweep: --eps 4 8 16. [default: 16]"),
-    click.option("--targeted", type=click.Choice(["random", "least-likely"]),
+    click.option("--targeted", type=click.Choice(TARGET_CLASS_CHOICES),
         help="Steer to one class, chosen for each image. [default: any but the true one]"),
-    click.option("--preset", type=click.Choice(["paper", "library"]), default="paper", show_default=True,
+    click.option("--preset", type=click.Choice(PRESETS), default="paper", show_default=True,
         help="Parameters: the paper's, or Torchattacks' defaults."),
     click.option("--set", "overrides", multiple=True, metavar="K=V",
         help="One parameter, e.g. --set steps=20."),
     click.option(
-        "--implementation", type=click.Choice(["impure", "torchattacks", "cleverhans"]), default="impure",
+        "--implementation", type=click.Choice(IMPLEMENTATIONS), default="impure",
         show_default=True, help="The libraries need `pip install 'impure[references]'`.",
     ),
     click.option("--restarts", type=click.IntRange(min=1), default=1, show_default=True,
         help="Runs from fresh draws, each on the images that withstood those before."),
-    click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32",
+    click.option("--precision", type=click.Choice(PRECISIONS), default="fp32",
         show_default=True, help="Of the attack; the verdict is always fp32."),
     click.option("--compile", "compiled", is_flag=True,
         help="Attack through the target compiled by PyTorch."),

@@ -8,8 +8,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import px_sha256
 from impure.pipeline.builtin.drawing import CLASSES, SIZES, render
 from impure.pipeline.sources.source import Photo, SourceImage
-
-BUILTIN = "builtin"
+from impure.pipeline.sources.source_names import BUILTIN
 
 _ID = re.compile(r"([^/]+)/([^/]+)/\1-\2-([0-9]{5})")
 

@@ -4,12 +4,13 @@ import glob
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.sources.drawn import BUILTIN, BuiltinSource
+from impure.pipeline.sources.drawn import BuiltinSource
 from impure.pipeline.sources.folder import FolderSource
 from impure.pipeline.sources.source import Photo, Source, SourceImage
+from impure.pipeline.sources.source_names import BUILTIN
 from impure.pipeline.sources.tars import TarSource
 
-__all__ = ["BUILTIN", "Photo", "Source", "SourceImage", "open_source"]
+__all__ = ["Photo", "Source", "SourceImage", "open_source"]
 
 
 def open_source(where: str, labels: Path | None = None) -> Source:

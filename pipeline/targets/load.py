@@ -19,22 +19,10 @@ from impure.manifests.base.errors import InputError, first_line
 from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import TargetCard, read_card
-from impure.pipeline.targets.weights import fill, load_weights
+from impure.pipeline.targets.target_names import TARGETS
+from impure.pipeline.targets.weights import load_strictly, load_weights_file
 
 WEIGHTS = "model.safetensors"  # of a timm repository
-
-
-BUILTIN_CARD = Path(__file__).parents[1] / "builtin" / "card.json"
-
-
-#: The paper's three target networks, and the one that needs no download.
-TARGETS: dict[str, str] = {
-    "builtin": str(BUILTIN_CARD),
-    "resnet101": "torchvision:resnet101",
-    "inception_v3": "torchvision:inception_v3",
-    "inception_resnet_v2": "timm:inception_resnet_v2.tf_in1k",
-}
-
 
 # Set by torchvision only when it fetches the weights itself, and wrong without.
 _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -80,7 +68,7 @@ def _from_card(path: Path, weights: Path | None) -> Target:
     if weights is None and not card.weights:
         raise InputError(f"{path}: names no weights; give them with --weights FILE")
     network = _architecture(card.architecture, card.num_classes, str(path))
-    load_weights(network, weights or path.parent / card.weights)
+    load_weights_file(network, weights or path.parent / card.weights)
     return Target(card, network)
 
 
@@ -105,13 +93,13 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
         raise InputError(f"torchvision has no classifier {architecture!r}") from error
     network = _architecture(f"torchvision:{architecture}", len(export_model.meta["categories"]), name)
     if weights is not None:
-        load_weights(network, weights)
+        load_weights_file(network, weights)
     else:
         state = _fetch(
             lambda: export_model.get_state_dict(progress=False, check_hash=True, weights_only=True),
             name, export_model.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
-        fill(network, state, export_model.url)
+        load_strictly(network, state, export_model.url)
     view = export_model.transforms()
     card = TargetCard(
         name=name, architecture=f"torchvision:{architecture}", num_classes=len(export_model.meta["categories"]),
@@ -139,7 +127,7 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
             lambda: _hub_file(repository),
             name, f"{ENDPOINT}/{repository}", HF_HUB_CACHE,
         ))  # fmt: skip
-    load_weights(network, weights)
+    load_weights_file(network, weights)
     card = TargetCard(
         name=name, architecture=f"timm:{architecture}", num_classes=classes,
         wnids=imagenet_wnids(), input_size=size, resize=int(size / view["crop_pct"]),

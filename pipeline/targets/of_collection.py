@@ -7,8 +7,9 @@ from timm.data.imagenet_info import ImageNetInfo
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.pipeline.targets.load import TARGETS, load_target
+from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target_names import TARGETS
 
 
 def classifiers_of(

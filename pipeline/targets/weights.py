@@ -1,57 +1,161 @@
-"""Weights out of a file into a network: all of them, and no others."""
+"""Strict loading of weights: every tensor of the network, no others, all of them finite, and no code run.
 
-from collections.abc import Mapping
+Classifiers, the purifier's checkpoints and files of other projects are all read here.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError, first_line
 
+AllowedGlobal = Callable[..., Any] | tuple[Callable[..., Any], str]
+"""A class that a file of `torch.save` may hold beside tensors, if need be with the name it has there."""
 
-def load_weights(network: nn.Module, path: Path) -> None:
+_LISTED = 4  # names in an error message
+
+
+class TensorHeader(NamedTuple):
+    """What a safetensors file says of a tensor before its values: its shape and type, such as "F32"."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def load_weights_file(network: nn.Module, path: Path) -> None:
     """Fill a network strictly from a safetensors or PyTorch file; float16 becomes float32.
 
     Raises:
-        InputError: The file cannot be read, or its tensors are not the network's.
+        InputError: The file cannot be read, or its tensors are not the network's (see `load_strictly`).
     """
-    fill(network, _read_state(path), str(path))
+    load_strictly(network, read_weights(path), str(path))
 
 
-def _read_state(path: Path) -> Mapping[str, Tensor]:
-    """Read tensors by name; pickled code is never run."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict, tensors by name, to the CPU.
+
+    Raises:
+        InputError: The file cannot be read (see `read_saved`), or holds anything but tensors.
+    """
+    return plain_tensors(read_saved(path), str(path))
+
+
+def read_saved(
+    path: Path, kind: str = "weights file", advice: str = "", allowed: Sequence[AllowedGlobal] = ()
+) -> Any:
+    """Read what a `.safetensors` file or one of `torch.save` holds, to the CPU; pickled code is never run.
+
+    Args:
+        path: The file; its suffix tells the format.
+        kind: What it should be, for error messages.
+        advice: What to do about a file that cannot be read, to end the message with.
+        allowed: Classes that the file may hold beside tensors and plain values.
+
+    Raises:
+        InputError: The file is missing, damaged, or would need code to be run.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such weights file") from error
+        raise InputError(f"{path}: no such {kind}") from error
     except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
-        raise InputError(f"{path}: not a readable weights file ({first_line(error)})") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path}: expected a plain state dict (tensors by name)")
-    return state
+        refused = re.search(r"GLOBAL \S+|Unsupported operand \d+", str(error))
+        reason = refused[0] if refused else first_line(error)
+        raise InputError(f"{path}: not a readable {kind} ({reason}){advice}") from error
 
 
-def fill(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load a state dict strictly.
+def plain_tensors(content: object, where: str) -> dict[str, Tensor]:
+    """Take content for weights: tensors by name, each with its values in memory.
 
     Raises:
-        InputError: Names or shapes differ, or a value is not finite.
+        InputError: It is something else, or empty.
     """
-    own = network.state_dict()
-    if wrong := sorted(set(own) ^ set(state)):
-        side = "lacks" if wrong[0] in own else "has an unexpected"
+    if not isinstance(content, Mapping) or not content or not all(map(_in_memory, content.values())):
+        raise InputError(f"{where}: holds no weights, or more than plain tensors; expected tensors by name")
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _in_memory(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def read_header(path: Path) -> dict[str, TensorHeader]:
+    """Read names, shapes and types of a safetensors file's tensors, and none of their values.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {
+                name: TensorHeader(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
+
+
+def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load weights into a network: all of them and no others, converted to the network's types.
+
+    Args:
+        network: What to fill; untouched where the weights are refused.
+        weights: Tensors by the network's names.
+        where: Where they are from, for error messages.
+
+    Raises:
+        InputError: Names or shapes differ (see `check_shapes`), or a value is not finite.
+    """
+    check_shapes(shapes_of(network.state_dict()), shapes_of(weights), where)
+    check_finite(weights, where)
+    network.load_state_dict(dict(weights))
+
+
+def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor."""
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+
+def check_shapes(
+    expected: Mapping[str, Sequence[int]], actual: Mapping[str, Sequence[int]], where: str
+) -> None:
+    """Make sure that names and shapes are the expected ones.
+
+    Raises:
+        InputError: They are not; the message names the first ones.
+    """
+    differences = {
+        "missing": sorted(expected.keys() - actual.keys()),
+        "unexpected": sorted(actual.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {tuple(actual[name])}, not {tuple(expected[name])}"
+            for name in sorted(expected.keys() & actual.keys())
+            if tuple(actual[name]) != tuple(expected[name])
+        ],
+    }
+    listed = "; ".join(
+        f"{len(names)} {kind}: {', '.join(names[:_LISTED])}" for kind, names in differences.items() if names
+    )
+    if listed:
+        raise InputError(f"{where}: these weights are not of this architecture ({listed})")
+
+
+def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Make sure that no weight is NaN or infinite.
+
+    Raises:
+        InputError: One is; the message names the first.
+    """
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
         raise InputError(
-            f"{where}: does not fit the network: it {side} {wrong[0]!r} ({len(wrong)} names differ)"
+            f"{where}: refused, {len(broken)} tensors hold NaN or infinity, the first is {broken[0]}"
         )
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            found, wanted = tuple(tensor.shape), tuple(own[name].shape)
-            raise InputError(
-                f"{where}: does not fit the network: {name!r} is {found}, the network's is {wanted}"
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(f"{where}: {name!r} holds values that are not finite")
-    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in state.items()})

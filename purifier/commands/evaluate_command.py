@@ -13,7 +13,7 @@ from impure.manifests.commands.console import (
     print_json,
     writable,
 )
-from impure.pipeline.commands.shared_options import BUILTIN
+from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.shared_inputs import open_device, open_shards, partition_option
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
 from impure.manifests.commands.yaml_options import options_as_yaml
-from impure.pipeline.commands.shared_options import BUILTIN
+from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.shared_inputs import open_shards
 from impure.purifier.commands.train_arguments import TrainArguments, check_together, train_config
 from impure.purifier.commands.training_options import SECTIONS, train_options

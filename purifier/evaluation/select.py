@@ -8,10 +8,11 @@ from torch import nn
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
+from impure.pipeline.attacks.attack_names import PAPER_ATTACKS
 from impure.purifier.data.pairs import Pair, list_pairs
 
 #: Order of the attacks in the paper's Table 1; others follow by name.
-TABLE_ORDER = (CLEAN, "fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
+TABLE_ORDER = (CLEAN, *PAPER_ATTACKS)
 
 
 class Group(NamedTuple):

@@ -9,8 +9,6 @@ from torch import Tensor
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.engine.threat_model import Model
 
-PRECISIONS = ("fp32", "tf32", "bf16")
-
 
 @contextmanager
 def matrix_products(precision: str) -> Iterator[None]:

@@ -8,7 +8,6 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.preprocess import prepare
-from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
 
@@ -37,11 +36,3 @@ def test_without_antialias_pixels_are_picked_not_averaged(builtin_target):
 def test_a_picture_too_long_to_resize_is_refused(builtin_target):
     with pytest.raises(InputError, match="60000x1 pixels"):
         prepare(Image.new("RGB", (60_000, 1)), builtin_target.card)
-
-
-def test_pixels_and_tensors_convert_both_ways():
-    pixels = [NOISE[:64, :64], NOISE[20:84, 60:124]]
-    batch = to_tensor(pixels, torch.device("cpu"))
-    assert batch.shape == (2, 3, 64, 64)
-    assert all(np.array_equal(*pair) for pair in zip(to_pixels(batch), pixels, strict=True))
-    assert torch.equal(to_float(batch) * 255, batch.float())

@@ -9,9 +9,10 @@ from safetensors.torch import save_file
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.pipeline.sources.imagenet import imagenet_wnids
-from impure.pipeline.targets.load import BUILTIN_CARD, load_target
+from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import state_sha256
 from impure.pipeline.targets.target_card import read_card
+from impure.pipeline.targets.target_names import BUILTIN_CARD
 
 
 def random_weights(network, path):
@@ -96,28 +97,15 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     wrong = random_weights(torchvision.models.resnet18(num_classes=7), tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"w\.safetensors.*fc\.(bias|weight)"):
         load_target("torchvision:resnet18", wrong)
-    with pytest.raises(InputError, match="lacks"):
+    with pytest.raises(InputError, match=r"missing: layer1\.2"):
         load_target("torchvision:resnet34", wrong)
 
 
 def test_weights_with_nan_are_refused(tmp_path):
     network = torchvision.models.resnet18()
     torch.nn.init.constant_(network.fc.bias, float("nan"))
-    with pytest.raises(InputError, match=r"fc\.bias.*finite"):
+    with pytest.raises(InputError, match=r"hold NaN or infinity, the first is fc\.bias"):
         load_target("torchvision:resnet18", random_weights(network, tmp_path / "w.safetensors"))
-
-
-class Malice:
-    def __reduce__(self):
-        return (exec, ("raise SystemExit('code ran')",))
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", None])
-def test_hostile_weights_run_no_code(tmp_path, content):
-    path = tmp_path / "w.pth"
-    torch.save(Malice(), path) if content is None else path.write_bytes(content)
-    with pytest.raises(InputError, match=r"w\.pth"):
-        load_target("torchvision:resnet18", path)
 
 
 @pytest.mark.parametrize(

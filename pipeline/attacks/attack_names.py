@@ -1,0 +1,30 @@
+"""Names of attacks and of their options, for the command line: free of torch, so that help comes at once.
+
+`attack_registry` holds the attacks themselves; a test compares the two.
+"""
+
+PAPER_ATTACKS = ("fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
+"""The paper's nine, in the order of its Table 1."""
+
+MORE_ATTACKS = ("apgd-t", "fab-t", "square", "autoattack")
+"""Those beyond the paper."""
+
+ATTACK_NAMES = (*PAPER_ATTACKS, *MORE_ATTACKS)
+
+ALL_ATTACKS = "all"
+"""What a user types for the untouched pairs and the paper's nine."""
+
+PRESETS = ("paper", "library")
+"""Parameters of the paper, or Torchattacks' own defaults."""
+
+IMPLEMENTATIONS = ("impure", "torchattacks", "cleverhans")
+"""Ours, and the libraries to compare with."""
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""What an attack may compute in."""
+
+TARGET_CLASS_CHOICES = ("random", "least-likely")
+"""How a targeted attack chooses the class that it steers an image to."""
+
+PAPER_EPS_255 = 16
+"""The paper's L∞ budget in units of 1/255."""
