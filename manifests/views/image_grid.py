@@ -7,10 +7,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from impure.manifests.base.images import Pixels
 
-PAPER, INK, GOOD, BAD = "#ffffff", "#1a1a1a", "#1b7f3b", "#b3261e"
+BACKGROUND = "#ffffff"
+TEXT = "#1a1a1a"
+GOOD = "#1b7f3b"
+BAD = "#b3261e"
 
-_EDGE, _GAP, _TEXT = 8, 4, 34
-_SIDES = (144, 224)  # least and most that a picture measures
+# All in pixels.
+_MARGIN = 8
+_GAP = 4
+_TEXT_HEIGHT = 34
+_MIN_SIDE = 144  # of a picture as it is drawn
+_MAX_SIDE = 224
 
 
 class Picture(NamedTuple):
@@ -18,7 +25,7 @@ class Picture(NamedTuple):
 
     pixels: Pixels
     caption: str
-    ink: str = INK
+    color: str = TEXT
 
 
 class Strip(NamedTuple):
@@ -30,31 +37,39 @@ class Strip(NamedTuple):
 
 def draw_sheet(strips: Sequence[Strip]) -> Image.Image:
     """Draw strips, at least one, below each other."""
-    widest = max(each.pixels.shape[1] for strip in strips for group in strip.groups for each in group)
-    side = min(max(_SIDES[0], widest), _SIDES[1])
-    width = max(_lefts(strip, side)[-1][-1] for strip in strips) + side + _EDGE
-    sheet = Image.new("RGB", (width, 2 * _EDGE + len(strips) * (side + 2 * _TEXT)), PAPER)
-    for place, strip in enumerate(strips):
-        _draw_strip(sheet, strip, side, _EDGE + place * (side + 2 * _TEXT))
+    side = _picture_side(strips)
+    height = side + 2 * _TEXT_HEIGHT
+    width = max(_left_edges(strip, side)[-1][-1] for strip in strips) + side + _MARGIN
+    sheet = Image.new("RGB", (width, 2 * _MARGIN + len(strips) * height), BACKGROUND)
+    for position, strip in enumerate(strips):
+        _draw_strip(sheet, strip, side, _MARGIN + position * height)
     return sheet
 
 
-def _lefts(strip: Strip, side: int) -> list[list[int]]:
+def _picture_side(strips: Sequence[Strip]) -> int:
+    """Side on which all pictures are drawn: that of the widest, within bounds."""
+    widths = [picture.pixels.shape[1] for strip in strips for group in strip.groups for picture in group]
+    return int(min(max(_MIN_SIDE, *widths), _MAX_SIDE))
+
+
+def _left_edges(strip: Strip, side: int) -> list[list[int]]:
     """Left edge of every picture, by group."""
-    found, left = [], _EDGE
+    edges: list[list[int]] = []
+    left = _MARGIN
     for group in strip.groups:
-        found.append([left + place * (side + _GAP) for place in range(len(group))])
-        left = found[-1][-1] + side + 3 * _GAP
-    return found
+        edges.append([left + position * (side + _GAP) for position in range(len(group))])
+        left = edges[-1][-1] + side + 3 * _GAP
+    return edges
 
 
 def _draw_strip(sheet: Image.Image, strip: Strip, side: int, top: int) -> None:
     """Draw one row."""
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.text((_EDGE, top), strip.title, INK, ImageFont.load_default(16))
-    middle = top + _TEXT // 2 + _GAP
-    for group, lefts in zip(strip.groups, _lefts(strip, side), strict=True):
-        for picture, left in zip(group, lefts, strict=True):
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    draw.text((_MARGIN, top), strip.title, TEXT, ImageFont.load_default(16))
+    picture_top = top + _TEXT_HEIGHT // 2 + _GAP
+    for group, edges in zip(strip.groups, _left_edges(strip, side), strict=True):
+        for picture, left in zip(group, edges, strict=True):
             scaled = Image.fromarray(picture.pixels).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(scaled, (left, middle))
-            pen.text((left, middle + side + _GAP), picture.caption, picture.ink, font)
+            sheet.paste(scaled, (left, picture_top))
+            draw.text((left, picture_top + side + _GAP), picture.caption, picture.color, font)

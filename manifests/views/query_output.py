@@ -1,4 +1,4 @@
-"""Answers of queries: for people, as JSON and as CSV."""
+"""Results of queries as text for people, as JSON and as CSV."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from impure.manifests.base.tables import markdown_table
 
-SHOWN = 50  # rows, to people
-WIDEST = 100  # characters of a cell, to people: a hash fits
+MAX_ROWS = 50  # that people are shown
+MAX_WIDTH = 100  # characters of a cell that people are shown: a hash fits
 
 
 def records(table: pa.Table) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def as_csv(table: pa.Table) -> str:
     return out.getvalue()
 
 
-def as_text(table: pa.Table, shown: int = SHOWN) -> str:
+def as_text(table: pa.Table, shown: int = MAX_ROWS) -> str:
     """Rows as a table for people, at most `shown` of them; says how many were left out."""
     rows = [[_printable(value) for value in row.values()] for row in records(table.slice(0, shown))]
     lines = [markdown_table([_printable(name) for name in table.column_names], rows)]
@@ -49,9 +49,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return str(value)
 
 
@@ -65,7 +65,6 @@ def _cell(value: Any) -> Any:
 def _printable(value: Any) -> str:
     """A cell that can do a terminal and a Markdown table no harm, whoever wrote it."""
     text = f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
-    text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text).replace(
-        "|", "\\|"
-    )
+    text = text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
+    harmless = (letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(harmless).replace("|", "\\|")

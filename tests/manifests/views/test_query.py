@@ -13,8 +13,9 @@ from impure.manifests.base.files import read_json, write_json
 from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST, PLAN
-from impure.manifests.views.query import EXAMPLES, SHARDS, _samples, query
+from impure.manifests.views.query import EXAMPLES, query
 from impure.manifests.views.query_output import as_csv, as_text, records
+from impure.manifests.views.query_views import SHARDS, samples_view
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -53,8 +54,10 @@ def test_the_views_hold_what_the_files_hold(collection):
         for each in collection.committed
     ]
     for view, names in (
-        ("samples", [*MANIFEST.names, "shard_id", "variant"]), ("plans", PLAN.names), ("shards", SHARDS.names),
-    ):  # fmt: skip
+        ("samples", [*MANIFEST.names, "shard_id", "variant"]),
+        ("plans", PLAN.names),
+        ("shards", SHARDS.names),
+    ):
         assert query(collection, f"FROM {view} LIMIT 0").column_names == names
 
 
@@ -67,7 +70,10 @@ def test_numbers_are_those_of_the_rows(collection):
         {"attack": name, "fooled": sum(bool(row["success"]) for row in rows if row["attack"] == name)}
         for name in ("clean", "fgsm", "pgd")
     ]
-    joined = "SELECT count(*) AS n FROM samples JOIN shards USING (shard_id, attack, variant) WHERE device LIKE 'cpu %'"
+    joined = (
+        "SELECT count(*) AS n FROM samples JOIN shards USING (shard_id, attack, variant) "
+        "WHERE device LIKE 'cpu %'"
+    )
     assert ask(collection, joined) == [{"n": len(rows)}]
 
 
@@ -85,7 +91,7 @@ def test_images_that_withstood_have_no_success_and_no_failure(collection):
     assert {row["source_id"] for row in answer} == everything - fooled
 
 
-def test_only_committed_units_are_seen(collection):
+def test_only_committed_shards_are_seen(collection):
     first, second = collection.committed[:2]
     marker_of(first).unlink()
     stray = second.stem.with_name("000077.parquet")
@@ -97,20 +103,21 @@ def test_only_committed_units_are_seen(collection):
     assert str(first.shard_id) not in [row["shard_id"] for row in seen]
 
 
-def test_a_question_about_one_unit_opens_no_other_manifest(collection):
-    dataset, shard_id = _samples(collection), collection.committed[3]
-    for each in collection.committed:
-        if each != shard_id:
-            each.manifest.unlink()
+def test_a_question_about_one_shard_opens_no_other_manifest(collection):
+    dataset = samples_view(collection)
+    shard = collection.committed[3]
+    for other in collection.committed:
+        if other != shard:
+            other.manifest.unlink()
     with duckdb.connect(":memory:") as connection:
         connection.register("samples", dataset)
-        sql = f"SELECT count(key) FROM samples WHERE shard_id = '{shard_id.shard_id}'"
-        assert connection.sql(sql).fetchall() == [(shard_id.rows()[0].num_rows,)]
+        sql = f"SELECT count(key) FROM samples WHERE shard_id = '{shard.shard_id}'"
+        assert connection.sql(sql).fetchall() == [(shard.rows()[0].num_rows,)]
 
 
 def test_filters_and_columns_reach_the_files(collection):
     with duckdb.connect(":memory:") as connection:
-        connection.register("samples", _samples(collection))
+        connection.register("samples", samples_view(collection))
         plan = connection.sql("EXPLAIN SELECT l2 FROM samples WHERE eps_255 = 16").fetchall()[0][1]
     scan = plan[plan.index("ARROW_SCAN") :]
     assert "eps_255" in scan
@@ -211,16 +218,16 @@ def test_damaged_manifests_are_one_line(collection, how):
 
 
 def test_a_missing_or_cut_manifest_is_named(collection):
-    shard_id = collection.committed[0]
-    shard_id.manifest.write_bytes(shard_id.manifest.read_bytes()[:-1])
+    shard = collection.committed[0]
+    shard.manifest.write_bytes(shard.manifest.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"000000\.parquet: missing or damaged"):
         query(collection, "SELECT 1")
 
 
 @pytest.mark.parametrize("value", [1 << 70, "many", [1]])
 def test_a_marker_with_odd_values_is_told(collection, value):
-    shard_id = collection.committed[0]
-    write_json(marker_of(shard_id), read_json(marker_of(shard_id)) | {"threads": value})
+    shard = collection.committed[0]
+    write_json(marker_of(shard), read_json(marker_of(shard)) | {"threads": value})
     with pytest.raises(InputError, match="marker"):
         query(Collection(collection.root), "SELECT threads FROM shards")
 
@@ -274,14 +281,14 @@ def test_answers_for_people_are_capped_and_harmless():
 
 def test_reading_is_lean(collection):
     """Only the columns asked for are decoded: a column whose pages are broken does not matter to others."""
-    shard_id = collection.committed[0]
-    metadata = pq.read_metadata(shard_id.manifest)
+    shard = collection.committed[0]
+    metadata = pq.read_metadata(shard.manifest)
     place = metadata.schema.names.index("source_id")
     column = metadata.row_group(0).column(place)
     start = column.dictionary_page_offset or column.data_page_offset
-    whole = bytearray(shard_id.manifest.read_bytes())
+    whole = bytearray(shard.manifest.read_bytes())
     whole[start : start + 20] = bytes(20)
-    shard_id.manifest.write_bytes(whole)
+    shard.manifest.write_bytes(whole)
     assert ask(collection, "SELECT count(l2) AS n FROM samples")[0]["n"]
     with pytest.raises(InputError):
         query(collection, "SELECT source_id FROM samples")
