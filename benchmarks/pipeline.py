@@ -25,10 +25,10 @@ from impure.manifests.collection.storage import PROFILES, Storage, read_pairs
 from impure.manifests.collection.writer import encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.executors.execute import ExecutorConfig, Run, execute
+from impure.pipeline.executors.execute import Execution, ExecutorConfig, execute
 from impure.pipeline.generation.attack_job import new_run_id
 from impure.pipeline.generation.draw_plan import Plan, SampleConfig
-from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run_at
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run
 from impure.pipeline.sources.source import SourceImage
 from impure.pipeline.targets.preprocess import load_clean
 from impure.pipeline.tensors import to_tensor
@@ -56,45 +56,43 @@ class Writing:
     bytes_per_pair: int
 
 
-def attack_alone(collector: GenerationRun, plan: Plan, attack: AttackConfig, size: int) -> float:
+def attack_alone(run: GenerationRun, plan: Plan, attack: AttackConfig, size: int) -> float:
     """Seconds that the attack takes on the planned images."""
-    card, device = collector.target.card, collector.target.mean.device
+    card, device = run.target.card, run.target.mean.device
     rows = plan.table.to_pylist()
-    photos = [
-        load_clean(collector.source, SourceImage(row["source_id"], row["wnid"]), card).pixels for row in rows
-    ]
+    photos = [load_clean(run.source, SourceImage(row["source_id"], row["wnid"]), card).pixels for row in rows]
     begun = time.perf_counter()
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         clean = to_tensor([each for each in photos[start : start + size] if each is not None], device)
         labels = torch.tensor([row["label"] for row in batch], device=device)
-        made = attack_batch(attack, collector.target, clean, labels, [row["source_id"] for row in batch], 0)
+        made = attack_batch(attack, run.target, clean, labels, [row["source_id"] for row in batch], 0)
         made.adversarial.cpu()  # waits for the device
     return time.perf_counter() - begun
 
 
 def whole_pipeline(
-    place: Locations, collector: GenerationRun, order: GenerateConfig
+    locations: Locations, run: GenerationRun, config: GenerateConfig
 ) -> tuple[float, dict[str, float], str]:
     """Seconds that the pipeline takes; how busy its stages were, and which held the others up."""
     begun = time.perf_counter()
-    ledger, view = execute(Run(place, order, collector, ExecutorConfig()))
-    if ledger.failed:
-        raise click.ClickException(str(ledger.failed))
+    queue, view = execute(Execution(locations, config, run, ExecutorConfig()))
+    if queue.failed:
+        raise click.ClickException(str(queue.failed))
     return time.perf_counter() - begun, view.busy(), view.limit()
 
 
-def compare(place: Locations, samples: SampleConfig, attack: AttackConfig, rounds: int) -> Throughput:
+def compare(locations: Locations, samples: SampleConfig, attack: AttackConfig, rounds: int) -> Throughput:
     """Let both take turns, each round in a collection of its own."""
     alone, whole = [], []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(dir=place.root) as root:
-            here = Locations(**{**asdict(place), "root": Path(root)})
-            collector = open_run_at(here)
-            plan, *_ = collector.draw([samples], allow_short=False, advance=lambda count: None)
-            order = order_for(plan, attack, samples)
-            alone.append(attack_alone(collector, plan, attack, samples.batch_size))
-            seconds, busy, limit = whole_pipeline(here, collector, order)
+        with tempfile.TemporaryDirectory(dir=locations.root) as root:
+            here = Locations(**{**asdict(locations), "root": Path(root)})
+            run = open_run(here)
+            plan, *_ = run.draw([samples], allow_short=False, advance=lambda count: None)
+            config = config_for(plan, attack, samples)
+            alone.append(attack_alone(run, plan, attack, samples.batch_size))
+            seconds, busy, limit = whole_pipeline(here, run, config)
             whole.append(seconds)
     count = plan.table.num_rows
     return Throughput(
@@ -107,7 +105,7 @@ def compare(place: Locations, samples: SampleConfig, attack: AttackConfig, round
     )
 
 
-def order_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> GenerateConfig:
+def config_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> GenerateConfig:
     """One attack on one plan."""
     return GenerateConfig(
         attacks=(attack,), splits=(plan.split,), seed=0, batch_size=samples.batch_size, compiled=False,
@@ -115,27 +113,27 @@ def order_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> Genera
     )  # fmt: skip
 
 
-def writing(place: Locations, samples: SampleConfig, attack: AttackConfig) -> list[Writing]:
+def writing(locations: Locations, samples: SampleConfig, attack: AttackConfig) -> list[Writing]:
     """Write the pairs of one attack in every way."""
-    with tempfile.TemporaryDirectory(dir=place.root) as root:
-        here = Locations(**{**asdict(place), "root": Path(root)})
-        collector = open_run_at(here)
-        plan, *_ = collector.draw([samples], allow_short=False, advance=lambda count: None)
-        execute(Run(here, order_for(plan, attack, samples), collector, ExecutorConfig()))
-        shard_id = collector.collection.committed[0]
+    with tempfile.TemporaryDirectory(dir=locations.root) as root:
+        here = Locations(**{**asdict(locations), "root": Path(root)})
+        run = open_run(here)
+        plan, *_ = run.draw([samples], allow_short=False, advance=lambda count: None)
+        execute(Execution(here, config_for(plan, attack, samples), run, ExecutorConfig()))
+        shard_id = run.collection.committed[0]
         pairs, rows = list(read_pairs(shard_id)), shard_id.rows()[0].to_pylist()
         return [
-            _write(collector, pairs, rows, Storage(encoding=encoding, profile=profile))
+            _write(run, pairs, rows, Storage(encoding=encoding, profile=profile))
             for encoding in ("png", "webp") for profile in PROFILES
         ]  # fmt: skip
 
 
 def _write(
-    collector: GenerationRun, pairs: Sequence[Sample], rows: Sequence[dict[str, object]], storage: Storage
+    run: GenerationRun, pairs: Sequence[Sample], rows: Sequence[dict[str, object]], storage: Storage
 ) -> Writing:
     shard_id = ShardId("bench", "pgd", "train", 0)
     begun = time.perf_counter()
-    with open_shard(collector.collection, shard_id) as shard:
+    with open_shard(run.collection, shard_id) as shard:
         for pair, row in zip(pairs, rows, strict=True):
             shard.add(encode(pair, row, storage, shard_id.attack))
         seconds, size = time.perf_counter() - begun, shard.bytes
@@ -162,7 +160,7 @@ def main(
 ) -> None:  # fmt: skip
     """Compare whole-pipeline and attack-only throughput; then write shards in every way."""
     with tempfile.TemporaryDirectory() as root:
-        place = Locations(
+        locations = Locations(
             images=images, labels=None, target=target, weights=None, root=Path(root), device=device,
             threads=threads,
         )  # fmt: skip
@@ -170,9 +168,9 @@ def main(
             split="train", per_class=per_class, shard_size=shard_size, batch_size=batch_size, threads=threads
         )
         configs = [AttackConfig(name=name) for name in attacks]
-        flows = [compare(place, samples, config, rounds) for config in configs]
-        ways = writing(place, samples, configs[0])
-        where = device_name(open_run_at(place).target.mean.device)
+        flows = [compare(locations, samples, config, rounds) for config in configs]
+        ways = writing(locations, samples, configs[0])
+        where = device_name(open_run(locations).target.mean.device)
     conditions = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": where, "threads": threads,
         "target": Path(target).stem, "per_class": per_class, "shard_size": shard_size,

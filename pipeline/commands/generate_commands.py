@@ -22,7 +22,7 @@ from impure.pipeline.commands.shared_options import (
 if TYPE_CHECKING:
     from impure.pipeline.executors.task_queue import TaskQueue
     from impure.pipeline.generation.draw_plan import Plan, SampleConfig
-    from impure.pipeline.generation.events import Made
+    from impure.pipeline.generation.events import ShardCommitted
     from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 
@@ -34,17 +34,17 @@ def sample_command(**given: Any) -> None:
     Writes frozen plans (Parquet) that `generate` follows; the same command finds them again.
     """
     from impure.pipeline.commands.parse_options import find_place, sample_configs
-    from impure.pipeline.generation.run import open_run_at
+    from impure.pipeline.generation.run import open_run
 
-    place = find_place(given)
-    collector = open_run_at(place)
-    plans = draw_plans(collector, sample_configs(given, collector, place.threads), given["allow_short"])
+    locations = find_place(given)
+    run = open_run(locations)
+    plans = draw_plans(run, sample_configs(given, run, locations.threads), given["allow_short"])
     counts = {plan.split: plan.counts() for plan in plans}
     if given["as_json"]:
-        print_json({"out": str(collector.collection.root), "plans": counts})
+        print_json({"out": str(run.collection.root), "plans": counts})
     else:
         print_plans(counts)
-        click.echo(f"Plans: {collector.collection.root / 'plans'}")
+        click.echo(f"Plans: {run.collection.root / 'plans'}")
     exit_on_shortfall(plans, [], {})
 
 
@@ -71,48 +71,50 @@ def generate_command(**given: Any) -> None:
     from impure.manifests.sharing.open_collection import cache_home
     from impure.pipeline.attacks.engine.precision import check_precision
     from impure.pipeline.commands.parse_options import find_place, order_of, sample_configs
-    from impure.pipeline.executors.execute import ExecutorConfig, Run, execute
-    from impure.pipeline.generation.run import open_run_at
+    from impure.pipeline.executors.execute import Execution, ExecutorConfig, execute
+    from impure.pipeline.generation.run import open_run
 
     options = {name: given[name] for name in ("executor", "workers", "worker", "submit")}
-    crew = ExecutorConfig(**options, logs=cache_home() / "slurm")
-    place = find_place(given)
+    executor_config = ExecutorConfig(**options, logs=cache_home() / "slurm")
+    locations = find_place(given)
     # Under torchrun a rank is one of several on its machine, and takes the GPU of its number there.
-    collector = open_run_at(place, int(os.environ.get("LOCAL_RANK", 0)) if crew.executor == "rank" else 0)
-    check_precision(given["precision"], collector.target.mean.device)
-    samples = sample_configs(given, collector, place.threads)
-    order = order_of(given, samples)
-    plans = draw_plans(collector, samples, given["allow_short"])
+    run = open_run(
+        locations, int(os.environ.get("LOCAL_RANK", 0)) if executor_config.executor == "rank" else 0
+    )
+    check_precision(given["precision"], run.target.mean.device)
+    samples = sample_configs(given, run, locations.threads)
+    config = order_of(given, samples)
+    plans = draw_plans(run, samples, given["allow_short"])
     if given["batch_size"] == AUTO:  # another process may have been the one that drew the plans
-        order = replace(order, batch_size=int(plans[0].config["batch_size"]))
+        config = replace(config, batch_size=int(plans[0].config["batch_size"]))
     if given["dry_run"]:
-        return print_dry_run(collector, order, given["as_json"])
-    ledger, view = execute(Run(place, order, collector, crew))
-    counts, root = {plan.split: plan.counts() for plan in plans}, collector.collection.root
+        return print_dry_run(run, config, given["as_json"])
+    queue, view = execute(Execution(locations, config, run, executor_config))
+    counts, root = {plan.split: plan.counts() for plan in plans}, run.collection.root
     if given["as_json"]:
-        failed = {str(shard_id): reason for shard_id, reason in ledger.failed.items()}
+        failed = {str(shard_id): reason for shard_id, reason in queue.failed.items()}
         print_json(
             {
                 "out": str(root),
                 "plans": counts,
-                "attacks": totals(ledger),
+                "attacks": totals(queue),
                 "failed": failed,
-                "shards": len(ledger.made),
-                "resumed": sum(made.resumed for made in ledger.made.values()),
+                "shards": len(queue.committed),
+                "resumed": sum(committed.resumed for committed in queue.committed.values()),
                 "busy": view.busy(),
                 "limited_by": view.limit(),
             }
         )
     else:
         print_plans(counts)
-        print_results(root, ledger)
-    return exit_on_shortfall(plans, list(ledger.made.values()), ledger.failed)
+        print_results(root, queue)
+    return exit_on_shortfall(plans, list(queue.committed.values()), queue.failed)
 
 
-def draw_plans(collector: "GenerationRun", samples: "list[SampleConfig]", allow_short: bool) -> "list[Plan]":
+def draw_plans(run: "GenerationRun", samples: "list[SampleConfig]", allow_short: bool) -> "list[Plan]":
     """Sample with a bar."""
-    with progress(collector.wanted(samples), " sampled") as advance:
-        return collector.draw(samples, allow_short=allow_short, advance=advance)
+    with progress(run.images_wanted(samples), " sampled") as advance:
+        return run.draw(samples, allow_short=allow_short, advance=advance)
 
 
 def print_plans(counts: dict[str, dict[str, int]]) -> None:
@@ -127,29 +129,31 @@ def print_plans(counts: dict[str, dict[str, int]]) -> None:
     )
 
 
-def exit_on_shortfall(plans: "Sequence[Plan]", made: "Sequence[Made]", failed: dict[Any, str]) -> None:
+def exit_on_shortfall(
+    plans: "Sequence[Plan]", committed: "Sequence[ShardCommitted]", failed: dict[Any, str]
+) -> None:
     """Leave with code 3 if anything that was asked for is not there."""
     short = any(plan.counts()["short"] for plan in plans)
-    if short or failed or any(each.counts["failed"] for each in made):
+    if short or failed or any(each.counts["failed"] for each in committed):
         say("Finished with less than was asked for; see above.")
         raise SystemExit(SHORTFALL)
 
 
-def totals(ledger: "TaskQueue") -> dict[str, dict[str, int]]:
+def totals(queue: "TaskQueue") -> dict[str, dict[str, int]]:
     """Counts by attack, in the order in which they were asked for."""
     from impure.manifests.checks.status import add_up
 
-    counts: dict[str, list[dict[str, int]]] = {name: [] for name in ledger.attacks}
-    for shard_id, made in ledger.made.items():
-        counts[shard_id.attack].append(made.counts)
+    counts: dict[str, list[dict[str, int]]] = {name: [] for name in queue.attacks}
+    for shard_id, committed in queue.committed.items():
+        counts[shard_id.attack].append(committed.counts)
     return {name: add_up(each) for name, each in counts.items() if each}
 
 
-def print_dry_run(collector: "GenerationRun", order: "GenerateConfig", as_json: bool) -> None:
+def print_dry_run(run: "GenerationRun", config: "GenerateConfig", as_json: bool) -> None:
     """Say what a run would make, and how long it would take."""
     from impure.pipeline.generation.forecast import forecast
 
-    planned = {"out": str(collector.collection.root), **forecast(collector, order)}
+    planned = {"out": str(run.collection.root), **forecast(run, config)}
     if as_json:
         return print_json(planned)
     shown = {name: f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
@@ -157,19 +161,19 @@ def print_dry_run(collector: "GenerationRun", order: "GenerateConfig", as_json: 
     return click.echo(", ".join(f"{name} {value}" for name, value in shown.items()))
 
 
-def print_results(root: Path, ledger: "TaskQueue") -> None:
+def print_results(root: Path, queue: "TaskQueue") -> None:
     """What was made, by attack, and what to type next."""
     from impure.manifests.base.tables import markdown_table
     from impure.manifests.checks.status import percent
 
     rows = [
         [name, *(each[column] for column in ("planned", "stored", "failed", "succeeded")), percent(each)]
-        for name, each in totals(ledger).items()
+        for name, each in totals(queue).items()
     ]
     click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))
-    resumed = sum(made.resumed for made in ledger.made.values())
-    click.echo(f"\n{len(ledger.made)} shards, {resumed} of them there already. Collection: {root}")
-    for shard_id, reason in ledger.failed.items():
+    resumed = sum(committed.resumed for committed in queue.committed.values())
+    click.echo(f"\n{len(queue.committed)} shards, {resumed} of them there already. Collection: {root}")
+    for shard_id, reason in queue.failed.items():
         click.echo(f"{shard_id} failed three times: {reason}")
     click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
     click.echo(f"      impure-train --shards {shlex.quote(str(root))}")

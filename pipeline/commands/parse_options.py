@@ -75,12 +75,12 @@ def default_threads(root: Path, target: str, workers: int | None) -> int:
     return 1 if target == BUILTIN else max(cores() // (workers or 1), 1)
 
 
-def sample_configs(given: dict[str, Any], collector: GenerationRun, threads: int) -> list[SampleConfig]:
+def sample_configs(given: dict[str, Any], run: GenerationRun, threads: int) -> list[SampleConfig]:
     """What to sample from each of ImageNet's splits."""
     size = given["batch_size"]
     if size == AUTO:
-        begun = begun_with(collector.collection, collector.target.card.name)
-        size = begun["batch_size"] if begun else fitting_batch_size(collector.target)
+        begun = begun_with(run.collection, run.target.card.name)
+        size = begun["batch_size"] if begun else fitting_batch_size(run.target)
     return [
         SampleConfig(
             split=split, per_class=given["per_class"] or PER_CLASS[split], seed=given["seed"],

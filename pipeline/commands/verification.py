@@ -11,7 +11,7 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.commands.console import progress, say
 from impure.pipeline.commands.parse_options import default_threads
 from impure.pipeline.devices import cores, open_device
-from impure.pipeline.generation.progress import ProgressView
+from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.maintenance.repair import bad_shards, repair, shards_to_make
 from impure.pipeline.maintenance.replay import attacked_again, replayed
 from impure.pipeline.sources.source import Source
@@ -63,7 +63,7 @@ class Checker:
         collection = Collection(self.root)
         shard_ids = shards_to_make(collection, found)
         targets = self._judges(collection, shard_ids, self.threads or 1)
-        with ProgressView(None, len(shard_ids), 1, cores()) as view:
+        with ProgressBar(None, len(shard_ids), 1, cores()) as view:
             failed = repair(collection, shard_ids, source, targets, view)
         for shard_id, reason in failed.items():
             say(f"{shard_id}: {reason}")

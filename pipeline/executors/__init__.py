@@ -1,1 +1,1 @@
-"""Who makes the shards: this process, several, one of several machines, Ray or Slurm."""
+"""Executors: who makes the shards, be it this process, several, one of several machines, Ray or Slurm."""

@@ -1,4 +1,4 @@
-"""Who makes the shards: this process, several, one of several machines, Ray or Slurm."""
+"""Executors by name: who makes the shards, and with how many workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,14 +12,15 @@ from impure.pipeline.executors.local import run_local
 from impure.pipeline.executors.ray import run_ray
 from impure.pipeline.executors.slurm import run_slurm
 from impure.pipeline.executors.task_queue import TaskQueue
-from impure.pipeline.generation.progress import ProgressView
-from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, opener
+from impure.pipeline.generation.events import ShardTask
+from impure.pipeline.generation.progress import ProgressBar
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, worker_factory
 from impure.pipeline.generation.worker import ShardWorker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorConfig:
-    """Who works.
+    """Which executor, with how many workers.
 
     Attributes:
         executor: A key of `EXECUTORS`.
@@ -45,41 +46,54 @@ class ExecutorConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Execution:
     """All that an executor may need."""
 
-    place: Locations
-    order: GenerateConfig
-    collector: GenerationRun
-    crew: ExecutorConfig
+    locations: Locations
+    config: GenerateConfig
+    run: GenerationRun
+    executor_config: ExecutorConfig
 
     @property
     def workers(self) -> int:
         """How many work at once on this machine."""
-        if self.crew.executor != "local":
+        if self.executor_config.executor != "local":
             return 1
-        return self.crew.workers or workers_for(self.collector.target.mean.device, self.place.threads)
+        return self.executor_config.workers or workers_for(
+            self.run.target.mean.device, self.locations.threads
+        )
+
+    def tasks(self) -> list[ShardTask]:
+        """What is to be done here: everything, but for a rank its part."""
+        tasks = self.run.tasks(self.config)
+        if self.executor_config.executor == "rank":
+            return worker_share(tasks, *rank_of(self.executor_config.worker))
+        return tasks
 
 
-def _inline(run: Run, ledger: TaskQueue) -> None:
-    run_inline(lambda: ShardWorker(run.collector.jobs(run.order), cores()), ledger)
+def _inline(execution: Execution, queue: TaskQueue) -> None:
+    run_inline(lambda: ShardWorker(execution.run.jobs(execution.config), cores()), queue)
 
 
-def _local(run: Run, ledger: TaskQueue) -> None:
-    run_local(opener(run.place, run.order, run.workers), ledger, run.workers)
+def _local(execution: Execution, queue: TaskQueue) -> None:
+    factory = worker_factory(execution.locations, execution.config, execution.workers)
+    run_local(factory, queue, execution.workers)
 
 
-def _ray(run: Run, ledger: TaskQueue) -> None:
-    device, threads = run.collector.target.mean.device, run.place.threads
-    place = replace(run.place, device=device.type)  # every worker as the driver, whatever its node has
-    run_ray(opener(place, run.order, max(cores() // threads, 1)), ledger, device, threads)
+def _ray(execution: Execution, queue: TaskQueue) -> None:
+    device = execution.run.target.mean.device
+    threads = execution.locations.threads
+    locations = replace(execution.locations, device=device.type)  # as the driver's, whatever the node has
+    run_ray(worker_factory(locations, execution.config, max(cores() // threads, 1)), queue, device, threads)
 
 
-def _slurm(run: Run, ledger: TaskQueue) -> None:
-    run_slurm(opener(run.place, run.order, 1), ledger, run.crew.logs, run.crew.workers, run.crew.submit)
+def _slurm(execution: Execution, queue: TaskQueue) -> None:
+    factory = worker_factory(execution.locations, execution.config, 1)
+    config = execution.executor_config
+    run_slurm(factory, queue, config.logs, config.workers, config.submit)
 
 
-EXECUTORS: dict[str, Callable[[Run, TaskQueue], None]] = {
+EXECUTORS: dict[str, Callable[[Execution, TaskQueue], None]] = {
     "inline": _inline,
     "local": _local,
     "rank": _inline,
@@ -88,22 +102,23 @@ EXECUTORS: dict[str, Callable[[Run, TaskQueue], None]] = {
 }
 
 
-def execute(run: Run) -> tuple[TaskQueue, ProgressView]:
-    """Make everything that an order asks for, but for a rank the share of others.
+def execute(execution: Execution) -> tuple[TaskQueue, ProgressBar]:
+    """Make everything that a config asks for, but for a rank its part alone.
 
     Returns:
-        What was made and what failed, and where the time went.
+        What was committed and what failed, and where the time went.
 
     Raises:
         InputError: A committed shard was made with another config, or the executor cannot be had.
         OSError: The disk is full, or cannot be written.
     """
-    tasks = run.collector.tasks(run.order)
-    if run.crew.executor == "rank":
-        tasks = worker_share(tasks, *rank_of(run.crew.worker))
+    tasks = execution.tasks()
     images = sum(task.images * len(task.attacks) for task in tasks)
     shards = sum(len(task.attacks) for task in tasks)
-    with ProgressView(images, shards, run.workers, cores()) as view, blaming(run.place.root):
-        ledger = TaskQueue(tasks, view)
-        EXECUTORS[run.crew.executor](run, ledger)
-    return ledger, view
+    with (
+        ProgressBar(images, shards, execution.workers, cores()) as bar,
+        blaming(execution.locations.root),
+    ):
+        queue = TaskQueue(tasks, bar)
+        EXECUTORS[execution.executor_config.executor](execution, queue)
+    return queue, bar

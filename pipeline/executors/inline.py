@@ -1,4 +1,4 @@
-"""Everything in this process; and the share of one of several machines that know nothing of each other."""
+"""All tasks in this process; and which tasks are this machine's, of several that know nothing of each other."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,13 @@ from impure.pipeline.generation.events import ShardTask
 from impure.pipeline.generation.worker import ShardWorker
 
 
-def run_inline(open_maker: Callable[[], ShardWorker], ledger: TaskQueue) -> None:
-    """Make every task, one after the other."""
-    with closing(open_maker()) as maker:
-        while not ledger.done:
-            while task := ledger.take():
-                maker.make(task, ledger.hear)
-            maker.flush()
+def run_inline(open_worker: Callable[[], ShardWorker], queue: TaskQueue) -> None:
+    """Run every task, one after the other."""
+    with closing(open_worker()) as worker:
+        while not queue.done:
+            while task := queue.next_task():
+                worker.run(task, queue.record)
+            worker.flush()
 
 
 def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
@@ -27,16 +27,16 @@ def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> 
     """
     first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
     step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
-    places = (
+    candidates = (
         worker.split("/") if worker else None,
         _pair(environment, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first, step),
         _pair(environment, "RANK", "WORLD_SIZE", 0, 1),
     )
-    found = next((place for place in places if place is not None), None)
-    if found is None:
+    texts = next((pair for pair in candidates if pair is not None), None)
+    if texts is None:
         raise InputError("--executor rank: give --worker i/n, or run in a Slurm array or under torchrun")
     try:
-        index, count = map(int, found)
+        index, count = map(int, texts)
     except ValueError as error:
         raise InputError(f"--worker {worker}: write i/n, such as 0/4") from error
     if not 0 <= index < count:

@@ -1,4 +1,4 @@
-"""Shards as tasks of a Ray cluster; workers keep the network between them."""
+"""Shards as tasks of a Ray cluster; a worker keeps the network from one task to the next."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.logs import log_failure
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.events import Event, EventBuffer, ShardTask
 from impure.pipeline.generation.worker import ShardWorker
 
 
 def run_ray(
-    open_maker: Callable[[int], ShardWorker], ledger: TaskQueue, device: torch.device, threads: int
+    open_worker: Callable[[int], ShardWorker], queue: TaskQueue, device: torch.device, threads: int
 ) -> None:
-    """Make every task on the cluster that `RAY_ADDRESS` names, else on one started here.
+    """Run every task on the cluster that `RAY_ADDRESS` names, else on one started here.
 
     The collection's root, the images and the target's files must be at the same paths on all nodes.
 
@@ -26,37 +27,42 @@ def run_ray(
     """
     ray = _connect()
     # With a GPU Ray ends the worker after each task, as it may give the next one another GPU.
-    remote = ray.remote(num_gpus=int(device.type == "cuda"), num_cpus=threads, max_retries=0)(_make)
-    opener = ray.put(dumps(open_maker))
+    remote = ray.remote(num_gpus=int(device.type == "cuda"), num_cpus=threads, max_retries=0)(_run_task)
+    factory = ray.put(dumps(open_worker))
     running: dict[Any, ShardTask] = {}
-    room = _room(ray, device, threads)
-    while not ledger.done:
-        while len(running) < room and (task := ledger.take()):
-            running[remote.remote(opener, task)] = task
+    capacity = _capacity(ray, device, threads)
+    while not queue.done:
+        while len(running) < capacity and (task := queue.next_task()):
+            running[remote.remote(factory, task)] = task
         (ready,), _ = ray.wait(list(running))
         task = running.pop(ready)
         try:
             for event in ray.get(ready):
-                ledger.hear(event)
+                queue.record(event)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:  # the worker, its node, or its memory
-            ledger.died([task], (), f"its worker died ({first_line(error)})")
+            queue.worker_died([task], (), f"its worker died ({first_line(error)})")
 
 
-def _make(opener: bytes, task: ShardTask) -> list[Event]:
-    """Make one task in a worker."""
-    notes, maker = EventBuffer(), _maker(opener)
-    maker.make(task, notes)
-    maker.flush()
-    return list(notes)
+def _run_task(factory: bytes, task: ShardTask) -> list[Event]:
+    """Run one task in a process of the cluster."""
+    buffer = EventBuffer()
+    try:
+        worker = _worker(factory)
+        worker.run(task, buffer)
+        worker.flush()
+    except Exception as error:
+        log_failure(error)
+        raise
+    return list(buffer)
 
 
 @lru_cache(maxsize=1)
-def _maker(opener: bytes) -> ShardWorker:
-    """The worker's maker, opened once; the bytes come from our own driver."""
-    maker: ShardWorker = loads(opener)(0)  # noqa: S301
-    return maker
+def _worker(factory: bytes) -> ShardWorker:
+    """This process's worker, opened once; the bytes come from our own driver."""
+    worker: ShardWorker = loads(factory)(0)  # noqa: S301
+    return worker
 
 
 def _connect() -> Any:
@@ -76,7 +82,7 @@ def _connect() -> Any:
     return ray
 
 
-def _room(ray: Any, device: torch.device, threads: int) -> int:
+def _capacity(ray: Any, device: torch.device, threads: int) -> int:
     """Tasks that the cluster holds at once; twice as many, so that none waits for the next."""
-    kind, each = ("GPU", 1) if device.type == "cuda" else ("CPU", threads)
-    return 2 * max(int(ray.cluster_resources().get(kind, 1)) // each, 1)
+    resource, needed = ("GPU", 1) if device.type == "cuda" else ("CPU", threads)
+    return 2 * max(int(ray.cluster_resources().get(resource, 1)) // needed, 1)

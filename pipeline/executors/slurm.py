@@ -6,26 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.logs import log_failure
 from impure.pipeline.executors.inline import run_inline, worker_share
 from impure.pipeline.executors.task_queue import TRIES, TaskQueue
-from impure.pipeline.generation.events import Event, EventBuffer, Failed, Settled, ShardTask
+from impure.pipeline.generation.events import Event, EventBuffer, ShardFailed, ShardTask, TaskFinished
 from impure.pipeline.generation.worker import ShardWorker
 
 JOBS = 8
 
 
 def run_slurm(
-    open_maker: Callable[[int], ShardWorker],
-    ledger: TaskQueue,
+    open_worker: Callable[[int], ShardWorker],
+    queue: TaskQueue,
     folder: Path,
     jobs: int | None,
     submit: Sequence[str],
 ) -> None:
-    """Make every task in job arrays of at most so many jobs, and wait for them.
+    """Run every task in job arrays of at most so many jobs, and wait for them.
 
     Args:
-        open_maker: Builds what makes shards.
-        ledger: What is to be done.
+        open_worker: Opens what makes shards.
+        queue: What is to be done.
         folder: For submitit's jobs and logs, seen by all nodes. What comes back through it is unpickled, so
             it belongs to the user alone, not to everybody who may write to the collection.
         jobs: At once; `JOBS` by default.
@@ -36,42 +37,45 @@ def run_slurm(
         Exception: What a job raised and no retry will mend.
     """
     executor = _open(folder, dict(map(_parameter, submit)))
-    while not ledger.done:
+    while not queue.done:
         tasks = []
-        while task := ledger.take():
+        while task := queue.next_task():
             tasks.append(task)
         count = min(jobs or JOBS, len(tasks))
         shares = [worker_share(tasks, index, count) for index in range(count)]
         with executor.batch():
-            running = [executor.submit(_make, open_maker, each) for each in shares]
-        for job, each in zip(running, shares, strict=True):
-            _collect(job, each, ledger)
+            running = [executor.submit(_run_tasks, open_worker, share) for share in shares]
+        for job, share in zip(running, shares, strict=True):
+            _record(job, share, queue)
 
 
-def _collect(job: Any, tasks: Sequence[ShardTask], ledger: TaskQueue) -> None:
-    """Hear what became of a job."""
+def _record(job: Any, tasks: Sequence[ShardTask], queue: TaskQueue) -> None:
+    """Wait for a job and record what it did."""
     try:
-        found = job.result()
+        result = job.result()
     except Exception as error:  # noqa: BLE001 - whatever killed the job
-        ledger.died(tasks, (), f"its Slurm job {job.job_id} failed: {first_line(error)}")
+        queue.worker_died(tasks, (), f"its Slurm job {job.job_id} failed: {first_line(error)}")
         return
-    if isinstance(found, Exception):
-        raise found
-    for event in found:
-        ledger.hear(event)
+    if isinstance(result, Exception):
+        raise result
+    for event in result:
+        queue.record(event)
 
 
-def _make(open_maker: Callable[[int], ShardWorker], tasks: Sequence[ShardTask]) -> list[Event] | Exception:
-    """Make some tasks in a job, trying again there what fails; what no retry will mend is the result."""
-    notes = EventBuffer()
+def _run_tasks(
+    open_worker: Callable[[int], ShardWorker], tasks: Sequence[ShardTask]
+) -> list[Event] | Exception:
+    """Run some tasks in a job, trying again there what fails; what no retry will mend is the result."""
+    buffer = EventBuffer()
     try:
-        run_inline(lambda: open_maker(0), ledger := TaskQueue(tasks, notes))
+        run_inline(lambda: open_worker(0), queue := TaskQueue(tasks, buffer))
     except Exception as error:  # noqa: BLE001 - the submitter raises it
+        log_failure(error)
         error.add_note(traceback.format_exc())
         return error
-    events = [event for event in notes if not isinstance(event, Settled | Failed)]
-    given_up = [Failed(shard_id, why) for shard_id, why in ledger.failed.items() for _ in range(TRIES)]
-    return [*events, *given_up, *(Settled(task) for task in tasks)]
+    events = [event for event in buffer if not isinstance(event, TaskFinished | ShardFailed)]
+    given_up = [ShardFailed(shard_id, why) for shard_id, why in queue.failed.items() for _ in range(TRIES)]
+    return [*events, *given_up, *(TaskFinished(task) for task in tasks)]
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -1,5 +1,6 @@
-"""From clean images to pairs: attack a batch, judge the bytes that will be stored, describe each in a row."""
+"""From clean images to pairs: attack a batch, classify the bytes that will be stored, describe each in a row."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,8 @@ from impure.pipeline.generation.clean_cache import Clean, CleanCache
 from impure.pipeline.generation.events import ATTACK, ENCODE, VERDICT, Emit, timed
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
+LOGGER = logging.getLogger(__name__)
+
 #: What goes into a sample's own JSON: fixed, and never null.
 SAMPLE_FIELDS = (
     "key", "source_id", "source_sha256", "split", "label", "wnid", "target", "attack", "preset",
@@ -33,19 +36,17 @@ SAMPLE_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was made of a batch.
+    """What became of a batch of images.
 
     Attributes:
-        samples: What encodes each pair, to be called in any thread.
+        samples: Functions that encode one pair each, to be called in any thread.
         failed: Rows of images on which the attack broke.
-        size: Images that are attacked at once from here on.
-        together: How many were: one number for each call of the attack.
+        attacked_together: How many images each call of the attack took.
     """
 
     samples: list[Callable[[], Encoded]]
     failed: list[Row]
-    size: int
-    together: list[int]
+    attacked_together: list[int]
 
 
 def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch]:
@@ -54,14 +55,16 @@ def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch
     Raises:
         RuntimeError: The device failed, or memory runs out even for a single image.
     """
-    size, start = job.batch_size, 0
+    size = job.batch_size
+    start = 0
     while cleans := images.read(start, size):
         try:
-            batch = _attack(job, cleans, size, emit)
+            batch = _attack(job, cleans, emit)
         except RuntimeError as error:
             if len(cleans) == 1 or not is_out_of_memory(error):
                 raise
             size = (len(cleans) + 1) // 2
+            LOGGER.warning("%s: out of memory, from here on %d images at once", job.attack_name, size)
         else:
             yield batch
             start += len(cleans)
@@ -69,38 +72,73 @@ def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch
         free_memory()  # not before the error is gone: it holds on to the tensors
 
 
-def _attack(job: AttackJob, cleans: Sequence[Clean], size: int, emit: Emit) -> Batch:
+def _attack(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> Batch:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
-        return Batch(_attack_together(job, cleans, emit), [], size, [len(cleans)])
+        return Batch(_attack_together(job, cleans, emit), [], [len(cleans)])
     except AttackError as error:
+        LOGGER.warning("%s broke on %d images", job.attack_name, len(cleans), exc_info=error)
         if len(cleans) == 1:
-            return Batch([], [failed_row(job, cleans[0].row, FAILED, str(error))], size, [])
-        alone = [_attack(job, [clean], size, emit) for clean in cleans]
-        samples = [sample for batch in alone for sample in batch.samples]
-        failed = [row for batch in alone for row in batch.failed]
-        return Batch(samples, failed, size, [1] * len(samples))
+            return _lost(job, cleans[0], error)
+        return _attack_one_by_one(job, cleans, emit)
+
+
+def _attack_one_by_one(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> Batch:
+    """Attack each image of a batch by itself."""
+    batch = Batch([], [], [])
+    for clean in cleans:
+        try:
+            samples = _attack_together(job, [clean], emit)
+        except AttackError as error:
+            batch.failed.extend(_lost(job, clean, error).failed)
+        else:
+            batch.samples.extend(samples)
+            batch.attacked_together.append(1)
+    return batch
+
+
+def _lost(job: AttackJob, clean: Clean, error: AttackError) -> Batch:
+    """An image on which the attack broke."""
+    return Batch([], [failed_row(job, clean.row, FAILED, str(error))], [])
 
 
 def _attack_together(job: AttackJob, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:
-    """Attack one batch and judge the bytes that will be stored."""
-    clean = to_tensor([each.pixels for each in batch], job.target.mean.device)
-    labels = torch.tensor([each.row["label"] for each in batch], device=clean.device)
+    """Attack one batch, and classify the bytes that will be stored.
+
+    Raises:
+        AttackError: The attack broke on one of the images.
+    """
+    clean = to_tensor([image.pixels for image in batch], job.target.mean.device)
+    labels = torch.tensor([image.row["label"] for image in batch], device=clean.device)
     with timed(emit, ATTACK):
-        attacked = _propose(job, batch, clean, labels)
+        attacked = _run_attack(job, batch, clean, labels)
         if clean.is_cuda:
             torch.cuda.synchronize(clean.device)  # else its time would be counted as the verdict's
     with timed(emit, VERDICT):
-        verdicts = _judge(job, clean, labels, attacked)
+        verdicts = _verdicts(job, clean, labels, attacked)
     adversarial = to_pixels(attacked.adversarial)
-    return [partial(_encode, job, *each, emit) for each in zip(batch, adversarial, verdicts, strict=True)]
+    return [
+        partial(_encode, job, image, pixels, verdict, emit)
+        for image, pixels, verdict in zip(batch, adversarial, verdicts, strict=True)
+    ]
 
 
-def _judge(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
-    """The columns that the target and the stored bytes decide."""
+def _run_attack(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
+    """Run the attack; the untouched pairs are their own adversarial images."""
+    if job.attack is None:
+        with torch.inference_mode(), matrix_products("fp32"):
+            predictions = job.target(to_float(clean)).argmax(1)
+        zeros = torch.zeros_like(labels)
+        return Attacked(clean, zeros, predictions, zeros, zeros - 1)
+    ids = [image.row["source_id"] for image in batch]
+    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
+
+
+def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
+    """The columns that the target's predictions and the stored bytes decide, image by image."""
     with torch.inference_mode(), matrix_products("fp32"):
         confidence, prediction = job.target(to_float(attacked.adversarial)).softmax(1).max(1)
-    reached = torch.where(
+    success = torch.where(
         attacked.target_classes >= 0, prediction == attacked.target_classes, prediction != labels
     )
     change = attacked.adversarial.to(torch.int16) - clean.to(torch.int16)
@@ -108,7 +146,7 @@ def _judge(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) ->
         "pred_adv_float": attacked.pred_float.tolist(),
         "pred_adv": prediction.tolist(),
         "conf_adv": confidence.tolist(),
-        "success": reached.tolist(),
+        "success": success.tolist(),
         "target_class": attacked.target_classes.tolist(),
         "linf_255": change.abs().flatten(1).amax(1).tolist(),
         "l2": (change.flatten(1).to(torch.float64).norm(dim=1) / 255).tolist(),
@@ -116,17 +154,6 @@ def _judge(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) ->
         "grad_evals": attacked.grad_evals.tolist(),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _propose(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
-    """Run the attack; the untouched pairs are their own proposal."""
-    if job.attack is None:
-        with torch.inference_mode(), matrix_products("fp32"):
-            predictions = job.target(to_float(clean)).argmax(1)
-        nothing = torch.zeros_like(labels)
-        return Attacked(clean, nothing, predictions, nothing, nothing - 1)
-    ids = [each.row["source_id"] for each in batch]
-    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
 
 
 def _encode(job: AttackJob, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:

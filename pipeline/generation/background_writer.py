@@ -1,6 +1,7 @@
-"""What follows an attack, beside the next one: encoding in a pool, writing in order, a bounded way behind."""
+"""The background writer: encodes in a pool and writes in order, beside the next attack, a bounded way behind."""
 
 import errno
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,9 +15,11 @@ from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.writer import Encoded, ShardWriter
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
-from impure.pipeline.generation.events import WRITE, Emit, Failed, Made, timed
+from impure.pipeline.generation.events import WRITE, Emit, ShardCommitted, ShardFailed, timed
 
-BEHIND = 4
+LOGGER = logging.getLogger(__name__)
+
+MAX_WAITING = 4
 """Batches that may wait to be written; with them memory is bounded, whatever the size of a shard."""
 
 #: What no second try will mend.
@@ -30,9 +33,10 @@ def worth_retrying(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
 
 
-def failure(shard_id: ShardId, error: BaseException) -> Failed:
-    """The event that says so."""
-    return Failed(shard_id, f"{type(error).__name__}: {first_line(error)}")
+def failure(shard_id: ShardId, error: BaseException) -> ShardFailed:
+    """Log why a shard failed, with its traceback, and return the event that says so in a line."""
+    LOGGER.error("%s failed", shard_id, exc_info=error)
+    return ShardFailed(shard_id, f"{type(error).__name__}: {first_line(error)}")
 
 
 class BackgroundWriter:
@@ -40,19 +44,19 @@ class BackgroundWriter:
 
     def __init__(self, threads: int) -> None:
         self.pool = ThreadPoolExecutor(threads, "encode")
-        self._writer = ThreadPoolExecutor(1, "write")
+        self._thread = ThreadPoolExecutor(1, "write")
         self._waiting: deque[Future[None]] = deque()
         self._broken = False
 
-    def then(self, step: Callable[[], None]) -> None:
-        """Run `step` after those before it; wait first where `BEHIND` are waiting.
+    def submit(self, step: Callable[[], None]) -> None:
+        """Run `step` after those before it; wait first where `MAX_WAITING` are waiting.
 
         Raises:
             Exception: Whatever an earlier step raised.
         """
-        while len(self._waiting) >= BEHIND:
+        while len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft().result()
-        self._waiting.append(self._writer.submit(self._run, step))
+        self._waiting.append(self._thread.submit(self._run, step))
 
     def _run(self, step: Callable[[], None]) -> None:
         """Run a step, unless one before it raised: nothing may look finished that is not."""
@@ -65,22 +69,22 @@ class BackgroundWriter:
             raise
 
     def flush(self) -> None:
-        """Wait until nothing waits (see `then`)."""
+        """Wait until nothing waits (see `submit`)."""
         while self._waiting:
             self._waiting.popleft().result()
 
     def close(self) -> None:
         """End both, dropping what waits."""
-        self._writer.shutdown(cancel_futures=True)
+        self._thread.shutdown(cancel_futures=True)
         self.pool.shutdown(cancel_futures=True)
 
 
 class PendingShard:
-    """One shard on its way into the collection; its end is one `Made` or one `Failed`.
+    """One shard on its way into the collection; its end is one `ShardCommitted` or one `ShardFailed`.
 
     Attributes:
-        shard: Which.
-        over: Whether it has come to its end.
+        shard_id: Which.
+        ended: Whether it is committed or has failed.
     """
 
     def __init__(
@@ -88,34 +92,37 @@ class PendingShard:
         shard_id: ShardId,
         shard: ShardWriter,
         resources: ExitStack,
-        finisher: BackgroundWriter,
+        writer: BackgroundWriter,
         emit: Emit,
     ):
-        self.shard_id, self._shard, self._resources = shard_id, shard, resources
-        self._finisher, self._emit = finisher, emit
-        self._begun = time.perf_counter()
-        self.over = False
+        self.shard_id = shard_id
+        self._shard = shard
+        self._resources = resources
+        self._writer = writer
+        self._emit = emit
+        self._started_at = time.perf_counter()
+        self.ended = False
 
     def add(self, batch: Sequence[Callable[[], Encoded]]) -> None:
         """Encode and append the samples of a batch."""
-        futures = [self._finisher.pool.submit(work) for work in batch]
-        self._finisher.then(partial(self._try, self._append, futures))
+        futures = [self._writer.pool.submit(encode) for encode in batch]
+        self._writer.submit(partial(self._try, self._append, futures))
 
-    def note(self, rows: Sequence[Row]) -> None:
+    def add_rows(self, rows: Sequence[Row]) -> None:
         """Add the rows of images that have no sample."""
-        self._finisher.then(partial(self._try, self._shard.note, rows))
+        self._writer.submit(partial(self._try, self._shard.note, rows))
 
     def commit(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
         """Commit once all is written."""
-        self._finisher.then(partial(self._try, self._commit, config, facts))
+        self._writer.submit(partial(self._try, self._commit, config, facts))
 
     def give_up(self, error: BaseException) -> None:
         """Drop the shard; it may be tried again."""
-        self._finisher.then(partial(self._try, self._fail, error))
+        self._writer.submit(partial(self._try, self._fail, error))
 
     def _try(self, step: Callable[..., None], *arguments: Any) -> None:
         """Run a step of a shard that has not failed; what no retry will mend goes on to the caller."""
-        if self.over:
+        if self.ended:
             return
         try:
             step(*arguments)
@@ -132,17 +139,17 @@ class PendingShard:
                 self._shard.add(encoded)
 
     def _commit(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
-        seconds = time.perf_counter() - self._begun
+        seconds = time.perf_counter() - self._started_at
         with timed(self._emit, WRITE):
             marker = self._shard.commit(config, {**facts, "seconds": round(seconds, 3)})
         self.end()
-        self._emit(Made(self.shard_id, marker["counts"], seconds, resumed=False))
+        self._emit(ShardCommitted(self.shard_id, marker["counts"], seconds, resumed=False))
 
     def _fail(self, error: BaseException) -> None:
         self.end()
         self._emit(failure(self.shard_id, error))
 
     def end(self) -> None:
-        """Let go of the folder aside and of the claim."""
-        self.over = True
+        """Remove the temporary folder and release the lock."""
+        self.ended = True
         self._resources.close()

@@ -1,4 +1,4 @@
-"""The clean images of one shard: decoded once, in a pool, then waiting on the disk for every attack."""
+"""The clean images of one shard: decoded once, in a pool, then cached on the disk for every attack."""
 
 import os
 from collections import deque
@@ -20,7 +20,7 @@ from impure.pipeline.generation.events import DECODE, ENCODE, Emit, timed
 from impure.pipeline.sources.source import SourceImage
 from impure.pipeline.targets.preprocess import load_clean
 
-AHEAD = 64
+DECODE_AHEAD = 64
 """Images that are decoded before anybody asks for them."""
 
 
@@ -40,8 +40,8 @@ class Clean:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the waiting file an image lies: its pixels, then its encoding."""
+class _CachedImage:
+    """Where in the cache file an image lies: its pixels, then its encoding."""
 
     row: Row
     offset: int
@@ -59,30 +59,33 @@ class CleanCache:
     def __init__(
         self, job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor, file: IO[bytes], emit: Emit
     ):
-        self._job, self._pool, self._file, self._emit = job, pool, file, emit
+        self._job = job
+        self._pool = pool
+        self._file = file
+        self._emit = emit
         self._rows = iter(rows)
         self._decoding: deque[Future[Clean | Row]] = deque()
-        self._places: list[_Place] = []
+        self._cached: list[_CachedImage] = []
         self._end = 0
         self.lost: list[Row] = []
 
     def read(self, start: int, count: int) -> list[Clean]:
         """The images from position `start` on, at most `count`; none past the end."""
-        while len(self._places) < start + count and self._decode_next():
+        while len(self._cached) < start + count and self._decode_next():
             pass
-        return [self._read(place) for place in self._places[start : start + count]]
+        return [self._read(image) for image in self._cached[start : start + count]]
 
     def _decode_next(self) -> bool:
         """Take one image from the pool; whether there was one."""
-        for row in islice(self._rows, AHEAD - len(self._decoding)):
+        for row in islice(self._rows, DECODE_AHEAD - len(self._decoding)):
             self._decoding.append(self._pool.submit(self._decode, row))
         if not self._decoding:
             return False
-        found = self._decoding[0].result()
-        if isinstance(found, Clean):
-            self._write(found)
+        decoded = self._decoding[0].result()
+        if isinstance(decoded, Clean):
+            self._write(decoded)
         else:
-            self.lost.append(found)
+            self.lost.append(decoded)
         self._decoding.popleft()  # last: what raises before this raises for every attack, and none loses it
         return True
 
@@ -99,27 +102,27 @@ class CleanCache:
             return Clean(row, pixels, self._job.storage.encode(pixels) if stored else b"")
 
     def _write(self, clean: Clean) -> None:
-        """Put an image into the waiting file."""
+        """Append an image to the cache file."""
         pixels = np.ascontiguousarray(clean.pixels)
         self._file.seek(self._end)
         size = self._file.write(pixels.tobytes() + clean.encoded)
         self._file.flush()
-        self._places.append(_Place(clean.row, self._end, pixels.shape, len(clean.encoded)))
+        self._cached.append(_CachedImage(clean.row, self._end, pixels.shape, len(clean.encoded)))
         self._end += size
 
-    def _read(self, place: _Place) -> Clean:
-        """Take an image out of the waiting file."""
-        size = int(np.prod(place.shape))
-        data = os.pread(self._file.fileno(), size + place.encoded, place.offset)
-        pixels = np.frombuffer(data, np.uint8, size).reshape(place.shape)
-        return Clean(place.row, pixels, data[size:])
+    def _read(self, cached: _CachedImage) -> Clean:
+        """Read an image from the cache file."""
+        size = int(np.prod(cached.shape))
+        data = os.pread(self._file.fileno(), size + cached.encoded, cached.offset)
+        pixels = np.frombuffer(data, np.uint8, size).reshape(cached.shape)
+        return Clean(cached.row, pixels, data[size:])
 
 
 @contextmanager
-def open_images(
+def open_clean_cache(
     job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor, emit: Emit
 ) -> Iterator[CleanCache]:
-    """The images of a shard, for all attacks on it; their waiting file goes with the block or the process."""
+    """The images of a shard, for all attacks on it; the cache file goes with the block or the process."""
     folder = job.collection.root / "_tmp"
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=Path(folder)) as file:
@@ -141,8 +144,8 @@ def lost_images(job: AttackJob, rows: Sequence[Row], pool: ThreadPoolExecutor) -
     planned = [row for row in rows if row["status"] == STATUS_OK]
 
     def error(row: Row) -> str:
-        found = load_planned(job, row)
-        return found["error"] if isinstance(found, dict) else ""
+        loaded = load_planned(job, row)
+        return loaded["error"] if isinstance(loaded, dict) else ""
 
     errors = {row["source_id"]: why for row, why in zip(planned, pool.map(error, planned), strict=True)}
     return {source_id: why for source_id, why in errors.items() if why}

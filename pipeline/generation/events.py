@@ -1,7 +1,7 @@
-"""What a run reports while it works: to the live view, and from a worker to whoever gave it the work."""
+"""Events: what a worker reports while it works, to the progress bar and to the queue of tasks."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify",
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
+class ShardProgress:
     """So many images of a shard are done, all told: reporting it twice does no harm."""
 
     shard_id: ShardId
@@ -49,7 +49,7 @@ class Advanced:
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class StageTime:
     """A stage worked so many seconds."""
 
     stage: str
@@ -57,14 +57,14 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A shard is being made; should the worker die, it is the first suspect."""
+class ShardStarted:
+    """A shard is being made; should the worker die, this shard may be why."""
 
     shard_id: ShardId
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ShardCommitted:
     """A shard is committed.
 
     Attributes:
@@ -79,7 +79,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ShardFailed:
     """A shard could not be made this time."""
 
     shard_id: ShardId
@@ -87,54 +87,56 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ShardLocked:
     """Another living process is making this shard."""
 
     shard_id: ShardId
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Every unit of a task was reported as `Made`, `Failed` or `Taken`."""
+class TaskFinished:
+    """Every shard of a task was reported as `ShardCommitted`, `ShardFailed` or `ShardLocked`."""
 
     task: ShardTask
 
 
-Event = Advanced | Busy | Started | Made | Failed | Taken | Settled
+Event = ShardProgress | StageTime | ShardStarted | ShardCommitted | ShardFailed | ShardLocked | TaskFinished
 Emit = Callable[[Event], Any]
 """Takes events; safe to call from several threads."""
 
 
 class EventBuffer:
-    """Takes events to be sent on together: times add up, and of progress the last word is kept."""
+    """Keeps events to be sent on together: times add up, and of a shard's progress the last report stays."""
 
     def __init__(self) -> None:
-        self._lock, self._events = Lock(), list[Event]()
-        self._busy, self._advanced = Counter[str](), dict[ShardId, Advanced]()
+        self._lock = Lock()
+        self._events: list[Event] = []
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._progress: dict[ShardId, ShardProgress] = {}
 
     def __call__(self, event: Event) -> None:
-        """Note an event; safe to call from several threads."""
+        """Keep an event; safe to call from several threads."""
         with self._lock:
             match event:
-                case Busy():
-                    self._busy[event.stage] += event.seconds  # type: ignore[assignment]
-                case Advanced():
-                    self._advanced[event.shard_id] = event
+                case StageTime():
+                    self._seconds[event.stage] += event.seconds
+                case ShardProgress():
+                    self._progress[event.shard_id] = event
                 case _:
                     self._events.append(event)
 
     def __iter__(self) -> Iterator[Event]:
-        """What was noted; how a shard ended comes after how far it got."""
-        yield from (Busy(stage, seconds) for stage, seconds in self._busy.items())
-        yield from self._advanced.values()
+        """What was reported; how a shard ended comes after how far it got."""
+        yield from (StageTime(stage, seconds) for stage, seconds in self._seconds.items())
+        yield from self._progress.values()
         yield from self._events
 
 
 @contextmanager
 def timed(emit: Emit, stage: str) -> Iterator[None]:
     """Report how long a block took."""
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     try:
         yield
     finally:
-        emit(Busy(stage, time.perf_counter() - begun))
+        emit(StageTime(stage, time.perf_counter() - started_at))

@@ -1,4 +1,4 @@
-"""What a run would make and take at most, from the time of one gradient on this machine."""
+"""Forecast of a run: what it would make, and what it would take at most."""
 
 import time
 from math import prod
@@ -11,27 +11,24 @@ from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 REPEATS = 3
-MEMBER, SAMPLE, UNIT = 1 << 10, 1 << 12, 1 << 16
+MEMBER, SAMPLE, SHARD = 1 << 10, 1 << 12, 1 << 16
 """Bytes at most: of a member's header and padding; of a sample beside its images; of a shard beside these."""
 
 
-def forecast(collector: GenerationRun, order: GenerateConfig) -> dict[str, Any]:
+def forecast(run: GenerationRun, config: GenerateConfig) -> dict[str, Any]:
     """Count images, pairs and shards; bound size and time.
 
     Returns:
-        `images`, `attacks`, `pairs` and `units`; `gib_at_most` of disk, as if nothing could be compressed;
+        `images`, `attacks`, `pairs` and `shards`; `gib_at_most` of disk, as if nothing could be compressed;
         `hours_at_most` of one worker, as if no attack ended early. Shards that are there already count too.
     """
-    tasks = collector.tasks(order)
-    images, attacks = sum(task.images for task in tasks), order.attacks
+    tasks = run.tasks(config)
+    images, attacks = sum(task.images for task in tasks), config.attacks
     shards = sum(len(task.attacks) for task in tasks)
-    stored = sum(len(order.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
-    size = (
-        images * (stored * (3 * collector.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE)
-        + shards * UNIT
-    )
+    stored = sum(len(config.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
+    size = images * (stored * (3 * run.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE) + shards * SHARD
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
-    seconds = images * gradients * seconds_per_gradient(collector, order.batch_size)
+    seconds = images * gradients * seconds_per_gradient(run, config.batch_size)
     return {
         "images": images,
         "attacks": len(attacks),
@@ -58,14 +55,14 @@ def gradients_at_most(attack: AttackConfig) -> int:
     return int(once) * attack.restarts
 
 
-def seconds_per_gradient(collector: GenerationRun, batch_size: int) -> float:
+def seconds_per_gradient(run: GenerationRun, batch_size: int) -> float:
     """How long the gradient of one image takes, in a batch of so many; the best of `REPEATS`."""
-    side, device = collector.target.card.crop, collector.target.mean.device
+    side, device = run.target.card.crop, run.target.mean.device
     images = torch.rand(batch_size, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    taken = []
+    durations = []
     for _ in range(REPEATS):
-        begun = time.perf_counter()
-        *_, gradient = loss_and_gradient(collector.target, images, lambda logits: logits.amax(1))
+        started_at = time.perf_counter()
+        *_, gradient = loss_and_gradient(run.target, images, lambda logits: logits.amax(1))
         gradient.sum().item()  # waits for the device
-        taken.append(time.perf_counter() - begun)
-    return min(taken) / batch_size
+        durations.append(time.perf_counter() - started_at)
+    return min(durations) / batch_size

@@ -1,4 +1,4 @@
-"""What a run is doing, for people who watch: images, shards, and which stage holds the others up."""
+"""The progress bar of a run: images, shards, and which stage holds the others up."""
 
 import sys
 import time
@@ -16,15 +16,15 @@ from impure.pipeline.generation.events import (
     ENCODE,
     STAGES,
     VERDICT,
-    Advanced,
-    Busy,
     Event,
-    Failed,
-    Made,
+    ShardCommitted,
+    ShardFailed,
+    ShardProgress,
+    StageTime,
 )
 
 
-class _Unbroken:
+class _UnbrokenStream:
     """A stream whose reader may go away: work goes on, and tqdm keeps none of its locks."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -37,7 +37,7 @@ class _Unbroken:
             self._stream.write(text)
 
     def flush(self) -> None:
-        """Flush, likewise."""
+        """Flush, if anybody reads."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
@@ -50,7 +50,7 @@ class _Unbroken:
         return self._stream.fileno()
 
 
-class ProgressView:
+class ProgressBar:
     """A bar on standard error, fed with events, one at a time.
 
     Args:
@@ -61,25 +61,25 @@ class ProgressView:
     """
 
     def __init__(self, images: int | None, shards: int, workers: int, threads: int) -> None:
-        self._out = _Unbroken(sys.stderr)
+        self._out = _UnbrokenStream(sys.stderr)
         self._bar = tqdm(total=images, unit=" images", dynamic_ncols=True, file=self._out)
         self._shards = shards
-        self._lanes = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
+        self._parallel = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
         self._images: Counter[ShardId] = Counter()
-        self._over: set[ShardId] = set()
+        self._committed: set[ShardId] = set()
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        self._begun = time.perf_counter()
+        self._started_at = time.perf_counter()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case Advanced():
+            case ShardProgress():
                 self._advance(event.shard_id, event.images)
-            case Busy():
+            case StageTime():
                 self._seconds[event.stage] += event.seconds
-            case Made():
-                self._over.add(event.shard_id)
-            case Failed():
+            case ShardCommitted():
+                self._committed.add(event.shard_id)
+            case ShardFailed():
                 self._advance(event.shard_id, 0)
                 self._bar.write(f"{event.shard_id}: {event.reason}", file=self._out)
 
@@ -91,8 +91,8 @@ class ProgressView:
 
     def busy(self) -> dict[str, float]:
         """Share of the time that each stage was at work, by stage; 1 is all of its threads."""
-        elapsed = max(time.perf_counter() - self._begun, 1e-9)
-        return {stage: spent / elapsed / self._lanes[stage] for stage, spent in self._seconds.items()}
+        elapsed = max(time.perf_counter() - self._started_at, 1e-9)
+        return {stage: spent / elapsed / self._parallel[stage] for stage, spent in self._seconds.items()}
 
     def limit(self) -> str:
         """The stage that holds the others up: the busiest. Attack and verdict take turns on the device."""
@@ -103,9 +103,9 @@ class ProgressView:
     def summary(self) -> str:
         """Shards and stages in one line."""
         shares = " ".join(f"{stage} {share:.0%}" for stage, share in self.busy().items())
-        return f"{len(self._over)}/{self._shards} shards, {shares}, limited by {self.limit()}"
+        return f"{len(self._committed)}/{self._shards} shards, {shares}, limited by {self.limit()}"
 
-    def __enter__(self) -> "ProgressView":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(

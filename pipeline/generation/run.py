@@ -1,10 +1,13 @@
-"""Drive a whole collection: plans for every split asked for, then every unit of every attack."""
+"""A generation run: plans for every split of its config, then every shard of every attack."""
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from impure.manifests.base.logs import collection_log, start_log
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit_lock import commit_lock, sweep
 from impure.manifests.collection.shard_lock import wait_for_shard_lock
@@ -30,9 +33,9 @@ class Locations:
 
     Attributes:
         images: See `open_source`.
-        labels: Likewise.
+        labels: See `open_source`.
         target: See `load_target`.
-        weights: Likewise.
+        weights: See `load_target`.
         root: Of the collection.
         device: Name of a device; see `device_of` for how workers share it.
         threads: CPU threads of one worker.
@@ -49,7 +52,7 @@ class Locations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateConfig:
-    """What is to be made.
+    """Which attacks on which splits, and how their pairs are stored.
 
     Attributes:
         attacks: None stands for the untouched pairs.
@@ -72,13 +75,13 @@ class GenerateConfig:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRun:
-    """A collection in the making: where it lies, its images, its target."""
+    """A collection in the making: where it lies, its source of images, its target."""
 
     collection: Collection
     source: Source
     target: Target
 
-    def wanted(self, samples: Sequence[SampleConfig]) -> int:
+    def images_wanted(self, samples: Sequence[SampleConfig]) -> int:
         """Images that sampling looks for, over all splits.
 
         Raises:
@@ -107,45 +110,49 @@ class GenerationRun:
                 self.collection.write_about(software())
         return plans
 
-    def jobs(self, order: GenerateConfig) -> dict[str, list[AttackJob]]:
-        """The attacks of an order on each of its splits, by split; the plans are frozen already."""
-        plans = [read_plan(self.collection, self.target.card.name, split) for split in order.splits]
-        compiled = self.target.compiled() if order.compiled else None
+    def jobs(self, config: GenerateConfig) -> dict[str, list[AttackJob]]:
+        """The attacks of a config on each of its splits, by split; the plans are frozen already."""
+        plans = [read_plan(self.collection, self.target.card.name, split) for split in config.splits]
+        compiled = self.target.compiled() if config.compiled else None
         return {
             plan.split: [
                 AttackJob(
                     collection=self.collection, source=self.source, target=self.target, plan=plan,
-                    attack=attack, seed=order.seed, batch_size=order.batch_size, run_id=order.run_id,
-                    compiled=compiled, storage=order.storage,
+                    attack=attack, seed=config.seed, batch_size=config.batch_size, run_id=config.run_id,
+                    compiled=compiled, storage=config.storage,
                 )
-                for attack in order.attacks
+                for attack in config.attacks
             ]
             for plan in plans if plan is not None
         }  # fmt: skip
 
-    def tasks(self, order: GenerateConfig) -> list[ShardTask]:
-        """What an order comes to, shard by shard; leftovers of killed processes are removed."""
+    def tasks(self, config: GenerateConfig) -> list[ShardTask]:
+        """The tasks of a config, one a shard of a plan; leftovers of killed processes are removed."""
         sweep(self.collection)
-        return [task for jobs in self.jobs(order).values() for task in shard_tasks(jobs)]
+        return [task for jobs in self.jobs(config).values() for task in shard_tasks(jobs)]
 
 
-def open_run_at(place: Locations, number: int = 0) -> GenerationRun:
+def open_run(locations: Locations, number: int = 0) -> GenerationRun:
     """Open source, target and collection for the worker of this number.
 
     Raises:
         InputError: See `open_source`, `load_target` and `open_device`.
     """
-    source = open_source(place.images, place.labels)
-    target = load_target(place.target, place.weights)
-    device = device_of(open_device(place.device, place.threads), number)
-    return GenerationRun(Collection(place.root), source, target.to(device))
+    source = open_source(locations.images, locations.labels)
+    target = load_target(locations.target, locations.weights)
+    device = device_of(open_device(locations.device, locations.threads), number)
+    return GenerationRun(Collection(locations.root), source, target.to(device))
 
 
-def open_worker(place: Locations, order: GenerateConfig, workers: int, number: int = 0) -> ShardWorker:
-    """What makes shards in one of so many workers on this machine."""
-    return ShardWorker(open_run_at(place, number).jobs(order), max(cores() // workers, 1))
+def open_worker(locations: Locations, config: GenerateConfig, workers: int, number: int = 0) -> ShardWorker:
+    """Open the worker of this number, of so many on this machine, in a process of its own with its own log."""
+    process = f"{socket.gethostname()}-{os.getpid()}"
+    start_log(collection_log(locations.root, config.run_id, process))
+    return ShardWorker(open_run(locations, number).jobs(config), max(cores() // workers, 1))
 
 
-def opener(place: Locations, order: GenerateConfig, workers: int) -> Callable[[int], ShardWorker]:
+def worker_factory(
+    locations: Locations, config: GenerateConfig, workers: int
+) -> Callable[[int], ShardWorker]:
     """`open_worker` of the worker's number alone, to be sent to workers."""
-    return partial(open_worker, place, order, workers)
+    return partial(open_worker, locations, config, workers)

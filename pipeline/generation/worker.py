@@ -1,4 +1,4 @@
-"""Make shards: attack the images of a task with every attack, hand the pairs on to be written, and report."""
+"""The worker: attacks the images of a task with every attack, passes the pairs on to be written, reports."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,17 @@ from impure.pipeline.generation.background_writer import (
     failure,
     worth_retrying,
 )
-from impure.pipeline.generation.clean_cache import CleanCache, open_images
+from impure.pipeline.generation.clean_cache import CleanCache, open_clean_cache
 from impure.pipeline.generation.draw_plan import Plan
-from impure.pipeline.generation.events import Advanced, Emit, Made, Settled, ShardTask, Started, Taken
+from impure.pipeline.generation.events import (
+    Emit,
+    ShardCommitted,
+    ShardLocked,
+    ShardProgress,
+    ShardStarted,
+    ShardTask,
+    TaskFinished,
+)
 
 
 class ShardWorker:
@@ -32,97 +40,99 @@ class ShardWorker:
 
     def __init__(self, jobs: Mapping[str, Sequence[AttackJob]], threads: int) -> None:
         self._jobs = jobs
-        self._finisher = BackgroundWriter(threads)
-        self._flights: list[PendingShard] = []
+        self._writer = BackgroundWriter(threads)
+        self._pending: list[PendingShard] = []
 
-    def make(self, task: ShardTask, emit: Emit) -> None:
-        """Make the units of a task that are not committed yet; returns when the last attack is done.
+    def run(self, task: ShardTask, emit: Emit) -> None:
+        """Make the shards of a task that are not committed yet; returns when the last attack is done.
 
-        What is still being written then is reported later, at the latest by `flush`; `Settled` comes last.
+        What is still being written then is reported later, at the latest by `flush`; `TaskFinished` comes
+        last.
 
         Raises:
             InputError: A committed shard was made with another config.
             OSError: What a retry will not mend, such as a full disk.
         """
         jobs = [job for job in self._jobs[task.split] if job.attack_name in task.attacks]
-        todo = [job for job in jobs if not _is_there(job, task.shard, emit)]
+        todo = [job for job in jobs if not _is_committed(job, task.shard, emit)]
         if todo:
             rows = rows_of(todo[0].plan, task.shard)
-            with open_images(todo[0], rows, self._finisher.pool, emit) as images:
+            with open_clean_cache(todo[0], rows, self._writer.pool, emit) as images:
                 for job in todo:
                     self._make_shard(job, task, images, emit)
-        self._finisher.then(lambda: emit(Settled(task)))
+        self._writer.submit(lambda: emit(TaskFinished(task)))
 
     def flush(self) -> None:
-        """Wait until all is written; raises as `make`."""
-        self._finisher.flush()
+        """Wait until all is written; raises as `run`."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Stop the threads; what is not written is dropped."""
-        self._finisher.close()
-        for flight in self._flights:
-            flight.end()
+        self._writer.close()
+        for pending in self._pending:
+            pending.end()
 
     def _make_shard(self, job: AttackJob, task: ShardTask, images: CleanCache, emit: Emit) -> None:
-        """Attack the images of a shard, unless another process is at it or just was."""
+        """Attack the images of a shard, unless another process makes it or has made it."""
         try:
-            flight = self._open(job, task, emit)
+            pending = self._open(job, task, emit)
         except Exception as error:
             if not worth_retrying(error):
                 raise
             emit(failure(job.shard_id(task.shard), error))
             return
-        if flight is None:
+        if pending is None:
             return
-        self._flights = [each for each in self._flights if not each.over] + [flight]
+        self._pending = [shard for shard in self._pending if not shard.ended] + [pending]
         try:
-            _attack_shard(job, images, flight, emit)
+            _attack_shard(job, images, pending, emit)
         except Exception as error:
             if not worth_retrying(error):
                 raise
-            flight.give_up(error)
+            pending.give_up(error)
 
     def _open(self, job: AttackJob, task: ShardTask, emit: Emit) -> PendingShard | None:
-        """Take a shard to make it; None where another process makes it or has made it."""
+        """Lock a shard to make it; None where another process makes it or has made it."""
         shard_id = job.shard_id(task.shard)
         with ExitStack() as resources:
-            held = (wait_for_shard_lock if task.wait else lock_shard)(job.collection, str(shard_id))
-            if held is None:
-                emit(Taken(shard_id))
+            lock = (wait_for_shard_lock if task.wait else lock_shard)(job.collection, str(shard_id))
+            if lock is None:
+                emit(ShardLocked(shard_id))
                 return None
-            resources.enter_context(held)
-            if _is_there(job, task.shard, emit):
+            resources.enter_context(lock)
+            if _is_committed(job, task.shard, emit):
                 return None
-            emit(Started(shard_id))
+            emit(ShardStarted(shard_id))
             shard = resources.enter_context(open_shard(job.collection, shard_id))
-            return PendingShard(shard_id, shard, resources.pop_all(), self._finisher, emit)
+            return PendingShard(shard_id, shard, resources.pop_all(), self._writer, emit)
 
 
-def _attack_shard(job: AttackJob, images: CleanCache, flight: PendingShard, emit: Emit) -> None:
-    """Send every batch of a shard on its way, then its commit."""
-    together: list[int] = []
+def _attack_shard(job: AttackJob, images: CleanCache, pending: PendingShard, emit: Emit) -> None:
+    """Attack batch by batch, and pass each on to be encoded and written; then commit."""
+    batch_sizes: list[int] = []
     done = 0
     for batch in attack_all(job, images, emit):
-        if flight.over:  # writing it failed: it will be made again
+        if pending.ended:  # writing it failed: it will be made again
             return
-        together += batch.together
+        batch_sizes += batch.attacked_together
         done += len(batch.samples) + len(batch.failed)
-        flight.add(batch.samples)
-        flight.note(batch.failed)
-        emit(Advanced(flight.shard_id, done))
-    flight.note([failed_row(job, row, row["status"], row["error"]) for row in images.lost])
-    emit(Advanced(flight.shard_id, done + len(images.lost)))
-    flight.commit(job.config(), job.facts(together))
+        pending.add(batch.samples)
+        pending.add_rows(batch.failed)
+        emit(ShardProgress(pending.shard_id, done))
+    pending.add_rows([failed_row(job, row, row["status"], row["error"]) for row in images.lost])
+    emit(ShardProgress(pending.shard_id, done + len(images.lost)))
+    pending.commit(job.config(), job.facts(batch_sizes))
 
 
-def _is_there(job: AttackJob, shard: int, emit: Emit) -> bool:
+def _is_committed(job: AttackJob, number: int, emit: Emit) -> bool:
     """Whether a shard is committed already; if so, it is reported."""
-    there = job.committed(shard)
-    if there is not None:
-        counts = there.marker["counts"]
-        emit(Advanced(there.shard_id, counts["planned"] + counts.get("unreadable", 0)))
-        emit(Made(there.shard_id, counts, 0.0, resumed=True))
-    return there is not None
+    committed = job.committed(number)
+    if committed is None:
+        return False
+    counts = committed.marker["counts"]
+    emit(ShardProgress(committed.shard_id, counts["planned"] + counts.get("unreadable", 0)))
+    emit(ShardCommitted(committed.shard_id, counts, 0.0, resumed=True))
+    return True
 
 
 def rows_of(plan: Plan, shard: int) -> list[Row]:

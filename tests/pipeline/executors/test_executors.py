@@ -14,7 +14,13 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
 from impure.pipeline.executors.inline import rank_of, worker_share
 from impure.pipeline.executors.task_queue import TaskQueue
-from impure.pipeline.generation.events import Failed, Made, Settled, ShardTask, Taken
+from impure.pipeline.generation.events import (
+    ShardCommitted,
+    ShardFailed,
+    ShardLocked,
+    ShardTask,
+    TaskFinished,
+)
 
 RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
 
@@ -152,65 +158,65 @@ TASK = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 FGSM, PGD = TASK.shard_ids
 
 
-def ledger():
+def queue_of_one():
     heard = []
     return TaskQueue([TASK], heard.append), heard
 
 
 def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
-    book, _ = ledger()
+    queue, _ = queue_of_one()
     for _ in range(2):
-        task = book.take()
-        book.hear(Failed(FGSM, "broken"))
-        book.hear(Made(PGD, {}, 0.0, resumed=False))
-        book.hear(Settled(task))
-        assert not book.done
-    assert book.take().attacks == ("fgsm",)
-    book.hear(Failed(FGSM, "broken still"))
-    book.hear(Settled(task))
-    assert book.done
-    assert book.failed == {FGSM: "broken still"}
-    assert set(book.made) == {PGD}
+        task = queue.next_task()
+        queue.record(ShardFailed(FGSM, "broken"))
+        queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
+        queue.record(TaskFinished(task))
+        assert not queue.done
+    assert queue.next_task().attacks == ("fgsm",)
+    queue.record(ShardFailed(FGSM, "broken still"))
+    queue.record(TaskFinished(task))
+    assert queue.done
+    assert queue.failed == {FGSM: "broken still"}
+    assert set(queue.committed) == {PGD}
 
 
 def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
-    book, _ = ledger()
+    queue, _ = queue_of_one()
     for _ in range(3):
-        book.died([book.take()], [FGSM], "SIGKILL")
-    task = book.take()
+        queue.worker_died([queue.next_task()], [FGSM], "SIGKILL")
+    task = queue.next_task()
     assert task.attacks == ("pgd",)
-    book.hear(Made(PGD, {}, 0.0, resumed=False))
-    book.hear(Settled(task))
-    assert book.done
-    assert set(book.failed) == {FGSM}
+    queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
+    queue.record(TaskFinished(task))
+    assert queue.done
+    assert set(queue.failed) == {FGSM}
 
 
 def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_units():
-    book, heard = ledger()
+    queue, heard = queue_of_one()
     for _ in range(3):
-        book.died([book.take()], [], "SIGKILL")
-    assert book.done
-    assert set(book.failed) == {FGSM, PGD}
-    assert heard.count(Failed(PGD, "SIGKILL")) == 3
+        queue.worker_died([queue.next_task()], [], "SIGKILL")
+    assert queue.done
+    assert set(queue.failed) == {FGSM, PGD}
+    assert heard.count(ShardFailed(PGD, "SIGKILL")) == 3
 
 
 def test_a_unit_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
-    book, _ = ledger()
+    queue, _ = queue_of_one()
     for _ in range(3):
-        assert not book.done
-        task = book.take()
-        book.hear(Settled(task))
-    assert book.done
-    assert set(book.failed) == {FGSM, PGD}
+        assert not queue.done
+        task = queue.next_task()
+        queue.record(TaskFinished(task))
+    assert queue.done
+    assert set(queue.failed) == {FGSM, PGD}
 
 
 def test_what_another_process_has_is_waited_for_at_the_end():
-    book, _ = ledger()
-    task = book.take()
-    book.hear(Taken(FGSM))
-    book.hear(Made(PGD, {}, 0.0, resumed=False))
-    book.hear(Settled(task))
-    again = book.take()
+    queue, _ = queue_of_one()
+    task = queue.next_task()
+    queue.record(ShardLocked(FGSM))
+    queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
+    queue.record(TaskFinished(task))
+    again = queue.next_task()
     assert (again.attacks, again.wait) == (("fgsm",), True)
 
 

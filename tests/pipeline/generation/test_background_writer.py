@@ -13,25 +13,25 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.generation import clean_cache as shard_images
 from impure.pipeline.generation.background_writer import BackgroundWriter
-from impure.pipeline.generation.clean_cache import open_images
-from impure.pipeline.generation.events import Advanced, Failed
-from impure.pipeline.generation.progress import ProgressView, _Unbroken
+from impure.pipeline.generation.clean_cache import open_clean_cache
+from impure.pipeline.generation.events import ShardFailed, ShardProgress
+from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
 from impure.pipeline.targets.preprocess import CleanImage
 
 PIXELS = np.full((2, 2, 3), 7, np.uint8)
 
 
 def test_after_a_step_that_fails_none_runs():
-    finisher, done = BackgroundWriter(1), []
+    writer, done = BackgroundWriter(1), []
 
     def fails():
         raise OSError(28, "No space left on device")
 
-    finisher.then(fails)
-    finisher.then(lambda: done.append("settled"))
+    writer.submit(fails)
+    writer.submit(lambda: done.append("settled"))
     with pytest.raises(OSError, match="No space"):
-        finisher.flush()
-    finisher.close()
+        writer.flush()
+    writer.close()
     assert not done
 
 
@@ -53,7 +53,7 @@ def test_an_image_whose_decoding_fails_is_lost_to_no_attack(tmp_path, monkeypatc
         source=None, target=SimpleNamespace(card=None), storage=Storage(),
         collection=SimpleNamespace(root=tmp_path),
     )  # fmt: skip
-    with ThreadPoolExecutor(1) as pool, open_images(job, rows, pool, lambda event: None) as images:
+    with ThreadPoolExecutor(1) as pool, open_clean_cache(job, rows, pool, lambda event: None) as images:
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output"):
                 images.read(0, 3)
@@ -70,7 +70,7 @@ class Gone(io.StringIO):
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
     shard_id = ShardId("t", "fgsm", "train", 0)
-    with ProgressView(4, 1, 1, 1) as view:
-        view(Advanced(shard_id, 2))
-        view(Failed(shard_id, "broken"))
-    assert _Unbroken(Gone()).write("text") is None
+    with ProgressBar(4, 1, 1, 1) as view:
+        view(ShardProgress(shard_id, 2))
+        view(ShardFailed(shard_id, "broken"))
+    assert _UnbrokenStream(Gone()).write("text") is None

@@ -20,16 +20,16 @@ from impure.pipeline.generation.events import (
     ENCODE,
     STAGES,
     VERDICT,
-    Advanced,
-    Busy,
-    Failed,
-    Made,
-    Settled,
+    ShardCommitted,
+    ShardFailed,
+    ShardLocked,
+    ShardProgress,
+    ShardStarted,
     ShardTask,
-    Started,
-    Taken,
+    StageTime,
+    TaskFinished,
 )
-from impure.pipeline.generation.progress import ProgressView
+from impure.pipeline.generation.progress import ProgressBar
 from tests.common import hashes, one_line, stamps
 
 
@@ -83,7 +83,7 @@ BOTH = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 
 @pytest.fixture
 def view():
-    with ProgressView(10, 2, workers=1, threads=4) as shown:
+    with ProgressBar(10, 2, workers=1, threads=4) as shown:
         yield shown
 
 
@@ -93,37 +93,52 @@ def tell(view, *events):
 
 
 def test_images_of_a_unit_that_is_tried_again_are_not_counted_twice(view):
-    tell(view, Started(FGSM), Advanced(FGSM, 3), Advanced(FGSM, 5))
+    tell(view, ShardStarted(FGSM), ShardProgress(FGSM, 3), ShardProgress(FGSM, 5))
     assert view._bar.n == 5
-    tell(view, Failed(FGSM, "broken"))
+    tell(view, ShardFailed(FGSM, "broken"))
     assert view._bar.n == 0
-    tell(view, Settled(BOTH), Started(FGSM), Advanced(FGSM, 3), Taken(PGD), Advanced(FGSM, 5))
-    tell(view, Made(FGSM, {}, 1.0, False), Advanced(PGD, 5), Made(PGD, {}, 1.0, True))
+    tell(
+        view,
+        TaskFinished(BOTH),
+        ShardStarted(FGSM),
+        ShardProgress(FGSM, 3),
+        ShardLocked(PGD),
+        ShardProgress(FGSM, 5),
+    )
+    tell(
+        view, ShardCommitted(FGSM, {}, 1.0, False), ShardProgress(PGD, 5), ShardCommitted(PGD, {}, 1.0, True)
+    )
     assert view._bar.n == 10
     assert view.summary().startswith("2/2 shards")
 
 
 def test_a_unit_that_two_workers_report_counts_once(view):
-    tell(view, Advanced(FGSM, 5), Made(FGSM, {}, 1.0, False), Advanced(FGSM, 5), Made(FGSM, {}, 0.0, True))
+    tell(
+        view,
+        ShardProgress(FGSM, 5),
+        ShardCommitted(FGSM, {}, 1.0, False),
+        ShardProgress(FGSM, 5),
+        ShardCommitted(FGSM, {}, 0.0, True),
+    )
     assert (view._bar.n, view.summary().split()[0]) == (5, "1/2")
 
 
 def test_failures_are_told_on_standard_error_alone(capsys):
-    with ProgressView(10, 2, workers=1, threads=4) as view:
-        tell(view, Failed(FGSM, "RuntimeError: broken"))
+    with ProgressBar(10, 2, workers=1, threads=4) as view:
+        tell(view, ShardFailed(FGSM, "RuntimeError: broken"))
     told = capsys.readouterr()
     assert told.out == ""
     assert "t/fgsm/train/000000: RuntimeError: broken" in told.err
 
 
 def test_the_limit_is_the_busiest_and_attack_and_verdict_share_the_device(view):
-    tell(view, Busy(ENCODE, 16.0))  # of four threads
+    tell(view, StageTime(ENCODE, 16.0))  # of four threads
     assert view.limit() == ENCODE
-    tell(view, Busy(ATTACK, 3.0))
+    tell(view, StageTime(ATTACK, 3.0))
     assert view.limit() == ENCODE
-    tell(view, Busy(VERDICT, 2.0))
+    tell(view, StageTime(VERDICT, 2.0))
     assert view.limit() == ATTACK
-    tell(view, Busy(DECODE, 21.0))
+    tell(view, StageTime(DECODE, 21.0))
     assert view.limit() == DECODE
     busy = view.busy()
     assert list(busy) == list(STAGES)
@@ -132,9 +147,9 @@ def test_the_limit_is_the_busiest_and_attack_and_verdict_share_the_device(view):
 
 
 def test_shares_are_of_all_threads_and_workers():
-    with ProgressView(None, 1, workers=2, threads=8) as view:
-        view._begun = time.perf_counter() - 10
-        tell(view, Busy(ATTACK, 10.0), Busy(DECODE, 40.0))
+    with ProgressBar(None, 1, workers=2, threads=8) as view:
+        view._started_at = time.perf_counter() - 10
+        tell(view, StageTime(ATTACK, 10.0), StageTime(DECODE, 40.0))
         assert view.busy()[ATTACK] == pytest.approx(0.5, rel=0.05)
         assert view.busy()[DECODE] == pytest.approx(0.5, rel=0.05)
 
