@@ -1,4 +1,4 @@
-"""The tables of a collection's card, in Markdown."""
+"""The Markdown tables of a collection's card: targets, images, attacks, software, success rates."""
 
 from collections.abc import Sequence
 
@@ -23,49 +23,55 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def targets_table(shards: Sequence[CommittedShard]) -> str:
     """Identity of the targets."""
     header = ["target", "architecture", "classes", "input", "weights"]
-    rows = []
-    for each in shards:
-        target = each.marker["config"]["target"]
-        rows.append(
-            [each.shard_id.target, target.get("architecture", ""), target["num_classes"], target.get("crop", ""),
-             f"`{target['weights']}`"]
-        )  # fmt: skip
-    return _table(header, rows)
+    return _table(header, [_target_row(shard) for shard in shards])
+
+
+def _target_row(shard: CommittedShard) -> list[object]:
+    target = shard.marker["config"]["target"]
+    return [
+        shard.shard_id.target,
+        target.get("architecture", ""),
+        target["num_classes"],
+        target.get("crop", ""),
+        f"`{target['weights']}`",
+    ]
 
 
 def images_table(plans: dict[str, FrozenPlan]) -> str:
     """What was sampled."""
     header = ["target", "split", "source", "drawn from", "per class", "seed", "sampled", "unreadable"]
-    rows = []
-    for plan in sorted(plans.values(), key=lambda plan: (plan.target, SPLITS.index(plan.split))):
-        status, config = plan.table["status"].to_pylist(), plan.config
-        rows.append(
-            [plan.target, plan.split,
-             *(config.get(name, "") for name in ("source", "split", "per_class", "seed")),
-             status.count(STATUS_OK), len(status) - status.count(STATUS_OK)]
-        )  # fmt: skip
-    return _table(header, rows)
+    ordered = sorted(plans.values(), key=lambda plan: (plan.target, SPLITS.index(plan.split)))
+    return _table(header, [_plan_row(plan) for plan in ordered])
+
+
+def _plan_row(plan: FrozenPlan) -> list[object]:
+    config = [plan.config.get(name, "") for name in ("source", "split", "per_class", "seed")]
+    status = plan.table["status"].to_pylist()
+    sampled = status.count(STATUS_OK)
+    return [plan.target, plan.split, *config, sampled, len(status) - sampled]
 
 
 def attacks_table(shards: Sequence[CommittedShard]) -> str:
     """What was done to the images, with all parameters."""
     header = ["attack", "method", "ε", "preset", "by", "seed", "parameters"]
-    rows = []
-    for each in shards:
-        attack = dict(each.marker["config"].get("attack", {}))
-        method = [attack.pop(name, "") for name in ("name", "eps_255", "preset", "implementation")]
-        told = {**attack.pop("params", {}), **attack}
-        set_ones = {name: value for name, value in told.items() if value not in (None, [])}
-        parameters = f"`{canonical_json(set_ones)}`" if set_ones else ""
-        rows.append([each.shard_id.attack, *method, each.marker["config"].get("seed", ""), parameters])
-    return _table(header, rows)
+    return _table(header, [_attack_row(shard) for shard in shards])
+
+
+def _attack_row(shard: CommittedShard) -> list[object]:
+    config = shard.marker["config"]
+    attack = dict(config.get("attack", {}))
+    method = [attack.pop(name, "") for name in ("name", "eps_255", "preset", "implementation")]
+    settings = {**attack.pop("params", {}), **attack}
+    used = {name: value for name, value in settings.items() if value not in (None, [])}
+    parameters = f"`{canonical_json(used)}`" if used else ""
+    return [shard.shard_id.attack, *method, config.get("seed", ""), parameters]
 
 
 def software_table(shards: Sequence[CommittedShard]) -> str:
     """Versions and devices of everything that made pixels."""
     versions: dict[str, set[str]] = {}
-    for each in shards:
-        facts = {**each.marker.get("software", {}), "device": each.marker.get("device", "?")}
+    for shard in shards:
+        facts = {**shard.marker.get("software", {}), "device": shard.marker.get("device", "?")}
         for name, version in facts.items():
             versions.setdefault(name, set()).add(str(version))
     rows = [[name, ", ".join(sorted(versions[name]))] for name in sorted(versions)]
@@ -75,13 +81,12 @@ def software_table(shards: Sequence[CommittedShard]) -> str:
 def rates_table(shards: Sequence[CommittedShard]) -> str:
     """Counts and success rates by target, attack and split."""
     groups: dict[tuple[str, str, str], list[dict[str, int]]] = {}
-    for each in shards:
-        group = (each.shard_id.target, each.shard_id.attack, each.shard_id.split)
-        groups.setdefault(group, []).append(each.marker["counts"])
+    for shard in shards:
+        group = (shard.shard_id.target, shard.shard_id.attack, shard.shard_id.split)
+        groups.setdefault(group, []).append(shard.marker["counts"])
     rows = []
     for group, counts in groups.items():
         total = add_up(counts)
-        rows.append(
-            [*group, len(counts), total["stored"], total["failed"], total["succeeded"], percent(total)]
-        )
+        sums = [total[name] for name in ("stored", "failed", "succeeded")]
+        rows.append([*group, len(counts), *sums, percent(total)])
     return _table(["target", "attack", "split", "shards", "stored", "failed", "fooled", "fooled %"], rows)

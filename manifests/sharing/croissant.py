@@ -8,7 +8,8 @@ import pyarrow as pa
 from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
-MANIFESTS, SHARDS = "manifests", "shards"
+MANIFESTS = "manifests"
+SHARDS = "shards"
 
 # The context that the format prescribes.
 _CONTEXT: dict[str, Any] = {
@@ -69,7 +70,7 @@ def croissant(
         tars: Paths or globs of the shards.
         manifests: Paths or globs of the manifests.
     """
-    found = {
+    metadata = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
@@ -83,17 +84,9 @@ def croissant(
             _file_set(SHARDS, "WebDataset shards of image pairs", "application/x-tar", tars),
             _file_set(MANIFESTS, "One row per planned image", "application/x-parquet", manifests),
         ],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": MANIFESTS,
-                "name": MANIFESTS,
-                "description": "One row for each planned image, failed ones too.",
-                "field": [_field(column) for column in MANIFEST],
-            }
-        ],
+        "recordSet": [_record_set()],
     }
-    return found | ({"datePublished": date} if date else {})
+    return metadata | ({"datePublished": date} if date else {})
 
 
 def _file_set(name: str, description: str, encoding: str, includes: Sequence[str]) -> dict[str, Any]:
@@ -108,6 +101,17 @@ def _file_set(name: str, description: str, encoding: str, includes: Sequence[str
     }
 
 
+def _record_set() -> dict[str, Any]:
+    """The manifests' rows."""
+    return {
+        "@type": "cr:RecordSet",
+        "@id": MANIFESTS,
+        "name": MANIFESTS,
+        "description": "One row for each planned image, failed ones too.",
+        "field": [_field(column) for column in MANIFEST],
+    }
+
+
 def _field(column: pa.Field) -> dict[str, Any]:
     """One column of the manifests."""
     return {
@@ -119,10 +123,10 @@ def _field(column: pa.Field) -> dict[str, Any]:
     }
 
 
-def _data_type(kind: pa.DataType) -> str:
-    """A column's type in Croissant's words."""
-    if pa.types.is_boolean(kind):
+def _data_type(arrow: pa.DataType) -> str:
+    """A column's type by its name in Croissant."""
+    if pa.types.is_boolean(arrow):
         return "sc:Boolean"
-    if pa.types.is_integer(kind):
+    if pa.types.is_integer(arrow):
         return "sc:Integer"
-    return "sc:Float" if pa.types.is_floating(kind) else "sc:Text"
+    return "sc:Float" if pa.types.is_floating(arrow) else "sc:Text"
