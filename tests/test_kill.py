@@ -18,7 +18,7 @@ import pytest
 from impure import cli
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.commit_lock import sweep
+from impure.manifests.collection.temp_dirs import sweep
 
 RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
 KILLS = int(os.environ.get("IMPURE_KILLS", 6))

@@ -1,8 +1,16 @@
-"""The one exception that a user caused and can mend."""
+"""Failures that can be foreseen: each is told in one line, without a traceback."""
 
 
-class InputError(Exception):
-    """Bad input: the message says what is wrong, where, and how to mend it, in one line."""
+class ImpureError(Exception):
+    """A foreseeable failure: the message says in one line what is wrong, where, and how to mend it."""
+
+
+class InputError(ImpureError):
+    """Bad input: an option, a file or a collection that somebody gave is not what it has to be."""
+
+
+class WriteError(ImpureError):
+    """A file or folder cannot be written: the disk is full, read-only, broken or somebody else's."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Write files so that they appear whole or not at all, and read what others wrote within limits."""
 
 import contextlib
 import errno
@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.canonical_json import parse_object
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError, first_line
+
+MAX_JSON = 1 << 24
+"""Bytes of JSON in a stranger's file."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what disks are to blame for
 
 
-# What a stranger's file may ask for; a plan of all of ImageNet is a fifth of it.
-MAX_JSON = 1 << 24  # bytes
-
-
 @contextlib.contextmanager
-def blaming(path: Path) -> Iterator[None]:
+def disk_errors_named(path: Path) -> Iterator[None]:
     """Name a path where the operating system says without a file name that a disk is full, or broken.
 
     Raises:
@@ -44,13 +43,43 @@ def atomic_path(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with blaming(final):
+        with disk_errors_named(final):
             yield temporary
-            sync(temporary)
-            os.replace(temporary, final)
-            sync(final.parent)
+            move_into_place(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def move_into_place(finished: Path, final: Path) -> None:
+    """Rename a finished file to `final`, on the same file system, over what is there.
+
+    Its content is on the disk before the name is, and the name is before the call returns: whatever is
+    written afterwards never survives a power cut that the file did not survive.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sync(finished)
+    os.replace(finished, final)
+    sync(final.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "", also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Tell in one line that `path` cannot be written, where the block fails to.
+
+    Args:
+        path: The file or folder, for the message.
+        remedy: What helps, for the message.
+        also: Errors beside OSError by which a library says that it cannot write.
+
+    Raises:
+        WriteError: The block raised an OSError, or one of `also`.
+    """
+    failures: tuple[type[Exception], ...] = (OSError, *also)
+    try:
+        yield
+    except failures as error:
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        raise WriteError(f"{path}: cannot be written ({reason}){'; ' * bool(remedy)}{remedy}") from error
 
 
 def sync(path: Path) -> None:

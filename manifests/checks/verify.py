@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import ImpureError
 from impure.manifests.base.files import sha256_file
 from impure.manifests.base.images import px_sha256
 from impure.manifests.checks.consistency import collection_problems, shard_problems
@@ -46,7 +46,7 @@ def verify(
     for shard_id in marked:
         try:
             problem = next(_problems(collection.read(shard_id), plans, level), None)
-        except (InputError, OSError) as error:
+        except (ImpureError, OSError) as error:
             problem = str(error)
         found += [] if problem is None else [Finding(str(shard_id), problem)]
         progress(1)

@@ -1,16 +1,15 @@
 """Put a finished shard in its place: tar, then manifest, then the marker that makes it count."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.canonical_json import differing_fields, digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import sync, write_json
+from impure.manifests.base.files import move_into_place, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
-from impure.manifests.collection.commit_lock import commit_lock
 from impure.manifests.collection.shard_id import ShardId
+from impure.manifests.collection.shard_lock import commit_lock
 
 
 def find_committed(
@@ -64,13 +63,11 @@ def move_in(
         InputError: The other process made the shard with another config.
     """
     stem, marker_path = collection.stem(shard_id), collection.marker_path(shard_id)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     with commit_lock(collection):
         if there := find_committed(collection, shard_id, marker["config"], remedy):
             return there.marker
         marker_path.unlink(missing_ok=True)  # of a damaged shard: no reader may see old marker and new files
-        os.replace(tar, stem.with_suffix(".tar"))
-        os.replace(manifest, stem.with_suffix(".parquet"))
-        sync(stem.parent)
+        move_into_place(tar, stem.with_suffix(".tar"))
+        move_into_place(manifest, stem.with_suffix(".parquet"))
         write_json(marker_path, marker)
     return marker

@@ -11,23 +11,23 @@ from typing import Any
 import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import ImpureError, InputError
 from impure.manifests.base.files import sha256_file, sync
 from impure.manifests.base.parquet import write_table
 from impure.manifests.checks.status import count
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit import move_in
-from impure.manifests.collection.commit_lock import temp_dir
 from impure.manifests.collection.samples import Fingerprint, Sample, read_fingerprints
 from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, Row
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.temp_dirs import temp_dir
 
 #: What a marker records beside the config; see `AttackJob.facts`.
 RECORDED = ("run_id", "attacked_together", "threads", "device", "software", "seconds")
 
 
-class ReadBackError(RuntimeError):
+class ReadBackError(ImpureError):
     """What was read back from a fresh shard is not what was written: the disk or the memory is at fault."""
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.errors import ImpureError, first_line
+from impure.manifests.base.files import writing
 from impure.manifests.base.logs import log_failure, stop_log, written_log
 
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
@@ -32,7 +33,7 @@ class Command(click.Command):
         """Run it, turning what a user or a machine can cause into a message."""
         try:
             return super().invoke(ctx)
-        except InputError as error:
+        except ImpureError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
@@ -97,7 +98,6 @@ def _is_foreseeable(error: BaseException) -> bool:
     return type(error).__name__ in (
         "MemoryError",
         "OutOfMemoryError",
-        "ReadBackError",
         "AcceleratorError",
     ) or any(word in str(error) for word in ("CUDA error", "can't allocate memory"))
 
@@ -155,11 +155,9 @@ def writable(folder: Path) -> Path:
     """Make a folder and try to write there, before hours of work rely on it.
 
     Raises:
-        InputError: It cannot be written.
+        WriteError: It cannot be written.
     """
-    try:
+    with writing(folder, "choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             return folder
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error

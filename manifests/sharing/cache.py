@@ -4,18 +4,17 @@ The cache is a collection like any other, but for `origin.json`, which says wher
 can list a collection can list it, without a single tar; and `local_tar` brings those that are really read.
 """
 
-import fcntl
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, read_json, sync, write_json
+from impure.manifests.base.file_lock import file_lock
+from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
-from impure.manifests.collection.commit_lock import commit_lock
 from impure.manifests.collection.layout import ABOUT
+from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.sharing.filesystem import Share, connect, open_share
 from impure.manifests.sharing.staging import (
     choose,
@@ -66,7 +65,7 @@ def open_shards(
         _claim(mirror, share.url)
         staged = Collection(cache / "_tmp" / "mirror")
         for plan in stage_plans(share, names, mirror, staged, f"delete {cache}"):
-            _replace(staged.root / plan, cache / plan)
+            move_into_place(staged.root / plan, cache / plan)
         found = stage_markers(share, wanted, mirror, staged)
         more = stage_markers(share, clean_shards(found, shard_ids_in(names)), mirror, staged)
         in_parallel(lambda each: _mirror(share, mirror, each), [*found, *more])
@@ -88,15 +87,13 @@ def local_tar(committed: CommittedShard) -> Path:
     if not committed.origin or committed.whole:
         return committed.tar
     part = committed.root / "_tmp" / f"{str(committed.shard_id).replace('/', '.')}.tar"
-    part.parent.mkdir(exist_ok=True)
-    with part.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(part.with_suffix(".lock")):
         if not committed.whole:
             entry = committed.marker["tar"]
             connect(committed.origin).download(
                 f"{committed.shard_id}.tar", part, entry["bytes"], entry["sha256"], lambda count: None
             )
-            _replace(part, committed.tar)
+            move_into_place(part, committed.tar)
     return committed.tar
 
 
@@ -131,12 +128,5 @@ def _mirror(share: Share, mirror: Collection, theirs: CommittedShard) -> None:
         share.download(
             f"{theirs.shard_id}.parquet", theirs.manifest, entry["bytes"], entry["sha256"], lambda count: None
         )
-        _replace(theirs.manifest, here)
-    _replace(staged, marker)
-
-
-def _replace(staged: Path, final: Path) -> None:
-    """Rename a finished file into place."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    sync(staged)
-    os.replace(staged, final)
+        move_into_place(theirs.manifest, here)
+    move_into_place(staged, marker)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.errors import ImpureError, InputError, first_line
 from impure.manifests.base.files import sha256_file
 from impure.manifests.collection.layout import SUMS, is_own, parse_sums
 
@@ -22,10 +22,10 @@ _SILENCE = 60  # seconds without a byte until a server counts as gone
 _PASSING = (408, 425, 429)  # refusals of a web server that pass, as those from 500 do
 
 
-class RemoteError(InputError):
-    """Something far away could not be read or written; `passing` where another try may help."""
+class RemoteError(ImpureError):
+    """Something far away cannot be read or written; `passing` where another try may help."""
 
-    def __init__(self, message: str, *, passing: bool) -> None:
+    def __init__(self, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
 

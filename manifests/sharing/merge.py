@@ -1,6 +1,5 @@
 """Bring the units of one collection into another: whole ones only, checked by their hashes, marker last."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,15 +9,16 @@ from typing import Any
 
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import sha256_file, sync
+from impure.manifests.base.files import move_into_place, sha256_file, sync
 from impure.manifests.checks.consistency import shard_problems
 from impure.manifests.checks.verify import Finding
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
-from impure.manifests.collection.commit_lock import commit_lock, sweep, temp_dir
 from impure.manifests.collection.plan import FrozenPlan, plan_differences, read_plans
 from impure.manifests.collection.shard_id import CLEAN, ShardId
+from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.collection.storage import storage_of
+from impure.manifests.collection.temp_dirs import sweep, temp_dir
 
 REMEDY = "nothing was merged into it; keep the two collections apart"
 
@@ -143,17 +143,13 @@ def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
     """
     with temp_dir(into, "plans") as folder:
         for plan in plans.values():
-            copy = folder / plan.path.name
-            shutil.copyfile(plan.path, copy)
-            sync(copy)
+            shutil.copyfile(plan.path, folder / plan.path.name)
         with commit_lock(into):
             there = _plans_beside(into, plans)
             for plan in plans.values():
                 final = into.plan_path(plan.target, plan.split)
-                final.parent.mkdir(exist_ok=True)
                 if plan.name not in there:
-                    os.replace(folder / plan.path.name, final)
-                    sync(final.parent)
+                    move_into_place(folder / plan.path.name, final)
 
 
 def _bring(into: Collection, each: CommittedShard) -> CommittedShard | None:

@@ -1,6 +1,5 @@
 """Collections from one place to another: in part, resumed, checked, and never seen half."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,12 +11,13 @@ from tempfile import TemporaryDirectory
 
 from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, blaming, sha256_file, sync
+from impure.manifests.base.file_lock import take_lock
+from impure.manifests.base.files import atomic_path, disk_errors_named, move_into_place, sha256_file, sync
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
-from impure.manifests.collection.commit_lock import commit_lock
 from impure.manifests.collection.layout import ABOUT, KIT, SUMS, is_plan, parse_sums
 from impure.manifests.collection.shard_id import ShardId
+from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.sharing.filesystem import Advance, Share, connect, open_share
 from impure.manifests.sharing.staging import (
     choose,
@@ -87,7 +87,7 @@ def pull(
     names = share.names()
     there = shard_ids_in(names)
     wanted = choose(share.url, there, targets=targets, attacks=attacks, splits=splits)
-    with blaming(root), _staging(collection, share.url) as staged:
+    with disk_errors_named(root), _staging(collection, share.url) as staged:
         plans = stage_plans(share, names, collection, staged, ELSEWHERE)
         found = stage_markers(share, wanted, collection, staged)
         found += stage_markers(share, clean_shards(found, there), collection, staged)
@@ -95,7 +95,7 @@ def pull(
         total = _bytes(todo)
         with commit_lock(collection):
             for plan in plans:
-                _move(staged.root / plan, root / plan)
+                move_into_place(staged.root / plan, root / plan)
         in_parallel(
             lambda each: _pull_shard(share, collection, each, lambda count: progress(count, total)), todo
         )
@@ -120,10 +120,8 @@ def _staging(collection: Collection, url: str) -> Iterator[Collection]:
     folder = collection.root / "_tmp" / f"pull-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (collection.root / "_tmp" / "pull.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{collection.root}: another pull into it is running") from error
+        if not take_lock(lock, wait=False):
+            raise InputError(f"{collection.root}: another pull into it is running")
         yield Collection(folder)
         shutil.rmtree(folder)
 
@@ -154,14 +152,6 @@ def _is_same(ours: CommittedShard, theirs: CommittedShard, remedy: str) -> bool:
             f"{theirs.shard_id}: made with the same config, but in another run, with other bytes; {remedy}"
         )
     return True
-
-
-def _move(staged: Path, final: Path) -> None:
-    """Rename a finished file into place."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    sync(staged)
-    os.replace(staged, final)
-    sync(final.parent)
 
 
 def _pull_shard(share: Share, collection: Collection, theirs: CommittedShard, advance: Advance) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import blaming
+from impure.manifests.base.files import disk_errors_named
 from impure.pipeline.devices import cores, workers_for
 from impure.pipeline.executors.inline import rank_of, run_inline, worker_share
 from impure.pipeline.executors.local import run_local
@@ -117,7 +117,7 @@ def execute(execution: Execution) -> tuple[TaskQueue, ProgressBar]:
     shards = sum(len(task.attacks) for task in tasks)
     with (
         ProgressBar(images, shards, execution.workers, cores()) as bar,
-        blaming(execution.locations.root),
+        disk_errors_named(execution.locations.root),
     ):
         queue = TaskQueue(tasks, bar)
         EXECUTORS[execution.executor_config.executor](execution, queue)

@@ -13,7 +13,7 @@ from typing import Any
 from impure.manifests.base.errors import first_line
 from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.writer import Encoded, ShardWriter
+from impure.manifests.collection.writer import Encoded, ReadBackError, ShardWriter
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
 from impure.pipeline.generation.events import WRITE, Emit, ShardCommitted, ShardFailed, timed
 
@@ -30,6 +30,8 @@ def worth_retrying(error: BaseException) -> bool:
     """Whether making the shard again in this process may help."""
     if isinstance(error, OSError):
         return error.errno not in _HOPELESS
+    if isinstance(error, ReadBackError):
+        return True
     return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
 
 

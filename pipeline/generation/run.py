@@ -9,9 +9,9 @@ from pathlib import Path
 
 from impure.manifests.base.logs import collection_log, start_log
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.commit_lock import commit_lock, sweep
-from impure.manifests.collection.shard_lock import wait_for_shard_lock
+from impure.manifests.collection.shard_lock import commit_lock, wait_for_shard_lock
 from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.temp_dirs import sweep
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores, device_of, open_device
 from impure.pipeline.generation.attack_job import AttackJob, software

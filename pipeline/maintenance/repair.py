@@ -9,7 +9,7 @@ import torch
 
 from impure.manifests.base.canonical_json import digest, from_mapping
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import blaming
+from impure.manifests.base.files import disk_errors_named
 from impure.manifests.checks.verify import Finding, verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
@@ -98,7 +98,7 @@ def repair(
         _spoil(collection, shard_id)
         task = ShardTask(shard_id.target, shard_id.split, shard_id.number, (shard_id.attack,), 0)
         ledger = TaskQueue([task], tell)
-        with blaming(collection.root):
+        with disk_errors_named(collection.root):
             run_inline(lambda made={shard_id.split: [job]}: ShardWorker(made, cores()), ledger)  # type: ignore[misc]
         failed |= ledger.failed
     return failed

@@ -1,7 +1,6 @@
 """Checkpoints: weights as safetensors, their config as JSON beside them, and the state to go on from."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.canonical_json import from_mapping
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.base.files import atomic_path, read_json, write_json
+from impure.manifests.base.files import atomic_path, read_json, write_json, writing
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
 
@@ -33,6 +32,9 @@ MOST = {
 }
 MAX_POSITIONS = 1 << 27  # numbers in both position tables together
 
+#: What to do where a checkpoint cannot be written, and what PyTorch and safetensors then raise beside OSError.
+_ON_FAILURE = ("make room and run again to resume", (RuntimeError, SafetensorError))
+
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -40,12 +42,10 @@ def save_config(run: Path, config: Mapping[str, Any]) -> None:
     """Write a run's `config.json`; `config["riae"]` is what `load_riae` builds the network from.
 
     Raises:
-        InputError: The folder cannot be written.
+        WriteError: The folder cannot be written.
     """
-    try:
+    with writing(run):
         write_json(run / CONFIG, dict(config))
-    except OSError as error:
-        raise InputError(f"{run}: cannot be written ({error})") from error
 
 
 def save_checkpoint(run: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -61,9 +61,9 @@ def save_checkpoint(run: Path, weights: Mapping[str, Tensor], state: Mapping[str
             which need not be those of the users.
 
     Raises:
-        InputError: The folder cannot be written, or the disk is full.
+        WriteError: The folder cannot be written, or the disk is full.
     """
-    with _writing(run):
+    with writing(run, *_ON_FAILURE):
         _write_weights(run, weights)
         with atomic_path(run / STATE) as temporary, temporary.open("wb") as file:
             torch.save(dict(state), file)
@@ -73,22 +73,11 @@ def save_weights(folder: Path, weights: Mapping[str, Tensor], config: Mapping[st
     """Write `config.json` and `model.safetensors` into a folder of their own, for `load_riae`.
 
     Raises:
-        InputError: The folder cannot be written, or the disk is full.
+        WriteError: The folder cannot be written, or the disk is full.
     """
     save_config(folder, config)
-    with _writing(folder):
+    with writing(folder, *_ON_FAILURE):
         _write_weights(folder, weights)
-
-
-@contextlib.contextmanager
-def _writing(run: Path) -> Iterator[None]:
-    """Turn what a full disk raises into an `InputError`."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"{run}: the checkpoint cannot be written ({error}); make room and run again to resume"
-        ) from error
 
 
 def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> None:

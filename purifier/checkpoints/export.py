@@ -31,7 +31,7 @@ from torch.export import Dim, ExportedProgram
 
 from impure.manifests.base.canonical_json import canonical_json, from_mapping, parse_object
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 from impure.purifier.checkpoints.checkpoint import check_sizes
 from impure.purifier.checkpoints.export_formats import FORMATS, KEY, Format, Run
 from impure.purifier.riae.model import RIAE
@@ -158,23 +158,21 @@ def export(
 
     Raises:
         InputError: The ending is unknown, a side is impossible, a library is missing, the network is too
-            large for ONNX, the file cannot be written, or it does not compute the same.
+            large for ONNX, or the file does not compute the same.
+        WriteError: The file cannot be written.
     """
     form = _format(path)
     description = Description(riae=riae.config, height=height, width=width, collections=tuple(collections))
     form.check(riae)
     model = copy.deepcopy(riae).cpu().float().eval()
-    try:
-        with atomic_path(path) as temporary:
-            form.write(_trace(model, description), temporary, canonical_json(asdict(description)))
-            difference = _difference(form.open(temporary), model, description)
-            if not difference <= TOLERANCE:  # NaN is no smaller than anything
-                raise InputError(
-                    f"{path}: not written, its output differs from the network's by {difference:.2g} "
-                    f"(at most {TOLERANCE:g} is taken); export to another of {', '.join(FORMATS)}"
-                )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error})") from error
+    with writing(path), atomic_path(path) as temporary:
+        form.write(_trace(model, description), temporary, canonical_json(asdict(description)))
+        difference = _difference(form.open(temporary), model, description)
+        if not difference <= TOLERANCE:  # NaN is no smaller than anything
+            raise InputError(
+                f"{path}: not written, its output differs from the network's by {difference:.2g} "
+                f"(at most {TOLERANCE:g} is taken); export to another of {', '.join(FORMATS)}"
+            )
     return Exported(path=path, description=description, difference=difference)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import jinja2
 
 from impure.manifests.base.canonical_json import canonical_json
-from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, read_json
+from impure.manifests.base.files import atomic_path, read_json, writing
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST, CONFIG, read_config
@@ -50,11 +49,8 @@ def write_card(run: Path) -> Path:
     read_config(run)  # raises where it is none
     table = _table(run)
     text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {})
-    try:
-        with atomic_path(run / README) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{run}: cannot be written ({error})") from error
+    with writing(run), atomic_path(run / README) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return run / README
 
 

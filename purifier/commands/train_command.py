@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import ImpureError
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
 from impure.manifests.commands.yaml_options import options_as_yaml
@@ -116,7 +116,7 @@ def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> 
     try:
         shards = open_shards(asked.shards, {"splits": [split]})
         classifiers = classifiers_of(shards, asked.targets, asked.weights)
-    except InputError as error:
+    except ImpureError as error:
         if asked.validate or asked.targets or asked.weights or (out / FILE).exists():
             raise
         say(f"No validation: {error}")

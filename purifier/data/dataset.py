@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.errors import ImpureError, InputError, first_line
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
 from impure.purifier.data.pairs import Pairs, list_pairs
@@ -119,7 +119,7 @@ class Loader:
             workers: Processes that make batches ahead of time; 0 for this one.
             pin_memory: Have batches ready for fast copies to a GPU.
         """
-        self._batches: DataLoader[Batch | InputError] = DataLoader(
+        self._batches: DataLoader[Batch | ImpureError] = DataLoader(
             _Guarded(data),
             batch_size=None,  # the dataset makes whole batches
             sampler=sampler,
@@ -133,11 +133,11 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         for found in self._found():
-            if isinstance(found, InputError):
+            if isinstance(found, ImpureError):
                 raise InputError(str(found)) from found  # itself, it would keep this frame, and the workers
             yield found
 
-    def _found(self) -> Iterator[Batch | InputError]:
+    def _found(self) -> Iterator[Batch | ImpureError]:
         """Batches, or what went wrong; a worker that was killed is most often one too many for the memory."""
         try:
             yield from self._batches
@@ -150,16 +150,16 @@ class Loader:
             ) from error
 
 
-class _Guarded(Dataset["Batch | InputError"]):
+class _Guarded(Dataset["Batch | ImpureError"]):
     """Hands out a dataset's batches, and its errors instead of raising them."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
 
-    def __getitem__(self, part: Any) -> Batch | InputError:
+    def __getitem__(self, part: Any) -> Batch | ImpureError:
         try:
             batch: Batch = self._data.__getitems__(part)
-        except InputError as error:
+        except ImpureError as error:
             return error
         except OSError as error:
             return InputError(f"{error.filename or 'a shard'}: cannot be read ({error.strerror or error})")

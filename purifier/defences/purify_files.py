@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.images import decode_photo
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
@@ -55,8 +55,8 @@ def purify_path(
         progress: Show a bar on standard error.
 
     Raises:
-        InputError: `source` is missing or holds no image, `destination` overlaps it, is of the wrong kind or
-            cannot be written.
+        InputError: `source` is missing or holds no image, `destination` overlaps it or is of the wrong kind.
+        WriteError: `destination` cannot be written.
     """
     jobs, ignored = _jobs(source, destination)
     riae = riae.to(device).eval()
@@ -91,11 +91,8 @@ def read_image(path: Path) -> Tensor:
 def _write_image(path: Path, image: Tensor) -> None:
     """Write RGB in [0,1] (3, H, W) as PNG; the file appears whole or not at all."""
     pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    try:
-        with atomic_path(path) as temporary:
-            Image.fromarray(pixels).save(temporary, "PNG")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error})") from error
+    with writing(path), atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def _jobs(source: Path, destination: Path) -> tuple[list[tuple[Path, Path]], int]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import jinja2
 
-from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.images import GAIN, Pixels, encode_png
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.image_strips import Example, class_name, panels
@@ -37,7 +36,7 @@ def write_report(
         The files.
 
     Raises:
-        InputError: The folder cannot be written.
+        WriteError: The folder cannot be written.
     """
     texts = {
         "report.md": markdown(evaluation, images),
@@ -45,12 +44,10 @@ def write_report(
         "report.json": json.dumps(as_document(evaluation, images), indent=1, allow_nan=False) + "\n",
         "report.html": html(evaluation, images, classes),
     }
-    try:
+    with writing(out):
         for name, text in texts.items():
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error})") from error
     return [out / name for name in texts]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.evaluation.scores import COLUMNS as ROW_COLUMNS
 from impure.purifier.evaluation.scores import Row
@@ -102,7 +102,7 @@ class ValidationTable:
         """Add the rows of an epoch, or replace them.
 
         Raises:
-            InputError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         self._found[epoch, defence] = tuple(rows)
         self._write()
@@ -111,7 +111,7 @@ class ValidationTable:
         """Drop the purifier's rows of later epochs.
 
         Raises:
-            InputError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         late = [key for key in self._found if key[0] > epoch]
         for key in late:
@@ -125,14 +125,12 @@ class ValidationTable:
 
     def _write(self) -> None:
         """Write all rows."""
-        try:
-            with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-                writer.writeheader()
-                for (epoch, _), rows in sorted(self._found.items()):
-                    writer.writerows({"epoch": epoch, **row.record()} for row in rows)
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be written ({error})") from error
+        path = self._path
+        with writing(path), atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            for (epoch, _), rows in sorted(self._found.items()):
+                writer.writerows({"epoch": epoch, **row.record()} for row in rows)
 
 
 def best(found: Found) -> tuple[int, Score] | None:

@@ -1,6 +1,5 @@
 """A training run's folder: made, recognised, locked."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,8 @@ from typing import Any
 
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json
+from impure.manifests.base.file_lock import take_lock
+from impure.manifests.base.files import read_json, writing
 from impure.purifier.checkpoints.checkpoint import CONFIG, STATE, WEIGHTS, save_config
 
 
@@ -19,13 +19,12 @@ def only_trainer(out: Path) -> Iterator[None]:
     """Make a run's folder and hold it: a second process on it would be lost work.
 
     Raises:
-        InputError: Another process trains there, or the folder cannot be made.
+        InputError: Another process trains there.
+        WriteError: The folder cannot be made.
     """
-    try:
+    with writing(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         folder = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
     try:
         _lock(folder, out)
         for left in out.rglob(".*.tmp"):  # of a run that was killed while it wrote
@@ -38,10 +37,9 @@ def only_trainer(out: Path) -> Iterator[None]:
 def _lock(folder: int, out: Path) -> None:
     """Lock a folder; for some seconds, a killed trainer's decoding processes may still hold it."""
     for patience in (*[0.5] * 16, 0):
-        try:
-            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(patience)
+        if take_lock(folder, wait=False):
+            return
+        time.sleep(patience)
     raise InputError(f"{out}: another process trains there; wait, or take another --out")
 
 
@@ -52,7 +50,8 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
         Whether there is a state to go on from.
 
     Raises:
-        InputError: `out` holds another run, or cannot be written.
+        InputError: `out` holds another run.
+        WriteError: It cannot be written.
     """
     if not any((out / name).exists() for name in (STATE, WEIGHTS)):  # nothing there that could be lost
         save_config(out, config)

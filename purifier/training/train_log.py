@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -68,19 +68,17 @@ class TrainLog:
         """Append a row.
 
         Raises:
-            InputError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         speed = round(self._images / max(time.monotonic() - self._since, 1e-9), 2)
         row = dict(zip(self.COLUMNS, (epoch, step, *losses, rate, speed), strict=True))
-        try:
+        with writing(self._path):
             with self._path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, self.COLUMNS)
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerow(row)
             self.curve("train", step, row)
-        except OSError as error:
-            raise InputError(f"{self._path}: cannot be written ({error})") from error
 
     def curve(self, group: str, step: int, values: dict[str, float]) -> None:
         """Hand values by name to TensorBoard, if it listens."""

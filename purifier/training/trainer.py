@@ -70,7 +70,8 @@ def train(
 
     Raises:
         InputError: Bad shards or config, another run in `out`, a feature network that is missing or not asked
-            for, a folder that cannot be written, or a loss that is no longer finite.
+            for, or a loss that is no longer finite.
+        WriteError: The folder cannot be written.
     """
     if bool(config.loss.lambdas) != (features is not None):
         need = f"needs its feature network {config.loss.network!r}" if features is None else "takes none"

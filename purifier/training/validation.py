@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path
+from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
@@ -88,7 +88,8 @@ class Validator:
             epoch: How many are done.
 
         Raises:
-            InputError: A shard is inconsistent, or a file cannot be written.
+            InputError: A shard is inconsistent.
+            WriteError: A file cannot be written.
         """
         with _undisturbed(riae, self._device), torch.no_grad():
             if not self._bare:
@@ -103,7 +104,7 @@ class Validator:
         """Drop the rows of epochs that a resumed run takes once more.
 
         Raises:
-            InputError: The file cannot be written.
+            WriteError: The file cannot be written.
         """
         self._table.forget_after(epoch)
 
@@ -161,11 +162,8 @@ class Validator:
             self._class_names,
         )
         path = self._strips / f"epoch-{epoch:04d}.jpg"
-        try:
-            with atomic_path(path) as temporary:
-                sheet.save(temporary, "JPEG", quality=92, subsampling=0)  # there will be a hundred
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error})") from error
+        with writing(path), atomic_path(path) as temporary:
+            sheet.save(temporary, "JPEG", quality=92, subsampling=0)  # there will be a hundred
 
 
 @contextmanager

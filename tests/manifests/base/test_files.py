@@ -1,8 +1,11 @@
+import os
+
 import pyarrow as pa
 import pytest
 
-from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, read_json, write_json
+from impure.manifests.base import files
+from impure.manifests.base.errors import InputError, WriteError
+from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json, writing
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.schema import PLAN
 
@@ -15,6 +18,29 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         1 / 0  # noqa: B018
     assert read_json(path) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"file/a: cannot be written \(Not a directory\); take another$"):
+        with writing(tmp_path / "file" / "a", "take another"):
+            write_json(tmp_path / "file" / "a", {})
+    with pytest.raises(WriteError, match=r"a: cannot be written \(disk\)$"):
+        with writing(tmp_path / "a", also=(RuntimeError,)):
+            raise RuntimeError("disk\nfull")
+    with pytest.raises(RuntimeError), writing(tmp_path / "a"):
+        raise RuntimeError("a bug")
+
+
+def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    calls = []
+    replace = os.replace
+    monkeypatch.setattr(files, "sync", lambda path: calls.append(("sync", path.name)))
+    monkeypatch.setattr(os, "replace", lambda *paths: calls.append(("rename", "")) or replace(*paths))
+    (tmp_path / "new").write_text("new")
+    move_into_place(tmp_path / "new", tmp_path / "below" / "final")
+    assert calls == [("sync", "new"), ("rename", ""), ("sync", "below")]
+    assert (tmp_path / "below" / "final").read_text() == "new"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])

@@ -10,6 +10,7 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import is_url, local_tar, open_shards
+from impure.manifests.sharing.filesystem import RemoteError
 
 
 def test_what_is_an_address():
@@ -97,6 +98,6 @@ def test_a_damaged_tar_is_not_read(web, shared, tmp_path):
     data = bytearray((shared / f"{shard_id.shard_id}.tar").read_bytes())
     data[1000] ^= 1
     (shared / f"{shard_id.shard_id}.tar").write_bytes(data)
-    with pytest.raises(InputError, match="has another SHA-256 than its marker says"):
+    with pytest.raises(RemoteError, match="has another SHA-256 than its marker says"):
         local_tar(shard_id)
     assert not shard_id.tar.exists()

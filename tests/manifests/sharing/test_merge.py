@@ -216,7 +216,7 @@ class Killed(BaseException):
 
 KILLABLE = {
     merging: ("sweep", "_bring_plans", "_copy_checked", "sha256_file", "sync", "move_in", "_describe"),
-    commits: ("sync", "write_json"),
+    commits: ("move_into_place", "write_json"),
     os: ("replace",),
 }
 

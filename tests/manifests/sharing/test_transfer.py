@@ -193,7 +193,7 @@ def test_a_server_error_that_passes_is_waited_for(web, tmp_path):
 @pytest.mark.parametrize(("status", "reason"), [(403, "403"), (404, "not found"), (503, "503")])
 def test_a_refusal_names_address_and_reason(web, tmp_path, status, reason):
     web.statuses[f"{PGD}.tar"] = [status] * 5
-    with pytest.raises(InputError, match=rf"{web.url}/{PGD}\.tar: .*{reason}") as caught:
+    with pytest.raises(RemoteError, match=rf"{web.url}/{PGD}\.tar: .*{reason}") as caught:
         pull(web.url, tmp_path / "here")
     assert "\n" not in str(caught.value)
 
@@ -203,9 +203,9 @@ def test_addresses_that_lead_nowhere(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match=rf"http://127.0.0.1:{port}/SHA256SUMS: .*Connect"):
+    with pytest.raises(RemoteError, match=rf"http://127.0.0.1:{port}/SHA256SUMS: .*Connect"):
         pull(f"http://127.0.0.1:{port}", tmp_path / "here")
-    with pytest.raises(InputError, match=r"http://nowhere.invalid/x/SHA256SUMS"):
+    with pytest.raises(RemoteError, match=r"http://nowhere.invalid/x/SHA256SUMS"):
         pull("http://nowhere.invalid/x", tmp_path / "here")
     with pytest.raises(InputError, match="foo://x: not an address"):
         pull("foo://x", tmp_path / "here")
@@ -220,13 +220,13 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(share_module, "_SILENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(InputError, match=f"{url}/SHA256SUMS: no answer in time"):
+        with pytest.raises(RemoteError, match=f"{url}/SHA256SUMS: no answer in time"):
             pull(url, tmp_path / "here")
 
 
 def test_no_sums_no_pull(web, shared, tmp_path):
     (shared / "SHA256SUMS").unlink()
-    with pytest.raises(InputError, match="its owner should run `impure-data card`"):
+    with pytest.raises(RemoteError, match="its owner should run `impure-data card`"):
         pull(web.url, tmp_path / "here")
 
 
@@ -260,7 +260,7 @@ def test_flipped_bytes_are_found(web, tmp_path, name):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(InputError, match=f"{web.url}/{name}: has another SHA-256"):
+    with pytest.raises(RemoteError, match=f"{web.url}/{name}: has another SHA-256"):
         pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["train"])
     assert PGD not in map(str, Collection(tmp_path / "here").marked())
 
@@ -268,7 +268,7 @@ def test_flipped_bytes_are_found(web, tmp_path, name):
 def test_a_file_longer_than_promised_is_not_read_to_its_end(web, tmp_path):
     with (web.root / f"{PGD}.tar").open("ab") as file:
         file.write(bytes(1 << 16))
-    with pytest.raises(InputError, match=r"has more than \d+ bytes"):
+    with pytest.raises(RemoteError, match=r"has more than \d+ bytes"):
         pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["train"])
 
 
@@ -381,5 +381,5 @@ def test_s3_there_and_back(shared, tmp_path, bucket):
         push(tmp_path / "part", bucket)
     with pytest.raises(InputError, match="no committed shard there"):
         pull("s3://lab/nothing", tmp_path / "x")
-    with pytest.raises(InputError, match="s3://absent/x/"):
+    with pytest.raises(RemoteError, match="s3://absent/x/"):
         pull("s3://absent/x", tmp_path / "x")

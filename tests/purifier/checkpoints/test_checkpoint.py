@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError
 from impure.purifier.checkpoints import checkpoint
 from impure.purifier.checkpoints.checkpoint import load_riae, load_state, save_checkpoint, save_weights
 from impure.purifier.riae.model import RIAE
@@ -65,7 +65,7 @@ def test_a_full_disk_leaves_what_was_there(run: Path, riae: Make, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save", full)
-    with pytest.raises(InputError, match="cannot be written .*make room"):
+    with pytest.raises(WriteError, match="cannot be written .*make room"):
         save_weights(run, riae("both").state_dict(), {"riae": asdict(riae("both").config)})
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 

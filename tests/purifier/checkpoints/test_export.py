@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError
 from impure.purifier.checkpoints import export as exporting
 from impure.purifier.checkpoints.export import Description, Exported, export, read_description
 from impure.purifier.checkpoints.export_formats import FORMATS, KEY
@@ -238,7 +238,7 @@ def test_a_file_that_computes_something_else_does_not_appear(
 
 def test_a_folder_that_cannot_be_written_is_named(make: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"purifier\.pt2: cannot be written"):
+    with pytest.raises(WriteError, match=r"purifier\.pt2: cannot be written"):
         export(make("occlusion", decoder_depth=1), tmp_path / "file" / "purifier.pt2", **SIZE)
 
 

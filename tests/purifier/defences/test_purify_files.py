@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError
 from impure.purifier.defences.purify_files import purify_path, read_image
 from impure.purifier.riae.model import RIAE
 
@@ -94,5 +94,5 @@ def test_wrong_paths(tmp_path: Path, model: RIAE) -> None:
 def test_unwritable_destination(tmp_path: Path, model: RIAE) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         purify_path(tmp_path / "a.png", tmp_path / "file" / "b.png", model, CPU)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.checkpoints import checkpoint
 from impure.purifier.checkpoints.checkpoint import load_riae
@@ -171,7 +171,7 @@ def test_a_damaged_state(tmp_path: Path, shards: list[CommittedShard]) -> None:
 
 def test_unwritable_folder(tmp_path: Path, shards: list[CommittedShard]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         train(config(), shards, None, tmp_path / "file" / "run")
 
 

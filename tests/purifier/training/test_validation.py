@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor, nn
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, WriteError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import Score
@@ -105,7 +105,7 @@ def test_training_goes_on_as_if_nothing_had_happened(shards: list[CommittedShard
 def test_mode_comes_back_after_an_error(shards: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae().train()
     (tmp_path / "validation").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         validator(shards, tmp_path)(riae, 1)
     assert riae.training and not (tmp_path / "validation.csv").read_text().count("riae")
 

@@ -1,6 +1,5 @@
-"""Several processes on one collection: whose turn it is to commit, and what the killed left behind."""
+"""Temporary folders of a collection, and the removal of those that killed processes left behind."""
 
-import fcntl
 import re
 import shutil
 import uuid
@@ -8,25 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from impure.manifests.base.files import blaming
+from impure.manifests.base.file_lock import take_lock
+from impure.manifests.base.files import disk_errors_named
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_lock import commit_lock
 
-_ASIDE = re.compile(r".+\.[0-9a-f]{32}")
-
-
-@contextmanager
-def commit_lock(collection: Collection) -> Iterator[None]:
-    """Hold the collection's lock: one process at a time; a killed one lets go of it."""
-    folder = collection.root / "_tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "commit.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+_LOCK = "alive.lock"
+_TEMP_DIR = re.compile(r".+\.[0-9a-f]{32}")
 
 
 @contextmanager
 def temp_dir(collection: Collection, name: str) -> Iterator[Path]:
-    """A folder of one's own below `_tmp`, gone afterwards; a lock tells the living from the killed.
+    """A folder of one's own below `_tmp`, gone afterwards; its lock tells a living process from a killed one.
 
     Args:
         collection: Whose.
@@ -35,10 +27,10 @@ def temp_dir(collection: Collection, name: str) -> Iterator[Path]:
     folder = collection.root / "_tmp" / f"{name.replace('/', '.')}.{uuid.uuid4().hex}"
     with commit_lock(collection):  # no sweep may see the folder before its lock is held
         folder.mkdir()
-        lock = (folder / "alive.lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = (folder / _LOCK).open("w")
+        take_lock(lock)
     try:
-        with lock, blaming(collection.root):
+        with lock, disk_errors_named(collection.root):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -48,20 +40,19 @@ def sweep(collection: Collection) -> None:
     """Remove what killed processes left below `_tmp`; folders of living ones stay."""
     with commit_lock(collection):
         for folder in (collection.root / "_tmp").iterdir():
-            if not _is_alive(folder):
+            if not _is_in_use(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_alive(folder: Path) -> bool:
+def _is_in_use(folder: Path) -> bool:
     """Whether a folder below `_tmp` is in use, or none of ours.
 
     One of our folders without its lock is dead: killed while it was made or while it was removed.
     """
     try:
-        with (folder / "alive.lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
+        with (folder / _LOCK).open("r+") as lock:
+            return not take_lock(lock, wait=False)
     except FileNotFoundError:
-        return not _ASIDE.fullmatch(folder.name)
-    except OSError:  # held by a living process, or no folder
+        return not _TEMP_DIR.fullmatch(folder.name)
+    except NotADirectoryError:
         return True
