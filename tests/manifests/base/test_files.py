@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_what_cannot_be_written_is_told_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match=r"file/a: cannot be written \(Not a directory\); take another$"):
+    with pytest.raises(WriteError, match=r"file/a: cannot be written \(File exists\); take another$"):
         with writing(tmp_path / "file" / "a", "take another"):
             write_json(tmp_path / "file" / "a", {})
     with pytest.raises(WriteError, match=r"a: cannot be written \(disk\)$"):

@@ -137,9 +137,9 @@ def test_units_without_a_sound_plan_are_left_out(into, other):
 
 
 def test_another_config_is_refused_before_anything_changes(into, other):
-    shard_id = relabelled(into, seed=7)
+    other_seed = relabelled(into, seed=7)
     before = files(into.root)
-    with pytest.raises(InputError, match=rf"{shard_id.number}\.tar.*seed \(there 7, now 0\)"):
+    with pytest.raises(InputError, match=rf"{other_seed.shard_id}\.tar.*seed \(there 7, now 0\)"):
         merge(into, other)
     assert files(into.root) == before
 
