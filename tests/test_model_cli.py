@@ -81,7 +81,12 @@ def test_the_release_becomes_a_run(tmp_path: Path, run: Run) -> None:
     assert (said["out"], said["mask"]) == (str(tmp_path / "run"), "both")
     assert said["parameters"] == sum(each.numel() for each in load_riae(tmp_path / "run").parameters())
     init = read_json(tmp_path / "run" / "config.json")["init"]
-    assert (init["kind"], init["license"], init["file"], init["left"]) == ("authors", "other", path.name, [])
+    assert (init["origin"], init["license"], init["file"], init["random"]) == (
+        "release",
+        "other",
+        path.name,
+        [],
+    )
     assert "states no licence" in (tmp_path / "run" / "README.md").read_text().replace("\n", " ")
     one_line(run("model", "convert", path, tmp_path / "run"), "holds a run already; choose another")
 

@@ -210,7 +210,7 @@ def test_pretraining_then_training_from_it(
     assert (config["train"]["stage"], config["data"]["photographs"]) == ("pretrain", 10)
     fine(train(tmp_path / "run", "--init", first, "--validate", "none"))
     init = read_json(tmp_path / "run" / "config.json")["init"]
-    assert (init["kind"], init["left"]) == ("impure", [])
+    assert (init["origin"], init["random"]) == ("impure", [])
     one_line(train(tmp_path / "run", "--validate", "none"), "holds another run; it differs in init")
 
 

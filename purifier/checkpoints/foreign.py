@@ -1,7 +1,8 @@
-"""Weights that others trained, MAE's ViT and the paper's release, under RIAE's names.
+"""Weights that others trained: MAE's ViT and the paper's release, checked against the RIAE that they fit.
 
 Names, shapes and orders of these files are facts about them; none of their code is here. Their networks are
-RIAE's, function for function: translating renames and reshapes.
+RIAE's, function for function, and RIAE's parameters have their names and shapes: what their files hold beside
+parameters are constants, which are compared with those that RIAE computes.
 """
 
 import argparse
@@ -17,27 +18,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.purifier.checkpoints.checkpoint import check_finite, check_sizes, planned_shapes
+from impure.purifier.checkpoints.checkpoint import (
+    check_finite,
+    check_shapes,
+    check_sizes,
+    planned_shapes,
+    shapes_of,
+)
 from impure.purifier.riae.patches import SUBSETS, position_table
 from impure.purifier.riae.riae_config import RIAEConfig
 
 HEADS = {"encoder": 64, "decoder": 32}  # channels of a head, in the models of both releases
 SCHEDULE = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")  # the release's noise modes store it
-ADDED = {"decoder_embed_norm": "bridge.1", "decoder_head_embed": "class_bridge", "decoder_rb1": "smooth"}
-
-_BLOCK = {
-    "norm1": "norm1",
-    "attn.qkv": "attention.qkv",
-    "attn.proj": "attention.projection",
-    "norm2": "norm2",
-    "mlp.fc1": "mlp.0",
-    "mlp.fc2": "mlp.2",
-}
-_KINDS = ("weight", "bias")
+RELEASE_ONLY = ("decoder_embed_norm.", "decoder_head_embed.", "decoder_rb1.", "proj_layers.", "proj_weights")
 
 
-class _Inert:
-    """Stands where a checkpoint holds a NumPy number or its type: takes whatever comes, keeps nothing."""
+class _Ignored:
+    """Stands where a checkpoint holds a NumPy number or its type: takes any arguments and ignores them."""
 
     __slots__ = ()
 
@@ -53,7 +50,7 @@ class _Inert:
 _NUMPY = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # NumPy 1 and 2
 _SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     argparse.Namespace,
-    *((_Inert, name) for name in _NUMPY),
+    *((_Ignored, name) for name in _NUMPY),
 ]
 
 
@@ -88,7 +85,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], argparse.Namespace | No
     return {str(name): value for name, value in weights.items()}, args
 
 
-def vit_facts(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+def vit_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     """The fields of RIAEConfig that a ViT's weights tell: the encoder's, and the decoder's if there.
 
     Raises:
@@ -96,65 +93,55 @@ def vit_facts(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     """
     width, _, patch, _ = _shape(weights, "patch_embed.proj.weight", 4, path)
     grid = math.isqrt(max(_shape(weights, "pos_embed", 3, path)[1] - 1, 0))
-    facts = {"patch": patch, "grid": grid, "position_period": 10000.0, "position_scale": 1.0}
+    sizes = {"patch": patch, "grid": grid, "position_period": 10000.0, "position_scale": 1.0}
     parts = {"encoder": (width, "blocks")}
     if _has_decoder(weights):
         parts["decoder"] = (_shape(weights, "decoder_embed.weight", 2, path)[0], "decoder_blocks")
     for part, (dim, blocks) in parts.items():
         depth = len({name.split(".")[1] for name in weights if name.startswith(f"{blocks}.")})
-        facts |= {f"{part}_dim": dim, f"{part}_heads": dim // HEADS[part], f"{part}_depth": depth}
-    return facts
+        sizes |= {f"{part}_dim": dim, f"{part}_heads": dim // HEADS[part], f"{part}_depth": depth}
+    return sizes
 
 
-def authors_facts(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+def release_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     """The fields of RIAEConfig that the release's weights tell: all but the masking mode.
 
     Raises:
-        InputError: See `vit_facts`; or it has another number of subsets than RIAE, or an odd position table.
+        InputError: See `vit_sizes`; or it has another number of subsets than RIAE, or an odd position table.
     """
-    facts = vit_facts(weights, path)
-    read, dim = _shape(weights, "decoder_head_embed.weight", 2, path)[1], facts["encoder_dim"]
+    sizes = vit_sizes(weights, path)
+    read, dim = _shape(weights, "decoder_head_embed.weight", 2, path)[1], sizes["encoder_dim"]
     if read != (SUBSETS - 1) * dim:
         raise InputError(
             f"{path}: decoder_head_embed reads {read} numbers, not {SUBSETS - 1} times {dim}: RIAE has no "
             f"counterpart to a network of other than {SUBSETS} subsets"
         )
-    if facts["grid"] % 2:  # in such a table their centred window begins one place after RIAE's
-        raise InputError(f"{path}: pos_embed has {facts['grid']} places a side: RIAE needs an even number")
+    if sizes["grid"] % 2:  # in such a table their centred window begins one place after RIAE's
+        raise InputError(f"{path}: pos_embed has {sizes['grid']} places a side: RIAE needs an even number")
     levels = _shape(weights, "proj_weights", 4, path)[0] - 1
-    return facts | {"fusion": tuple(range(0, 2 * levels, 2))}
+    return sizes | {"fusion": tuple(range(0, 2 * levels, 2))}
 
 
-def translate(weights: Mapping[str, Tensor], config: RIAEConfig, path: Path) -> dict[str, Tensor]:
-    """Their weights as ours, after a check of every name, shape, constant and value.
+def riae_weights(weights: Mapping[str, Tensor], config: RIAEConfig, path: Path) -> dict[str, Tensor]:
+    """The parameters among the weights, in float32, after a check of every name, shape, constant and value.
 
     Args:
         weights: As their file has them.
-        config: What `authors_facts` or `vit_facts` made of them.
+        config: What `release_sizes` or `vit_sizes` made of them.
         path: The file, for error messages.
 
     Raises:
-        InputError: A check fails; the message names the tensors as the file does.
+        InputError: A check fails; the message names the tensors.
     """
     check_sizes(config, str(path))
-    names = _names(weights, config)
-    fixed = ["pos_embed", *(["decoder_pos_embed"] if _has_decoder(weights) else [])]
-    schedule = SCHEDULE if any(name in weights for name in SCHEDULE) else ()
-    known = {*names, *fixed, *schedule}
-    for kind, wrong in (("missing", known - weights.keys()), ("unexpected", weights.keys() - known)):
-        if wrong:
-            raise InputError(f"{path}: {len(wrong)} tensors are {kind}: {', '.join(sorted(wrong)[:4])}")
-    shapes = planned_shapes(replace(config, mask="occlusion"))  # the mode that has all parameters
-    expected = {name: _their_shape(own, shapes[own], config) for name, own in names.items()}
-    constants = _constants(config, known - names.keys())
-    for name, shape in expected.items() | {(name, tuple(each.shape)) for name, each in constants.items()}:
-        if tuple(weights[name].shape) != shape:
-            raise InputError(f"{path}: {name} has shape {tuple(weights[name].shape)}, not {shape}")
+    expected = _expected_shapes(weights, config)
+    constants = _constants(weights, config)
+    check_shapes(expected | shapes_of(constants), shapes_of(weights), str(path))
     for name, value in constants.items():
         if not torch.allclose(weights[name].float(), value, rtol=0, atol=1e-4):
             raise InputError(f"{path}: {name} is not what RIAE computes in its place: another architecture")
     check_finite(weights, str(path))
-    return {own: _as_ours(own, weights[name].float()) for name, own in names.items()}
+    return {name: weights[name].float() for name in expected}
 
 
 def _plain(value: object) -> bool:
@@ -164,57 +151,31 @@ def _plain(value: object) -> bool:
     return value.device.type == "cpu" and value.is_floating_point()
 
 
-def _names(weights: Mapping[str, Tensor], config: RIAEConfig) -> dict[str, str]:
-    """Their name of every parameter and ours."""
-    modules = {"patch_embed.proj": "embedding", "norm": "encoder_norm"}
-    modules |= _blocks("blocks", "encoder", config.encoder_depth)
-    tokens = {"cls_token": "class_token"}
-    if _has_decoder(weights):
-        modules |= {"decoder_embed": "bridge.0", "decoder_norm": "decoder_norm", "decoder_pred": "pixels"}
-        modules |= _blocks("decoder_blocks", "decoder", config.decoder_depth)
-        tokens["mask_token"] = "mask_token"
-    if "proj_weights" in weights:
-        modules |= ADDED | {f"proj_layers.{level}": f"fusion.{level}" for level in range(len(config.fusion))}
-        tokens["proj_weights"] = "fusion_logits"
-    return tokens | {f"{name}.{kind}": f"{ours}.{kind}" for name, ours in modules.items() for kind in _KINDS}
+def _expected_shapes(weights: Mapping[str, Tensor], config: RIAEConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters that the file should hold: RIAE's, or those that a ViT shares with it."""
+    absent: tuple[str, ...] = () if is_release(weights) else RELEASE_ONLY
+    if not _has_decoder(weights):
+        absent += ("decoder_", "mask_token")
+    shapes = planned_shapes(replace(config, mask="occlusion"))  # the mode that has all parameters
+    return {name: shape for name, shape in shapes.items() if not name.startswith(absent)}
 
 
-def _blocks(theirs: str, ours: str, depth: int) -> dict[str, str]:
-    """The modules of all blocks."""
-    return {
-        f"{theirs}.{index}.{name}": f"{ours}.{index}.{own}"
-        for index in range(depth)
-        for name, own in _BLOCK.items()
-    }
-
-
-def _their_shape(own: str, shape: tuple[int, ...], config: RIAEConfig) -> tuple[int, ...]:
-    """The shape that a parameter of ours has in their files."""
-    if own == "embedding.weight":
-        return (shape[0], 3, config.patch, config.patch)
-    if own in ("class_token", "mask_token"):
-        return (1, 1, *shape)
-    return (*shape, 1, 1, 1) if own == "fusion_logits" else shape
-
-
-def _constants(config: RIAEConfig, names: set[str]) -> dict[str, Tensor]:
+def _constants(weights: Mapping[str, Tensor], config: RIAEConfig) -> dict[str, Tensor]:
     """What RIAE computes itself, as their file holds it.
 
     Position tables begin with the class token's, zeros. The schedule is DDPM's (Ho et al. 2020, section 4).
     """
-    signal = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
-    found = dict(zip(SCHEDULE, (signal.sqrt().float(), (1 - signal).sqrt().float()), strict=True))
-    for name, dim in (("pos_embed", config.encoder_dim), ("decoder_pos_embed", config.decoder_dim)):
+    tables = {"pos_embed": config.encoder_dim}
+    if _has_decoder(weights):
+        tables["decoder_pos_embed"] = config.decoder_dim
+    constants = {}
+    for name, dim in tables.items():
         table = position_table(config.grid, config.grid, dim).flatten(0, 1)
-        found[name] = torch.cat([torch.zeros(1, dim), table])[None]
-    return {name: value for name, value in found.items() if name in names}
-
-
-def _as_ours(own: str, value: Tensor) -> Tensor:
-    """A parameter in the shape that ours has: a patch's numbers by row, column, colour."""
-    if own == "embedding.weight":
-        return value.permute(0, 2, 3, 1).flatten(1)
-    return value.flatten() if own in ("class_token", "mask_token", "fusion_logits") else value
+        constants[name] = torch.cat([torch.zeros(1, dim), table])[None]
+    if any(name in weights for name in SCHEDULE):
+        signal = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+        constants |= zip(SCHEDULE, (signal.sqrt().float(), (1 - signal).sqrt().float()), strict=True)
+    return constants
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, dims: int, path: Path) -> tuple[int, ...]:
@@ -226,6 +187,11 @@ def _shape(weights: Mapping[str, Tensor], name: str, dims: int, path: Path) -> t
     if weights[name].dim() != dims:
         raise InputError(f"{path}: {name} has shape {tuple(weights[name].shape)}, not {dims} dimensions")
     return tuple(weights[name].shape)
+
+
+def is_release(weights: Mapping[str, Tensor]) -> bool:
+    """Whether they have what the paper's release adds to MAE."""
+    return any(name.startswith(RELEASE_ONLY) for name in weights)
 
 
 def _has_decoder(weights: Mapping[str, Tensor]) -> bool:

@@ -12,21 +12,21 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, sha256_file
 from impure.purifier.checkpoints.checkpoint import CONFIG, load_riae, load_weights, locate
 from impure.purifier.checkpoints.foreign import (
-    ADDED,
     SCHEDULE,
-    authors_facts,
+    is_release,
     read_tensors,
-    translate,
-    vit_facts,
+    release_sizes,
+    riae_weights,
+    vit_sizes,
 )
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import Mask, RIAEConfig
 
-Kind = Literal["impure", "mae", "authors"]
+Origin = Literal["impure", "mae", "release"]
 
-FREE = "apache-2.0"
-#: Of what is trained from such weights; "other": their authors state no licence.
-LICENSES: dict[Kind, str] = {"impure": FREE, "mae": "cc-by-nc-4.0", "authors": "other"}
+OUR_LICENSE = "apache-2.0"
+#: Of what is trained from such weights; "other": the authors of the release state no licence.
+LICENSES: dict[Origin, str] = {"impure": OUR_LICENSE, "mae": "cc-by-nc-4.0", "release": "other"}
 
 _MASKS: dict[tuple[str, str], Mask] = {  # the release's img_mask and feature_mask
     ("mask", "mask"): "occlusion",
@@ -37,32 +37,32 @@ _MASKS: dict[tuple[str, str], Mask] = {  # the release's img_mask and feature_ma
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class InitRecord:
     """What a training began from; goes into its `config.json` as "init"."""
 
-    kind: Kind
+    origin: Origin
     file: str  # its name
     sha256: str
     license: str  # of what is trained from it
-    taken: tuple[str, ...]  # parameters
-    left: tuple[str, ...]  # parameters that stay at their random start
+    loaded: tuple[str, ...]  # parameters
+    random: tuple[str, ...]  # parameters that keep their random start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Weights under RIAE's names, and what is known of their network."""
+    """Weights to begin from, and what is known of their network."""
 
-    kind: Kind
+    origin: Origin
     file: Path
     license: str
-    facts: dict[str, Any]  # fields of RIAEConfig
+    sizes: dict[str, Any]  # fields of RIAEConfig
     weights: dict[str, Tensor]
 
 
-def from_authors(path: Path, mask: Mask | None = None) -> RIAE:
+def from_release(path: Path, mask: Mask | None = None) -> RIAE:
     """Load a checkpoint of the paper's release as a RIAE.
 
-    It computes what the release computes at test time from the same noise (see `purifier.foreign`). That a
+    It computes what the release computes at test time from the same noise (see `checkpoints.foreign`). That a
     model was trained without the last convolution (no `--use_conv`) cannot be told from its file.
 
     Args:
@@ -77,17 +77,17 @@ def from_authors(path: Path, mask: Mask | None = None) -> RIAE:
             RIAE has no counterpart to the network, or the masking mode is not told, or told in two ways.
     """
     weights, args = read_tensors(path)
-    facts = authors_facts(weights, path)
-    config = RIAEConfig(**facts, mask=_masking(mask, args, noise=SCHEDULE[0] in weights, path=path))
-    ours = translate(weights, config, path)
+    sizes = release_sizes(weights, path)
+    config = RIAEConfig(**sizes, mask=_masking(mask, args, noise=SCHEDULE[0] in weights, path=path))
+    parameters = riae_weights(weights, config, path)
     if config.mask != "occlusion":  # their file holds a token that nothing reads
-        del ours["mask_token"]
+        del parameters["mask_token"]
     model = RIAE(config)
-    load_weights(model, ours, str(path))
+    load_weights(model, parameters, str(path))
     return model.eval()
 
 
-def initialise(riae: RIAE, path: str | Path) -> Taken:
+def initialise(riae: RIAE, path: str | Path) -> InitRecord:
     """Begin a training from weights that the user names.
 
     Args:
@@ -103,29 +103,32 @@ def initialise(riae: RIAE, path: str | Path) -> Taken:
         InputError: The file is none of these or cannot be read, or it is of another architecture; the message
             names the first differences.
     """
-    source, here = _source(path), asdict(riae.config)
+    source = _source(path)
+    wanted = asdict(riae.config)
     differing = [
-        f"{name} {value}, here {here[name]}"
-        for name, value in source.facts.items()
-        if value != here[name] and name not in ("mask", "grid", "decoder")
+        f"{name} {value}, here {wanted[name]}"
+        for name, value in source.sizes.items()
+        if value != wanted[name] and name not in ("mask", "grid", "decoder")
     ]
     if differing:
         raise InputError(f"{path}: a checkpoint of another architecture ({'; '.join(differing[:4])})")
-    same_decoder = source.facts.get("decoder", "copies") == riae.config.decoder
-    own = riae.state_dict()
-    taken = [
-        name for name in own if name in source.weights and (same_decoder or not name.startswith("decoder."))
+    other_decoder = source.sizes.get("decoder", "copies") != riae.config.decoder
+    parameters = riae.state_dict()
+    loaded = [
+        name
+        for name in parameters
+        if name in source.weights and not (other_decoder and name.startswith("decoder_blocks."))
     ]
     with torch.no_grad():
-        for name in taken:
-            own[name].copy_(source.weights[name])
-    return Taken(
-        kind=source.kind,
+        for name in loaded:
+            parameters[name].copy_(source.weights[name])
+    return InitRecord(
+        origin=source.origin,
         file=source.file.name,
         sha256=sha256_file(source.file),
         license=source.license,
-        taken=tuple(taken),
-        left=tuple(name for name in own if name not in taken),
+        loaded=tuple(loaded),
+        random=tuple(name for name in parameters if name not in loaded),
     )
 
 
@@ -135,7 +138,7 @@ def license_of(config: Mapping[str, Any]) -> str:
     Raises:
         InputError: It names a licence that this version of impure does not know.
     """
-    init = config.get("init") or {"license": FREE}  # empty where it began at random
+    init = config.get("init") or {"license": OUR_LICENSE}  # empty where it began at random
     named = init.get("license") if isinstance(init, dict) else init
     if named not in LICENSES.values():
         raise InputError(f"{CONFIG}: init.license {named!r:.40} is none of {', '.join(LICENSES.values())}")
@@ -146,40 +149,47 @@ def _source(path: str | Path) -> _Source:
     """Read a source, whichever it is."""
     file = Path(path)
     weights = read_tensors(file)[0] if file.is_file() else {}
-    if not weights or "embedding.weight" in weights:
-        return _ours(path)
-    if any(name.startswith((*ADDED, "proj_")) for name in weights):
-        kind: Kind = "authors"
-        facts = authors_facts(weights, file)
-        config = RIAEConfig(**facts)
+    if not weights or _is_ours(weights):
+        return _our_checkpoint(path)
+    if is_release(weights):
+        origin: Origin = "release"
+        sizes = release_sizes(weights, file)
+        config = RIAEConfig(**sizes)
     else:
-        kind = "mae"
-        facts = vit_facts(weights, file)
-        config = RIAEConfig(**facts, fusion=())
-    ours = translate(weights, config, file)
-    return _Source(kind=kind, file=file, license=LICENSES[kind], facts=facts, weights=ours)
+        origin = "mae"
+        sizes = vit_sizes(weights, file)
+        config = RIAEConfig(**sizes, fusion=())
+    parameters = riae_weights(weights, config, file)
+    return _Source(origin=origin, file=file, license=LICENSES[origin], sizes=sizes, weights=parameters)
 
 
-def _ours(path: str | Path) -> _Source:
+def _is_ours(weights: Mapping[str, Tensor]) -> bool:
+    """Whether they are RIAE's: parameters alone, where others store their position tables as well."""
+    return "patch_embed.proj.weight" in weights and "pos_embed" not in weights
+
+
+def _our_checkpoint(path: str | Path) -> _Source:
     """A checkpoint of ours; its licence is that of what it began from."""
     folder, file = locate(path)
     model = load_riae(file)
     return _Source(
-        kind="impure",
+        origin="impure",
         file=file,
         license=license_of(read_json(folder / CONFIG)),
-        facts=asdict(model.config),
+        sizes=asdict(model.config),
         weights=model.state_dict(),
     )
 
 
 def _masking(asked: Mask | None, args: Any, *, noise: bool, path: Path) -> Mask:
     """The masking mode, by the user, the stored arguments, or the lack of a noise schedule."""
-    told = _MASKS.get((str(getattr(args, "img_mask", "")), str(getattr(args, "feature_mask", ""))))
-    told = told or (None if noise else "occlusion")
-    mask = asked or told
+    stored = _MASKS.get((str(getattr(args, "img_mask", "")), str(getattr(args, "feature_mask", ""))))
+    stored = stored or (None if noise else "occlusion")
+    mask = asked or stored
     if mask is None:
         raise InputError(f"{path}: does not tell its masking mode; name it (the paper's method is both)")
-    if mask != (told or mask) or noise == (mask == "occlusion"):
-        raise InputError(f"{path}: {mask} is not the masking mode of this file ({told or 'one with noise'})")
+    if mask != (stored or mask) or noise == (mask == "occlusion"):
+        raise InputError(
+            f"{path}: {mask} is not the masking mode of this file ({stored or 'one with noise'})"
+        )
     return mask

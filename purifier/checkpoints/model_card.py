@@ -11,7 +11,7 @@ from impure.manifests.base.files import atomic_path, read_json, writing
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST, CONFIG, read_config
-from impure.purifier.checkpoints.init_weights import FREE, LICENSES, license_of
+from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Found, Score, best, read_rows
 
@@ -20,13 +20,13 @@ _MARKDOWN = str.maketrans({each: f"\\{each}" for each in "\\`*_[]<>|~&#$:"})
 
 _RELEASE = "https://github.com/NoWindButRain/IMPure"
 _NOTES = {
-    FREE: "Apache-2.0, like the code that trained them.",
+    OUR_LICENSE: "Apache-2.0, like the code that trained them.",
     LICENSES[
         "mae"
     ]: "Training began from weights of MAE (He et al. 2022), which are published for non-commercial "
     "use only (CC BY-NC 4.0), and these weights are made from them.",
     LICENSES[
-        "authors"
+        "release"
     ]: f"These weights are, or began from, those of the paper's release ({_RELEASE}), which "
     "states no licence: ask its authors before you hand them on.",
 }

@@ -95,16 +95,16 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
     from impure.manifests.base.canonical_json import plain
     from impure.manifests.base.files import sha256_file
     from impure.purifier.checkpoints.checkpoint import CONFIG, save_weights
-    from impure.purifier.checkpoints.init_weights import LICENSES, Taken, from_authors
+    from impure.purifier.checkpoints.init_weights import LICENSES, InitRecord, from_release
     from impure.purifier.checkpoints.model_card import write_card
 
     if (run / CONFIG).exists():
         raise InputError(f"{run}: holds a run already; choose another folder")
-    riae = from_authors(authors, mask)
+    riae = from_release(authors, mask)
     weights = riae.state_dict()
-    init = Taken(
-        kind="authors", file=authors.name, sha256=sha256_file(authors), license=LICENSES["authors"],
-        taken=tuple(weights), left=(),
+    init = InitRecord(
+        origin="release", file=authors.name, sha256=sha256_file(authors), license=LICENSES["release"],
+        loaded=tuple(weights), random=(),
     )  # fmt: skip
     save_weights(run, weights, plain({"riae": asdict(riae.config), "init": asdict(init)}))
     card = write_card(run)

@@ -1,9 +1,9 @@
-"""The transformer blocks of encoder and decoder (ViT, pre-norm)."""
+"""The transformer blocks of encoder and decoder (ViT, pre-norm), with the parameter names of timm."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-EPSILON = 1e-6  # of every LayerNorm, as in ViT and MAE
+NORM_EPSILON = 1e-6  # of every LayerNorm, as in ViT and MAE
 
 
 class Attention(nn.Module):
@@ -11,9 +11,10 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.dim, self.heads = dim, heads
+        self.dim = dim
+        self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.projection = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
 
     def project(self, tokens: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
         """Query (B, keep, D) of the first `keep` tokens, key and value of all tokens (B, N, D)."""
@@ -26,20 +27,46 @@ class Attention(nn.Module):
         return query, key, value
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Mix values (B, N, D) for queries (B, M, D): (B, M, D)."""
-        output: Tensor = self.projection(mix(query, key, value, self.heads))
+        """Attend with projected queries (B, M, D) to keys and values (B, N, D): (B, M, D)."""
+        output: Tensor = self.proj(attention(query, key, value, self.heads))
         return output
 
 
-def mix(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+class CrossAttention(nn.Module):
+    """Multi-head attention to other tokens, whose keys and values can be shared (see `CrossDecoder`)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, keys_and_values: Tensor) -> Tensor:
+        """Attend with tokens (B, M, D) to keys and values (B, N, 2D): (B, M, D)."""
+        key, value = keys_and_values.chunk(2, dim=-1)
+        output: Tensor = self.proj(attention(self.q(tokens), key, value, self.heads))
+        return output
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Attend with queries (B, M, D) to keys and values (B, N, D), split into heads: (B, M, D)."""
-    query, key, value = (each.unflatten(2, (heads, -1)).transpose(1, 2) for each in (query, key, value))
+    query, key, value = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
-def mlp(dim: int, ratio: int = 4) -> nn.Sequential:
-    """The two layers of every block."""
-    return nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+class Mlp(nn.Module):
+    """The two layers of every block, four times as wide in between."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map each token (..., D) by itself to (..., D)."""
+        output: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return output
 
 
 class Block(nn.Module):
@@ -47,10 +74,10 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.attention = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
-        self.mlp = mlp(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.mlp = Mlp(dim)
 
     def forward(self, tokens: Tensor, keep: int | None = None) -> Tensor:
         """Map tokens (B, N, D) to (B, keep, D), the new values of the first `keep` tokens (default: all).
@@ -58,38 +85,33 @@ class Block(nn.Module):
         The values are those of the whole computation; what nobody reads is not computed.
         """
         keep = tokens.shape[1] if keep is None else keep
-        return self.attend(tokens[:, :keep], *self.attention.project(self.norm1(tokens), keep))
+        return self.attend(tokens[:, :keep], *self.attn.project(self.norm1(tokens), keep))
 
     def attend(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The rest of the block once queries (B, M, D) of tokens (B, M, D), keys and values are there."""
-        tokens = tokens + self.attention(query, key, value)
+        """The rest of the block, given the queries (B, M, D) of tokens (B, M, D), keys and values (B, N, D)."""
+        tokens = tokens + self.attn(query, key, value)
         output: Tensor = tokens + self.mlp(self.norm2(tokens))
         return output
 
 
 class CrossBlock(nn.Module):
-    """Like `Block`, but the tokens ask others and not each other."""
+    """Like `Block`, but the tokens attend to other tokens and not to each other."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.norm_source = nn.LayerNorm(dim, eps=EPSILON)
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
-        self.projection = nn.Linear(dim, dim)
-        self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
-        self.mlp = mlp(dim)
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.norm_context = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.attn = CrossAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.mlp = Mlp(dim)
 
-    def answers(self, source: Tensor) -> Tensor:
-        """Keys and values (..., 2D) of the tokens (..., D) that are asked."""
-        projected: Tensor = self.key_value(self.norm_source(source))
+    def keys_and_values(self, context: Tensor) -> Tensor:
+        """Keys and values (..., 2D) of the tokens (..., D) that are attended to."""
+        projected: Tensor = self.attn.kv(self.norm_context(context))
         return projected
 
-    def forward(self, tokens: Tensor, answers: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, keys_and_values: Tensor) -> Tensor:
         """Map tokens (B, M, D), given keys and values (B, N, 2D), to (B, M, D)."""
-        key, value = answers.chunk(2, dim=-1)
-        mixed = mix(self.query(self.norm1(tokens)), key, value, self.heads)
-        tokens = tokens + self.projection(mixed)
+        tokens = tokens + self.attn(self.norm1(tokens), keys_and_values)
         output: Tensor = tokens + self.mlp(self.norm2(tokens))
         return output

@@ -6,22 +6,22 @@ from torch import Tensor, nn
 from impure.purifier.riae.blocks import Block, CrossBlock
 
 
-def copies(own: Tensor, visible: Tensor) -> Tensor:
-    """Make S copies: in copy i what subset i brings by itself, then what all other subsets show.
+def sequences(own: Tensor, visible: Tensor) -> Tensor:
+    """One sequence for each subset: its own tokens, then the visible tokens of all other subsets.
 
     Args:
         own: (B, S, M, D).
         visible: (B, S, L, D).
 
     Returns:
-        (B * S, M + (S - 1) * L, D), in one copy of the data.
+        (B * S, M + (S - 1) * L, D), the data copied once.
     """
     batch, subsets, _, dim = own.shape
     shown = visible.unbind(1)
     parts = [
         part
-        for index, mine in enumerate(own.unbind(1))
-        for part in (mine, *shown[:index], *shown[index + 1 :])
+        for index, tokens in enumerate(own.unbind(1))
+        for part in (tokens, *shown[:index], *shown[index + 1 :])
     ]
     return torch.cat(parts, dim=1).view(batch * subsets, -1, dim)
 
@@ -37,34 +37,34 @@ class CopyDecoder(nn.ModuleList):
     def __init__(self, dim: int, heads: int, depth: int) -> None:
         super().__init__(Block(dim, heads) for _ in range(depth))
 
-    def forward(self, visible: Tensor, first: Tensor, masked: Tensor) -> Tensor:
+    def forward(self, visible: Tensor, class_tokens: Tensor, masked: Tensor) -> Tensor:
         """Rebuild every subset.
 
         Args:
             visible: Tokens that other subsets may see (B, S, L, D), with positions.
-            first: Each copy's class token (B, S, D).
+            class_tokens: Each copy's class token (B, S, D).
             masked: Tokens that stand where subset i is rebuilt (B, S, L, D), with positions.
 
         Returns:
             Rebuilt tokens (B, S, L, D).
         """
-        own = torch.cat([masked, first[:, :, None]], dim=2)  # B, S, L + 1, D
-        start, *others = self.children()
-        keeps = [None] * len(others) + [masked.shape[2]]  # None: all tokens
-        features = self._start(start, own, visible, keeps[0])  # type: ignore[arg-type]  # children: Module
-        for block, keep in zip(others, keeps[1:], strict=True):
+        own = torch.cat([masked, class_tokens[:, :, None]], dim=2)  # B, S, L + 1, D
+        first, *later = self.children()
+        keeps = [None] * len(later) + [masked.shape[2]]  # None: all tokens
+        features = self._first_block(first, own, visible, keeps[0])  # type: ignore[arg-type]  # children: Module
+        for block, keep in zip(later, keeps[1:], strict=True):
             features = block(features, keep)
         return features.view(masked.shape)
 
-    def _start(self, block: Block, own: Tensor, visible: Tensor, keep: int | None) -> Tensor:
+    def _first_block(self, block: Block, own: Tensor, visible: Tensor, keep: int | None) -> Tensor:
         """The first block, with what the copies have in common computed once."""
-        projected = copies(*(block.attention.qkv(block.norm1(each)) for each in (own, visible)))
+        projected = sequences(*(block.attn.qkv(block.norm1(tokens)) for tokens in (own, visible)))
         query, key, value = projected.chunk(3, dim=-1)  # B * S, N + 1, D
-        return block.attend(copies(own, visible)[:, :keep], query[:, :keep], key, value)
+        return block.attend(sequences(own, visible)[:, :keep], query[:, :keep], key, value)
 
 
 class CrossDecoder(nn.ModuleList):
-    """An option that is not the paper's: the masked tokens alone are decoded, and only ask visible ones.
+    """An option that is not the paper's: only the masked tokens are decoded, and attend to visible ones alone.
 
     The visible tokens stay as the encoder made them, so that every block projects each of them once, and
     computes for as many tokens as the image has patches: a quarter of `CopyDecoder` (as in CrossMAE, Fu et
@@ -74,11 +74,13 @@ class CrossDecoder(nn.ModuleList):
     def __init__(self, dim: int, heads: int, depth: int) -> None:
         super().__init__(CrossBlock(dim, heads) for _ in range(depth))
 
-    def forward(self, visible: Tensor, first: Tensor, masked: Tensor) -> Tensor:
+    def forward(self, visible: Tensor, class_tokens: Tensor, masked: Tensor) -> Tensor:
         """Rebuild every subset; see `CopyDecoder.forward`."""
-        tokens, first = masked.flatten(0, 1), first[:, :, None]
-        for block in self:
-            tokens = block(tokens, copies(block.answers(first), block.answers(visible)))  # type: ignore[operator]
+        tokens = masked.flatten(0, 1)
+        for block in self.children():
+            project = block.keys_and_values
+            context = sequences(project(class_tokens[:, :, None]), project(visible))  # type: ignore[operator]
+            tokens = block(tokens, context)
         return tokens.view(masked.shape)
 
 

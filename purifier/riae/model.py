@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.riae.blocks import EPSILON, Block
+from impure.purifier.riae.blocks import NORM_EPSILON, Block
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
@@ -25,8 +25,32 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
 STD = (0.229, 0.224, 0.225)
 
 
+class PatchEmbed(nn.Module):
+    """A linear layer from patches to tokens; its weight has the shape of ViT's convolution (D, 3, p, p)."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, stride=patch)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Tokens (..., D) of patches (..., 3pp), whose values are ordered by row, column, colour."""
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        return nn.functional.linear(patches, weight, self.proj.bias)
+
+    def initialise(self) -> None:
+        """Xavier, as for the linear layer that it is."""
+        linear = torch.empty_like(self.proj.weight.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+        nn.init.xavier_uniform_(linear.flatten(1))
+        with torch.no_grad():
+            self.proj.weight.copy_(linear.permute(0, 3, 1, 2))
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
+
+
 class RIAE(nn.Module):
     """Rebuilds every quarter of an image's patches from the other three quarters.
+
+    Parameters have the names and shapes of the paper's release, and where it has MAE's, those of MAE and timm:
+    weights of either load as they are (see `checkpoints.foreign`).
 
     A pass is a plain function of the images and its `Randomness`. Only the parameters that the masking mode uses
     exist.
@@ -41,21 +65,23 @@ class RIAE(nn.Module):
     def __init__(self, config: RIAEConfig) -> None:
         super().__init__()
         self.config = config
-        width, narrow = config.encoder_dim, config.decoder_dim
-        self.embedding = nn.Linear(config.values, width)
-        self.class_token = nn.Parameter(torch.zeros(width))
-        self.encoder = nn.ModuleList(Block(width, config.encoder_heads) for _ in range(config.encoder_depth))
-        self.fusion = nn.ModuleList(nn.Linear(width, width) for _ in config.fusion)
-        self.fusion_logits = nn.Parameter(torch.zeros(len(config.fusion) + 1))
-        self.encoder_norm = nn.LayerNorm(width, eps=EPSILON)
-        self.bridge = nn.Sequential(nn.Linear(width, narrow), nn.LayerNorm(narrow, eps=EPSILON))
-        self.class_bridge = nn.Linear((SUBSETS - 1) * width, narrow)
+        width = config.encoder_dim
+        narrow = config.decoder_dim
+        self.patch_embed = PatchEmbed(config.patch, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = nn.ModuleList(Block(width, config.encoder_heads) for _ in range(config.encoder_depth))
+        self.proj_layers = nn.ModuleList(nn.Linear(width, width) for _ in config.fusion)
+        self.proj_weights = nn.Parameter(torch.zeros(len(config.fusion) + 1, 1, 1, 1))
+        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.decoder_embed = nn.Linear(width, narrow)
+        self.decoder_embed_norm = nn.LayerNorm(narrow, eps=NORM_EPSILON)
+        self.decoder_head_embed = nn.Linear((SUBSETS - 1) * width, narrow)
         if config.mask == "occlusion":
-            self.mask_token = nn.Parameter(torch.zeros(narrow))
-        self.decoder = DECODERS[config.decoder](narrow, config.decoder_heads, config.decoder_depth)
-        self.decoder_norm = nn.LayerNorm(narrow, eps=EPSILON)
-        self.pixels = nn.Linear(narrow, config.values)
-        self.smooth = nn.Conv2d(3, 3, 3, padding=1)
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.decoder_blocks = DECODERS[config.decoder](narrow, config.decoder_heads, config.decoder_depth)
+        self.decoder_norm = nn.LayerNorm(narrow, eps=NORM_EPSILON)
+        self.decoder_pred = nn.Linear(narrow, config.values)
+        self.decoder_rb1 = nn.Conv2d(3, 3, 3, padding=1)
         self._add_constants()
         self.apply(_initialise)
 
@@ -106,7 +132,7 @@ class RIAE(nn.Module):
         Raises:
             InputError: A side is no multiple of `config.multiple`.
         """
-        rebuilt: Tensor = self.smooth(self.rebuild(images, randomness))
+        rebuilt: Tensor = self.decoder_rb1(self.rebuild(images, randomness))
         return rebuilt
 
     def purify(
@@ -177,9 +203,9 @@ class RIAE(nn.Module):
             patches, self._positions(self.encoder_table, *places), randomness
         )
         positions = self._positions(self.decoder_table, *places)  # B, S, L, d
-        first = self.class_bridge(_others(classes))  # B, S, d
-        rebuilt = self.decoder(tokens + positions, first, masked + positions)  # B, S, L, d
-        values = put_back(self.pixels(self.decoder_norm(rebuilt)), randomness.partition)  # B, N, 3pp
+        class_tokens = self.decoder_head_embed(_of_other_subsets(classes))  # B, S, d
+        rebuilt = self.decoder_blocks(tokens + positions, class_tokens, masked + positions)  # B, S, L, d
+        values = put_back(self.decoder_pred(self.decoder_norm(rebuilt)), randomness.partition)  # B, N, 3pp
         return unpatchify(values, self.config.patch, *images.shape[2:])
 
     def _encode(
@@ -195,28 +221,29 @@ class RIAE(nn.Module):
         if mask in IMAGE_NOISE:  # clean and noisy image in one batch
             noisy = self._diffuse(patches, randomness.image_step, randomness.image_noise)
             patches, positions = torch.cat([patches, noisy]), torch.cat([positions, positions])
-        encoded = self._encoder(self.embedding(patches) + positions)  # B or 2B, S, L + 1, D
-        first, others = encoded.split([1, encoded.shape[2] - 1], dim=2)
-        tokens, *noisy_tokens = self.bridge(others).split([batch] * (2 if mask in IMAGE_NOISE else 1))
+        encoded = self._encoder(self.patch_embed(patches) + positions)  # B or 2B, S, L + 1, D
+        classes, features = encoded.split([1, encoded.shape[2] - 1], dim=2)
+        embedded = self.decoder_embed_norm(self.decoder_embed(features))
+        tokens, *noisy_tokens = embedded.split([batch] * (2 if mask in IMAGE_NOISE else 1))
         masked = noisy_tokens[0] if noisy_tokens else tokens
         if mask == "occlusion":
             masked = self.mask_token.expand_as(tokens)
         if mask in FEATURE_NOISE:
             masked = self._diffuse(masked, randomness.feature_step, randomness.feature_noise)
-        return tokens, first[:batch, :, 0], masked
+        return tokens, classes[:batch, :, 0], masked
 
     def _encoder(self, tokens: Tensor) -> Tensor:
         """Tokens (B, S, L, D) to fused features (B, S, L + 1, D); the class token comes first."""
-        first = self.class_token.expand(*tokens.shape[:2], 1, -1)
-        features = torch.cat([first, tokens], dim=2).flatten(0, 1)  # B * S, L + 1, D
-        shares = self.fusion_logits.softmax(0)
+        classes = self.cls_token.expand(*tokens.shape[:2], 1, -1)
+        features = torch.cat([classes, tokens], dim=2).flatten(0, 1)  # B * S, L + 1, D
+        weights = self.proj_weights.softmax(0)
         fused = torch.zeros_like(features)
-        for index, block in enumerate(self.encoder):
+        for index, block in enumerate(self.blocks):
             features = block(features)
             if index in self.config.fusion:
                 level = self.config.fusion.index(index)
-                fused = fused + shares[level] * self.fusion[level](features)
-        normed: Tensor = self.encoder_norm(fused + shares[-1] * features)
+                fused = fused + weights[level] * self.proj_layers[level](features)
+        normed: Tensor = self.norm(fused + weights[-1] * features)
         return normed.view(*tokens.shape[:2], *normed.shape[1:])
 
     def _diffuse(self, values: Tensor, step: Tensor, noise: Tensor) -> Tensor:
@@ -232,7 +259,7 @@ class RIAE(nn.Module):
         return window_positions(table, randomness.partition, randomness.corner, columns)
 
 
-def _others(classes: Tensor) -> Tensor:
+def _of_other_subsets(classes: Tensor) -> Tensor:
     """Beside each subset's place the class tokens (B, S, D) of all other subsets: (B, S, (S - 1) * D)."""
     parts = classes.unbind(1)
     return torch.stack(
@@ -245,10 +272,11 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.dirac_(module.weight)
-        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    elif isinstance(module, PatchEmbed):
+        module.initialise()
     elif isinstance(module, RIAE):
-        nn.init.normal_(module.class_token, std=0.02)
+        nn.init.normal_(module.cls_token, std=0.02)
         if module.config.mask == "occlusion":
             nn.init.normal_(module.mask_token, std=0.02)
+        nn.init.dirac_(module.decoder_rb1.weight)
+        nn.init.zeros_(module.decoder_rb1.bias)  # type: ignore[arg-type]

@@ -204,8 +204,10 @@ def compiled(network: nn.Module) -> nn.Module:
 
 def parameter_groups(model: RIAE, config: TrainConfig) -> list[dict[str, Any]]:
     """Parameters with weight decay (matrices, kernels) and without (norms, biases, tokens, fusion logits)."""
-    weights = list(model.parameters())
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, weight in model.named_parameters():
+        groups[name.endswith(".weight") and weight.dim() > 1].append(weight)
     return [
-        {"params": [each for each in weights if each.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [each for each in weights if each.dim() <= 1], "weight_decay": 0.0},
+        {"params": groups[True], "weight_decay": config.weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
     ]

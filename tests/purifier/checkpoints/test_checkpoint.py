@@ -46,8 +46,10 @@ def test_users_get_other_weights_than_the_training(run: Path, riae: Make) -> Non
     averaged = {name: value / 2 for name, value in training.items()}
     save_checkpoint(run, averaged, {"model": training, "epoch": 3})
     state = load_state(run)
-    assert state["epoch"] == 3 and torch.equal(state["model"]["pixels.weight"], training["pixels.weight"])
-    assert torch.equal(load_riae(run).pixels.weight, averaged["pixels.weight"])
+    assert state["epoch"] == 3 and torch.equal(
+        state["model"]["decoder_pred.weight"], training["decoder_pred.weight"]
+    )
+    assert torch.equal(load_riae(run).decoder_pred.weight, averaged["decoder_pred.weight"])
 
 
 def test_weights_alone_in_a_folder_of_their_own(run: Path, riae: Make) -> None:
@@ -72,16 +74,16 @@ def test_a_full_disk_leaves_what_was_there(run: Path, riae: Make, monkeypatch: p
 
 def test_missing_and_unexpected_weights_are_named(run: Path) -> None:
     weights = load_file(run / "model.safetensors")
-    weights["extra"] = weights.pop("pixels.bias")
+    weights["extra"] = weights.pop("decoder_pred.bias")
     save_file(weights, run / "model.safetensors")
-    with pytest.raises(InputError, match=r"1 missing: pixels\.bias; 1 unexpected: extra"):
+    with pytest.raises(InputError, match=r"1 missing: decoder_pred\.bias; 1 unexpected: extra"):
         load_riae(run)
 
 
 def test_other_architecture(run: Path) -> None:
     change(run, decoder_dim=12)
     with pytest.raises(
-        InputError, match=r"not of this architecture .*of another shape: bridge.* \(8,\), not \(12,\)"
+        InputError, match=r"not of this architecture .*of another shape: decoder.* \(8,\), not \(12,\)"
     ):
         load_riae(run)
 
@@ -122,7 +124,7 @@ def test_damaged_files(run: Path, name: str, content: bytes, word: str) -> None:
         ({"mask": ["both"]}, "mask .* is unknown"),
         (
             {"encoder_dim": 4096, "decoder_dim": 4096, "encoder_depth": 64, "decoder_depth": 64},
-            "missing: decoder",
+            "missing: blocks",
         ),
     ],
 )
@@ -137,13 +139,13 @@ def test_absurd_configs_are_refused_before_memory_is_taken(
 
 def test_weights_that_are_no_numbers(run: Path) -> None:
     weights = load_file(run / "model.safetensors")
-    save_file({**weights, "class_token": weights["class_token"].int()}, run / "model.safetensors")
-    with pytest.raises(InputError, match="weights must be F64, F32.*class_token I32"):
+    save_file({**weights, "cls_token": weights["cls_token"].int()}, run / "model.safetensors")
+    with pytest.raises(InputError, match="weights must be F64, F32.*cls_token I32"):
         load_riae(run)
-    weights["pixels.bias"][3] = torch.nan
+    weights["decoder_pred.bias"][3] = torch.nan
     save_file(weights, run / "model.safetensors")
     with pytest.raises(
-        InputError, match=r"refused, 1 tensors hold NaN or infinity, the first is pixels\.bias"
+        InputError, match=r"refused, 1 tensors hold NaN or infinity, the first is decoder_pred\.bias"
     ):
         load_riae(run)
 
@@ -151,7 +153,7 @@ def test_weights_that_are_no_numbers(run: Path) -> None:
 def test_half_precision_is_read(run: Path) -> None:
     weights = {name: value.bfloat16() for name, value in load_file(run / "model.safetensors").items()}
     save_file(weights, run / "model.safetensors")
-    assert load_riae(run).pixels.weight.dtype == torch.float32
+    assert load_riae(run).decoder_pred.weight.dtype == torch.float32
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_an_image_may_be_larger_than_the_position_table(make: Make, tmp_path: Pa
 def test_the_network_is_left_as_it_is(make: Make, tmp_path: Path) -> None:
     riae = make("occlusion", decoder_depth=1).to(torch.bfloat16).train()
     export(riae, tmp_path / "purifier.pt2", **SIZE)
-    assert riae.training and riae.pixels.weight.dtype == torch.bfloat16
+    assert riae.training and riae.decoder_pred.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", ["purifier", "purifier.pth", "purifier.ONNX"])

@@ -166,14 +166,14 @@ def test_revisions(hub: Hub, run: Path, riae: Make) -> None:
     push_to_hub(run, "lab/purifier")
     model = riae("both")
     with torch.no_grad():
-        model.pixels.bias += 1
+        model.decoder_pred.bias += 1
     save_checkpoint(run, model.state_dict(), {})
     push_to_hub(run, "lab/purifier", revision="v2")
     assert set(hub.models["lab/purifier"]) == {"main", "v2"}
     new, old = load_riae("lab/purifier@v2"), load_riae("lab/purifier")
-    assert torch.equal(new.pixels.bias, old.pixels.bias + 1)
+    assert torch.equal(new.decoder_pred.bias, old.decoder_pred.bias + 1)
     commit = commit_of(hub.models["lab/purifier"]["main"])
-    assert torch.equal(load_riae(f"lab/purifier@{commit}").pixels.bias, old.pixels.bias)
+    assert torch.equal(load_riae(f"lab/purifier@{commit}").decoder_pred.bias, old.decoder_pred.bias)
     with pytest.raises(InputError, match="lab/purifier@v3: no such path here.*RevisionNotFound"):
         load_riae("lab/purifier@v3")
 

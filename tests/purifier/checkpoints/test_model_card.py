@@ -51,10 +51,10 @@ def test_what_hugging_face_reads(make: Any) -> None:
     [("cc-by-nc-4.0", "weights of MAE"), ("other", "states no licence"), ("apache-2.0", "Apache")],
 )
 def test_weights_bind_what_began_from_them(make: Any, license: str, note: str) -> None:
-    init = {"kind": "mae", "file": "x.pth", "license": license, "taken": ["a"] * 99, "left": ["b"]}
+    init = {"origin": "mae", "file": "x.pth", "license": license, "loaded": ["a"] * 99, "random": ["b"]}
     text = write_card(make(init=init)).read_text()
     assert front_matter(text)["license"] == license and note in text
-    assert re.search(r"\| taken +\| +99 \|", text) and re.search(r"\| left +\| +1 \|", text)
+    assert re.search(r"\| loaded +\| +99 \|", text) and re.search(r"\| random +\| +1 \|", text)
     assert ("license_name" in front_matter(text)) == (license == "other")
 
 

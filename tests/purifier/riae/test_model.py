@@ -116,7 +116,7 @@ def test_savings_change_neither_output_nor_gradients(straightforward: ModuleType
     with torch.no_grad():
         for weight in model.parameters():  # no weight at a value at which it could be left out
             weight += 0.1 * torch.randn(weight.shape, generator=seeded(weight.numel()))
-    plain.take_weights(model.state_dict())
+    plain.load_state_dict(model.state_dict())
     images = torch.rand(3, 3, 16, 24, generator=seeded())
     randomness = model.draw_training(images, seeded(1))
     outputs = [network(images, randomness) for network in (model, plain)]
@@ -125,8 +125,6 @@ def test_savings_change_neither_output_nor_gradients(straightforward: ModuleType
         output.square().mean().backward()
     theirs = dict(plain.named_parameters())
     for name, weight in model.named_parameters():
-        for own, other in straightforward.NAMES.items():
-            name = name.replace(own, other)
         assert weight.grad is not None and (weight.grad - theirs[name].grad).abs().max() < 1e-5, name
 
 
@@ -134,7 +132,7 @@ def test_cross_decoder_asks_the_visible_tokens_alone(riae: Make) -> None:
     """One block, one head, by hand: softmax over the three other subsets and the class token."""
     torch.manual_seed(0)
     config = replace(RIAEConfig(**SMALL), decoder="cross", decoder_depth=1, decoder_heads=1)  # type: ignore[arg-type]
-    decoder = RIAE(config).decoder
+    decoder = RIAE(config).decoder_blocks
     visible, first, masked = torch.randn(1, 4, 3, 8), torch.randn(1, 4, 8), torch.randn(1, 4, 3, 8)
     block = decoder[0]
     assert isinstance(block, CrossBlock)
@@ -142,10 +140,10 @@ def test_cross_decoder_asks_the_visible_tokens_alone(riae: Make) -> None:
         found = decoder(visible, first, masked)
         for subset in range(4):
             rest = [visible[0, other] for other in range(4) if other != subset]
-            source = block.norm_source(torch.cat([first[0, subset : subset + 1], *rest]))
-            key, value = block.key_value(source).chunk(2, -1)
-            weights = (block.query(block.norm1(masked[0, subset])) @ key.T / 8**0.5).softmax(-1)
-            tokens = masked[0, subset] + block.projection(weights @ value)
+            source = block.norm_context(torch.cat([first[0, subset : subset + 1], *rest]))
+            key, value = block.attn.kv(source).chunk(2, -1)
+            weights = (block.attn.q(block.norm1(masked[0, subset])) @ key.T / 8**0.5).softmax(-1)
+            tokens = masked[0, subset] + block.attn.proj(weights @ value)
             wanted = tokens + block.mlp(block.norm2(tokens))
             assert torch.allclose(found[0, subset], wanted, atol=1e-6)
 
@@ -172,11 +170,11 @@ def test_fusion_weighs_the_chosen_levels(riae: Make) -> None:
     model = riae("occlusion")
     tokens = torch.randn(1, 4, 4, 16)
     with torch.no_grad():
-        model.fusion_logits.copy_(torch.tensor([-1e9, 0.0]))  # all weight on the last block
-        features = torch.cat([model.class_token.expand(1, 4, 1, -1), tokens], 2).flatten(0, 1)
-        for block in model.encoder:
+        model.proj_weights.copy_(torch.tensor([-1e9, 0.0]).view(2, 1, 1, 1))  # all weight on the last block
+        features = torch.cat([model.cls_token.expand(1, 4, 1, -1), tokens], 2).flatten(0, 1)
+        for block in model.blocks:
             features = block(features)
-        assert torch.allclose(model._encoder(tokens)[0], model.encoder_norm(features), atol=1e-6)
+        assert torch.allclose(model._encoder(tokens)[0], model.norm(features), atol=1e-6)
 
 
 def test_subsets_do_not_meet_in_the_encoder(riae: Make) -> None:

@@ -153,7 +153,7 @@ def test_bf16_learns_the_same_within_its_precision() -> None:
     losses = full.update([batch()], 0, 1e-3), half.update([batch()], 0, 1e-3)
     assert losses[1].dtype == torch.float32
     assert torch.allclose(*losses, rtol=0.02) and not torch.equal(*losses)
-    assert half.model.pixels.weight.dtype == torch.float32
+    assert half.model.decoder_pred.weight.dtype == torch.float32
 
 
 @pytest.mark.slow

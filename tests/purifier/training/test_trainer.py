@@ -208,10 +208,10 @@ def test_schedule_and_decay() -> None:
     model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
     decayed, plain = parameter_groups(model, chosen)
     names = {id(each): name for name, each in model.named_parameters()}
-    assert {"class_token", "mask_token", "fusion_logits", "encoder_norm.weight"} <= {
+    assert {"cls_token", "mask_token", "proj_weights", "norm.weight"} <= {
         names[id(each)] for each in plain["params"]
     }
-    assert all(names[id(each)].endswith("weight") for each in decayed["params"])
+    assert all(names[id(each)].endswith(".weight") for each in decayed["params"])
     assert decayed["weight_decay"] == 0.05 and plain["weight_decay"] == 0
 
 
@@ -335,7 +335,7 @@ def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, shards: 
     second = train(config(epochs=1, learning_rate=0.0), shards, None, tmp_path / "second", init=first)
     assert same(first, second)
     written = json.loads((second / "config.json").read_text())["init"]
-    assert written["kind"] == "impure" and len(written["sha256"]) == 64
+    assert written["origin"] == "impure" and len(written["sha256"]) == 64
     with pytest.raises(InputError, match=r"init\."):
         train(config(epochs=1, learning_rate=0.0), shards, None, second)
 
@@ -353,10 +353,10 @@ def test_init_of_another_architecture_does_no_harm(
 def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, shards: list[CommittedShard]) -> None:
     out = train(config(epochs=1), shards, None, tmp_path / "run")
     state = torch.load(out / "state.pt", weights_only=True)
-    state["learner"]["model"]["embedding.weight"] = torch.zeros(3, 3)
+    state["learner"]["model"]["patch_embed.proj.weight"] = torch.zeros(3, 3)
     torch.save(state, out / "state.pt")
     before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match=r"not of this architecture .*embedding\.weight"):
+    with pytest.raises(InputError, match=r"not of this architecture .*patch_embed\.proj\.weight"):
         train(config(epochs=1), shards, None, out)
     assert (out / "model.safetensors").read_bytes() == before
 

@@ -82,8 +82,8 @@ def test_table_and_strips(shards: list[CommittedShard], tmp_path: Path) -> None:
 
 def test_what_it_measures_is_purify(shards: list[CommittedShard], tmp_path: Path) -> None:
     bright = small_riae()
-    nn.init.zeros_(bright.smooth.weight)
-    nn.init.constant_(bright.smooth.bias, 9.0)  # type: ignore[arg-type]  # everything becomes white
+    nn.init.zeros_(bright.decoder_rb1.weight)
+    nn.init.constant_(bright.decoder_rb1.bias, 9.0)  # type: ignore[arg-type]  # everything becomes white
     score = validator(shards, tmp_path)(bright, 1)
     assert [each.correct for each in score.rows] == [3, 3, 3]
     assert score.attacked == score.clean == score.overall == 0.5
@@ -92,12 +92,12 @@ def test_what_it_measures_is_purify(shards: list[CommittedShard], tmp_path: Path
 def test_training_goes_on_as_if_nothing_had_happened(shards: list[CommittedShard], tmp_path: Path) -> None:
     check, riae = validator(shards, tmp_path, Restless()), small_riae()
     riae.train()
-    riae.pixels.eval()
+    riae.decoder_pred.eval()
     weights = {name: value.clone() for name, value in riae.state_dict().items()}
     before = torch.get_rng_state()
     check(riae, 1)
     assert torch.equal(before, torch.get_rng_state())
-    assert riae.training and riae.encoder.training and not riae.pixels.training
+    assert riae.training and riae.blocks.training and not riae.decoder_pred.training
     assert all(torch.equal(weights[name], value) for name, value in riae.state_dict().items())
     assert all(each.grad is None for each in riae.parameters())
 
@@ -141,7 +141,7 @@ def test_several_image_sizes(tmp_path: Path) -> None:
 
 def test_a_purifier_that_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae()
-    nn.init.constant_(riae.smooth.bias, torch.nan)  # type: ignore[arg-type]
+    nn.init.constant_(riae.decoder_rb1.bias, torch.nan)  # type: ignore[arg-type]
     assert validator(shards, tmp_path)(riae, 1).overall == 0
 
 
@@ -181,7 +181,7 @@ def test_a_resumed_run_takes_epochs_again(shards: list[CommittedShard], tmp_path
 def test_best_is_the_earliest_of_equals(shards: list[CommittedShard], tmp_path: Path) -> None:
     check, dark = validator(shards, tmp_path), small_riae()
     assert check.best() is None
-    nn.init.constant_(dark.smooth.bias, torch.nan)  # type: ignore[arg-type]
+    nn.init.constant_(dark.decoder_rb1.bias, torch.nan)  # type: ignore[arg-type]
     for epoch, riae in ((1, dark), (2, small_riae()), (3, small_riae()), (4, dark)):
         check(riae, epoch)
     best = check.best()
