@@ -17,7 +17,7 @@ from contenders import (
     LINEARISED,
     Bench,
     by_libraries,
-    export_model,
+    published,
     gradient_evaluation,
     linearisations,
     plain_loop,
@@ -52,22 +52,22 @@ BARE, OURS = "gradients alone", "impure"
 def run(bench: Bench, name: str) -> list[Section]:
     """Compare an attack with its bare gradients and with every other program of it."""
     config = AttackConfig(name=name, overrides=SHORTENED.get(name, ()))
-    problem, attack, shards = bench.problem(name), config.build(), export_model(config)
+    problem, attack, units = bench.problem(name), config.build(), published(config)
     bare = partial(gradient_evaluation, bench.model, problem.clean, problem.labels)
     bare()
     proposal = attack.propose(problem)
     contenders = [
-        Contender(name=BARE, work=partial(repeat, shards, bare), shards=shards),
-        Contender(name=OURS, work=partial(attack.propose, problem), shards=shards),
+        Contender(name=BARE, work=partial(repeat, units, bare), units=units),
+        Contender(name=OURS, work=partial(attack.propose, problem), units=units),
         *by_libraries(bench, config, problem),
     ]
     if name in ("fgsm", "pgd", "mifgsm"):
         images = problem.clean.contiguous()
         work = partial(plain_loop, bench.as_built, images, problem.labels, config.params)
-        contenders.append(Contender(name="plain loop, network as built", work=work, shards=shards))
+        contenders.append(Contender(name="plain loop, network as built", work=work, units=units))
     rows = compete(
         contenders, bench.images.device, images=len(problem.clean), rounds=bench.rounds,
-        repeats=max(1, 10 // shards), peak=bench.peak,
+        repeats=max(1, 10 // units), peak=bench.peak,
     )  # fmt: skip
     section = Section(
         attack=name, unit="gradient", note=NOTES.get(name, ""), params=config.params,
@@ -96,11 +96,11 @@ def run_deepfool(bench: Bench) -> list[Section]:
     once = AttackConfig(name="deepfool", overrides=(("steps", 1),))
     reference = libraries.REFERENCES["torchattacks"]["deepfool"]
     work = partial(reference.run, bench.model, bench.problem("deepfool", 1), {"overshoot": 0.02, "steps": 1})
-    rivals = [Contender(name="torchattacks", work=work, shards=1)]
+    rivals = [Contender(name="torchattacks", work=work, units=1)]
     step = deepfool_section(bench, "deepfool: one step on one image", once, 1, rivals, 1)
     theirs = step.rows[2].median
     for text, section in (("as run above", whole), ("one image", step)):
-        share = section.rows[1].median / section.rows[1].shards / theirs
+        share = section.rows[1].median / section.rows[1].units / theirs
         limit = GOALS["deepfool"]
         text = f"time per image and step over torchattacks', {text}, at most"
         step.goals.append(Goal(text=text, value=share, limit=limit, met=share <= limit))
@@ -118,8 +118,8 @@ def deepfool_section(
     bare = partial(linearisations, bench.model, problem.clean, sizes)
     bare()
     contenders = [
-        Contender(name=BARE, work=bare, shards=sum(sizes)),
-        Contender(name=OURS, work=partial(attack.propose, problem), shards=sum(sizes)),
+        Contender(name=BARE, work=bare, units=sum(sizes)),
+        Contender(name=OURS, work=partial(attack.propose, problem), units=sum(sizes)),
         *rivals,
     ]
     note = (

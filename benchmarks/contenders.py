@@ -91,7 +91,7 @@ def set_up(
 
 
 def gradient_evaluation(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Take the loss's gradient by the images and nothing else: the shard that attacks are measured in."""
+    """Take the loss's gradient by the images and nothing else: the unit that attacks are measured in."""
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(cross_entropy(model(leaf), labels, reduction="sum"), leaf)
     return gradient
@@ -136,15 +136,15 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
             continue
         params = {name: config.params[name] for name in reference.takes}
         if reference.demands:  # Torchattacks' C&W has no search; with a large c it does not stop early
-            params |= {"steps": export_model(config), "c0": 1000.0}
+            params |= {"steps": published(config), "c0": 1000.0}
         run = cleverhans_cw if (library, config.name) == ("cleverhans", "cw") else reference.run
         counter = libraries.Target(bench.model, problem.clean)
         run(counter, problem, params)
         ours = partial(run, bench.model, problem, params)
         theirs = partial(run, bench.as_built, built, params)
         contenders += [
-            Contender(name=library, work=ours, shards=counter.backwards),
-            Contender(name=f"{library}, network as built", work=theirs, shards=counter.backwards),
+            Contender(name=library, work=ours, units=counter.backwards),
+            Contender(name=f"{library}, network as built", work=theirs, units=counter.backwards),
         ]
     return contenders
 
@@ -159,7 +159,7 @@ def cleverhans_cw(model: nn.Module, problem: Problem, params: libraries.Params) 
     return images
 
 
-def export_model(config: AttackConfig) -> int:
+def published(config: AttackConfig) -> int:
     """Return the gradient evaluations of the attack as published."""
     steps = int(config.params.get("steps", 1)) * int(config.params.get("search_steps", 1))
     return steps + config.name.startswith("apgd")

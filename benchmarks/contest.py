@@ -28,9 +28,9 @@ class Row:
 
     Attributes:
         name: the contender's.
-        shards: of work, such as gradient evaluations.
+        units: of work, such as gradient evaluations.
         seconds: of each round.
-        ratio: time per shard over the baseline's in the same round; the median of the rounds.
+        ratio: time per unit over the baseline's in the same round; the median of the rounds.
         images_per_second: from the median round.
         gpu: on a GPU, more figures by name.
     """
@@ -75,7 +75,7 @@ class Section:
 
     def __str__(self) -> str:
         gpu = list(self.rows[0].gpu)
-        header = ["contender", "ms", f"{self.shard_id}s", "ratio", "images/s", *gpu]
+        header = ["contender", "ms", f"{self.unit}s", "ratio", "images/s", *gpu]
         cells = [
             [row.name, f"{1000 * row.median:.1f}", row.units, f"{row.ratio:.3f}",
              f"{row.images_per_second:.3g}", *(f"{row.gpu[name]:.3g}" for name in gpu)]

@@ -88,21 +88,21 @@ def _architecture(architecture: str, num_classes: int, where: str) -> nn.Module:
 def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
     """A torchvision classifier with its best published weights, or those given."""
     try:
-        export_model = torchvision.models.get_model_weights(architecture).DEFAULT
+        published = torchvision.models.get_model_weights(architecture).DEFAULT
     except (ValueError, AttributeError) as error:
         raise InputError(f"torchvision has no classifier {architecture!r}") from error
-    network = _architecture(f"torchvision:{architecture}", len(export_model.meta["categories"]), name)
+    network = _architecture(f"torchvision:{architecture}", len(published.meta["categories"]), name)
     if weights is not None:
         load_weights_file(network, weights)
     else:
         state = _fetch(
-            lambda: export_model.get_state_dict(progress=False, check_hash=True, weights_only=True),
-            name, export_model.url, f"{torch.hub.get_dir()}/checkpoints",
+            lambda: published.get_state_dict(progress=False, check_hash=True, weights_only=True),
+            name, published.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
-        load_strictly(network, state, export_model.url)
-    view = export_model.transforms()
+        load_strictly(network, state, published.url)
+    view = published.transforms()
     card = TargetCard(
-        name=name, architecture=f"torchvision:{architecture}", num_classes=len(export_model.meta["categories"]),
+        name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),
         wnids=imagenet_wnids(), input_size=view.crop_size[0], resize=view.resize_size[0],
         crop=view.crop_size[0], interpolation=view.interpolation.value, antialias=view.antialias,
         mean=tuple(view.mean), std=tuple(view.std),
