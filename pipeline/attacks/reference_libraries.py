@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Model, Problem, Proposal, spent
+from impure.pipeline.attacks.engine.gradients import Model
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
 
 Params = Mapping[str, float | int | bool]
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
+from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.precision import (
     check_precision,
@@ -20,7 +21,6 @@ from impure.pipeline.attacks.engine.threat_model import (
     Attack,
     Attacked,
     AttackError,
-    Model,
     Problem,
     Proposal,
     finalize,

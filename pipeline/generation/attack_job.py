@@ -16,7 +16,7 @@ from impure.manifests.collection.schema import SCHEMA_VERSION
 from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.threat_model import Model
+from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import Target

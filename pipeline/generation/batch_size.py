@@ -2,7 +2,7 @@
 
 import torch
 
-from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient
 from impure.pipeline.targets.target import Target
 
 CPU_BATCH = 32

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.threat_model import loss_and_gradient
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 
 REPEATS = 3

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.engine.threat_model import Model
+from impure.pipeline.attacks.engine.gradients import Model
 
 
 @contextmanager

@@ -5,17 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.gradients import Model, loss_and_gradient, step_scale
 from impure.pipeline.attacks.engine.input_diversity import Diversity
 from impure.pipeline.attacks.engine.iterate import iterate, not_fooled
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
-from impure.pipeline.attacks.engine.threat_model import (
-    LEVELS,
-    Model,
-    Problem,
-    Proposal,
-    loss_and_gradient,
-    step_scale,
-)
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal
 
 
 @dataclass(slots=True, kw_only=True)

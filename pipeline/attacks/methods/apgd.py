@@ -9,15 +9,10 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, top_other_classes
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image, step_scale
 from impure.pipeline.attacks.engine.iterate import in_sequence, iterate, not_fooled
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
-from impure.pipeline.attacks.engine.threat_model import (
-    Problem,
-    Proposal,
-    loss_and_gradient,
-    per_image,
-    step_scale,
-)
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
 MOMENTUM = 0.75
 """α of Algorithm 1: the weight of the fresh step against the previous move."""

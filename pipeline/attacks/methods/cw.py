@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
-from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, loss_and_gradient, per_image, spent
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, spent
 
 REACH = 0.55
 """Half the width of the tanh's range around mid-grey, in place of 0.5: pure black and white then lie inside,

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import top_other_classes
+from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.iterate import iterate, unreached
 from impure.pipeline.attacks.engine.parameter_checks import at_least
-from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, per_image
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
 EXTRA = 1e-4
 """Added to each step's length as the authors' program does, so that a tie on a boundary does not stall."""

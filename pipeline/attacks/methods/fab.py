@@ -7,16 +7,10 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import logit, top_other_classes
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.iterate import in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
-from impure.pipeline.attacks.engine.threat_model import (
-    LEVELS,
-    Problem,
-    Proposal,
-    loss_and_gradient,
-    per_image,
-    spent,
-)
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
 
 SHORTEST = 1e-8
 """The authors' program takes shorter ways to the boundary for this long; two of no length share evenly."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import Targeted
+from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, per_image, spent
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The queries of 10000 after which p is halved, as in the authors' programs."""
