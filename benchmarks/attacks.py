@@ -17,10 +17,10 @@ from contenders import (
     LINEARISED,
     Bench,
     by_libraries,
-    published,
     gradient_evaluation,
     linearisations,
     plain_loop,
+    published,
     set_up,
 )
 from contest import Contender, Goal, Row, Section, compete, repeat

@@ -134,11 +134,11 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
     for library, attacks in libraries.REFERENCES.items():
         if (reference := attacks.get(config.name)) is None:
             continue
-        params = {name: config.params[name] for name in reference.takes}
-        if reference.demands:  # Torchattacks' C&W has no search; with a large c it does not stop early
+        params = {name: config.params[name] for name in reference.parameters}
+        if reference.required:  # Torchattacks' C&W has no search; with a large c it does not stop early
             params |= {"steps": published(config), "c0": 1000.0}
         run = cleverhans_cw if (library, config.name) == ("cleverhans", "cw") else reference.run
-        counter = libraries.Target(bench.model, problem.clean)
+        counter = libraries.LibraryModel(bench.model, problem.clean)
         run(counter, problem, params)
         ours = partial(run, bench.model, problem, params)
         theirs = partial(run, bench.as_built, built, params)

@@ -72,7 +72,7 @@ def contest(target: Target, problem: Problem, attack: str) -> Iterator[Row]:
             overrides=tuple(changes.items()),
             preset="library" if library == "torchattacks" else "paper",
         )
-        found[library] = timed(config, replace(problem, storing=False))
+        found[library] = timed(config, replace(problem, quantised=False))
         if library == "impure":
             images, seconds = timed(config, problem)
             found[STORED] = problem.stored(images), seconds

@@ -54,7 +54,7 @@ class AttackConfig:
         _choose("implementation", self.implementation, IMPLEMENTATIONS)
         _choose("precision", self.precision, PRECISIONS)
         at_least("restarts", self.restarts, 1)
-        self._check_goal()
+        self._check_targeted()
         self._check_restarts()
         if self.implementation != "impure":
             available = tuple(REFERENCES[self.implementation])
@@ -64,7 +64,7 @@ class AttackConfig:
         object.__setattr__(self, "overrides", self._typed_overrides())
         # Building once refuses values out of range here, and not hours later in a worker.
         ATTACKS[self.name].kind(**self._all_params())
-        self._check_demands()
+        self._check_required()
 
     @property
     def params(self) -> dict[str, Value]:
@@ -80,7 +80,7 @@ class AttackConfig:
 
     @property
     def key(self) -> str:
-        """Name in samples' keys, which have to be short: always with the budget, aims by their initial."""
+        """Name in samples' keys, which have to be short: always with the budget; a choice of target classes by its initial."""
         return f"{self.name}-e{self.eps_255}" + (f"-{self.targeted[0]}" if self.targeted else "")
 
     def record(self) -> dict[str, Value | str]:
@@ -105,7 +105,7 @@ class AttackConfig:
 
     def _names(self) -> tuple[str, ...]:
         reference = self._reference()
-        return tuple(ATTACKS[self.name].preset(self.preset)) if reference is None else reference.takes
+        return tuple(ATTACKS[self.name].preset(self.preset)) if reference is None else reference.parameters
 
     def _all_params(self) -> Params:
         return ATTACKS[self.name].preset(self.preset) | dict(self.overrides)
@@ -120,7 +120,7 @@ class AttackConfig:
             typed[name] = _typed(name, value, type(preset[name]))
         return tuple(sorted(typed.items()))
 
-    def _check_goal(self) -> None:
+    def _check_targeted(self) -> None:
         if self.targeted is None:
             return
         _choose("choice of targeted classes", self.targeted, TARGET_CLASS_CHOICES)
@@ -135,10 +135,10 @@ class AttackConfig:
             able = ", ".join(name for name, spec in ATTACKS.items() if spec.random)
             raise InputError(f"{self.name} draws nothing: restarts would repeat it; these draw: {able}")
 
-    def _check_demands(self) -> None:
+    def _check_required(self) -> None:
         reference = self._reference()
         params = self._all_params()
-        for name, value in (reference.demands if reference else {}).items():
+        for name, value in (reference.required if reference else {}).items():
             if params[name] != value:
                 raise InputError(
                     f"{self.implementation} {self.name} knows no {name}, and preset {self.preset} "

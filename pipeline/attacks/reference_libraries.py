@@ -1,4 +1,4 @@
-"""Torchattacks and CleverHans behind the same interface, for comparison; our base judges what they return."""
+"""Torchattacks and CleverHans behind the same interface, for comparison; the threat model is enforced on what they return too."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.engine.gradients import Model
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
 Params = Mapping[str, float | int | bool]
 
@@ -22,18 +22,18 @@ class Reference:
 
     Attributes:
         run: (target, problem, parameters in force) → adversarial float images.
-        takes: our parameters that the library has too; the others are not in force.
-        demands: values without which the library would run another attack than the one asked for.
-        one_by_one: give it one image at a time, because a batch would mix images or hide each one's cost.
+        parameters: our parameters that the library has too; the others are not in force.
+        required: values without which the library would run another attack than the one asked for.
+        single_images: give it one image at a time, because a batch would mix images or hide each one's cost.
     """
 
     run: Callable[[nn.Module, Problem, Params], Tensor]
-    takes: tuple[str, ...] = ()
-    demands: Mapping[str, int] = field(default_factory=dict)
-    one_by_one: bool = False
+    parameters: tuple[str, ...] = ()
+    required: Mapping[str, int] = field(default_factory=dict)
+    single_images: bool = False
 
 
-class Target(nn.Module):
+class LibraryModel(nn.Module):
     """Wraps a target for the libraries: always in eval mode, on a known device, counting backward passes.
 
     The model is held in a tuple, not as a submodule: Torchattacks switches the modes of what it is given.
@@ -71,20 +71,20 @@ class LibraryAttack:
         `grad_evals` are the backward passes that the library ran for the batch: an upper bound per image.
         """
         with _seeded(problem):
-            if not self.reference.one_by_one:
+            if not self.reference.single_images:
                 return self._run(problem)
             indices = torch.arange(len(problem.clean), device=problem.clean.device)
-            parts = [self._run(problem.take(index)) for index in indices[:, None]]
+            parts = [self._run(problem.select(index)) for index in indices[:, None]]
         return Proposal(
             images=torch.cat([part.images for part in parts]),
             grad_evals=torch.cat([part.grad_evals for part in parts]),
         )
 
     def _run(self, problem: Problem) -> Proposal:
-        target = Target(problem.model, problem.clean)
+        target = LibraryModel(problem.model, problem.clean)
         with torch.enable_grad():
             images = self.reference.run(target, problem, self.params).detach().to(problem.clean.dtype)
-        return Proposal(images=images, grad_evals=spent(problem, target.backwards))
+        return Proposal(images=images, grad_evals=grad_evals_of(problem, target.backwards))
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def _seeded(problem: Problem) -> Iterator[None]:
         yield
 
 
-def _missing(package: str) -> InputError:
+def _not_installed(package: str) -> InputError:
     return InputError(f"{package} is not installed; get it with: pip install 'impure[references]'")
 
 
@@ -108,7 +108,7 @@ def _torchattacks(
         try:
             import torchattacks
         except ImportError as error:
-            raise _missing("torchattacks") from error
+            raise _not_installed("torchattacks") from error
         attack = choose(torchattacks)(target, **arguments(problem, params))
         clean = problem.clean if dtype is None else problem.clean.to(dtype).contiguous()
         images: Tensor = attack(clean, problem.labels)
@@ -117,7 +117,7 @@ def _torchattacks(
     return run
 
 
-def _budgeted(problem: Problem, params: Params) -> dict[str, Any]:
+def _linf_arguments(problem: Problem, params: Params) -> dict[str, Any]:
     """Translate the parameters of the gradient attacks, whose names are Torchattacks' but for alpha."""
     translated = {name: value for name, value in params.items() if name != "alpha_255"}
     if "alpha_255" in params:
@@ -128,13 +128,13 @@ def _budgeted(problem: Problem, params: Params) -> dict[str, Any]:
 def _apgd(loss: str) -> Callable[[Problem, Params], dict[str, Any]]:
     # APGD re-seeds the global generator at every call: it must be told the seed.
     return lambda problem, params: {
-        **_budgeted(problem, params),
+        **_linf_arguments(problem, params),
         "loss": loss,
         "seed": problem.rng.batch_seed(),
     }
 
 
-def _ensemble(**fixed: Any) -> Callable[[Problem, Params], dict[str, Any]]:
+def _autoattack_arguments(**fixed: Any) -> Callable[[Problem, Params], dict[str, Any]]:
     def arguments(problem: Problem, params: Params) -> dict[str, Any]:
         """Translate the parameters of AutoAttack and its parts, which re-seed like APGD."""
         named = {"queries": "n_queries"}
@@ -149,7 +149,7 @@ def _ensemble(**fixed: Any) -> Callable[[Problem, Params], dict[str, Any]]:
     return arguments
 
 
-def _unbudgeted(_: Problem, params: Params) -> dict[str, Any]:
+def _l2_arguments(_: Problem, params: Params) -> dict[str, Any]:
     return {{"c0": "c"}.get(name, name): value for name, value in params.items()}
 
 
@@ -157,7 +157,7 @@ def _cleverhans_fgsm(target: nn.Module, problem: Problem, _: Params) -> Tensor:
     try:
         from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
     except ImportError as error:
-        raise _missing("cleverhans") from error
+        raise _not_installed("cleverhans") from error
     images: Tensor = fast_gradient_method(
         target, problem.clean, problem.eps, math.inf, clip_min=0, clip_max=1, y=problem.labels
     )
@@ -168,7 +168,7 @@ def _cleverhans_pgd(target: nn.Module, problem: Problem, params: Params) -> Tens
     try:
         from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
     except ImportError as error:
-        raise _missing("cleverhans") from error
+        raise _not_installed("cleverhans") from error
     step = params["alpha_255"] / LEVELS
     if step > problem.eps:
         raise InputError(f"cleverhans refuses steps above ε: lower alpha_255 ({params['alpha_255']})")
@@ -192,7 +192,7 @@ def _cleverhans_cw(target: nn.Module, problem: Problem, params: Params) -> Tenso
     try:
         from cleverhans.torch.attacks.carlini_wagner_l2 import carlini_wagner_l2
     except ImportError as error:
-        raise _missing("cleverhans") from error
+        raise _not_installed("cleverhans") from error
     with torch.no_grad():
         classes = target(problem.clean).shape[1]
     images: Tensor = carlini_wagner_l2(
@@ -217,42 +217,56 @@ _CW = ("c0", "kappa", "lr", "steps")
 
 REFERENCES: dict[str, dict[str, Reference]] = {
     "torchattacks": {
-        "fgsm": Reference(run=_torchattacks(lambda library: library.FGSM, _budgeted)),
-        "pgd": Reference(run=_torchattacks(lambda library: library.PGD, _budgeted), takes=_PGD),
-        "mifgsm": Reference(run=_torchattacks(lambda library: library.MIFGSM, _budgeted), takes=_MI),
-        "difgsm": Reference(run=_torchattacks(lambda library: library.DIFGSM, _budgeted), takes=_DI),
-        "mdifgsm": Reference(run=_torchattacks(lambda library: library.DIFGSM, _budgeted), takes=_DI),
-        "apgd-ce": Reference(run=_torchattacks(lambda library: library.APGD, _apgd("ce")), takes=_APGD),
-        "apgd-dlr": Reference(run=_torchattacks(lambda library: library.APGD, _apgd("dlr")), takes=_APGD),
+        "fgsm": Reference(run=_torchattacks(lambda library: library.FGSM, _linf_arguments)),
+        "pgd": Reference(run=_torchattacks(lambda library: library.PGD, _linf_arguments), parameters=_PGD),
+        "mifgsm": Reference(
+            run=_torchattacks(lambda library: library.MIFGSM, _linf_arguments), parameters=_MI
+        ),
+        "difgsm": Reference(
+            run=_torchattacks(lambda library: library.DIFGSM, _linf_arguments), parameters=_DI
+        ),
+        "mdifgsm": Reference(
+            run=_torchattacks(lambda library: library.DIFGSM, _linf_arguments), parameters=_DI
+        ),
+        "apgd-ce": Reference(run=_torchattacks(lambda library: library.APGD, _apgd("ce")), parameters=_APGD),
+        "apgd-dlr": Reference(
+            run=_torchattacks(lambda library: library.APGD, _apgd("dlr")), parameters=_APGD
+        ),
         "cw": Reference(
-            run=_torchattacks(lambda library: library.CW, _unbudgeted), takes=_CW, demands={"search_steps": 1}
+            run=_torchattacks(lambda library: library.CW, _l2_arguments),
+            parameters=_CW,
+            required={"search_steps": 1},
         ),
         "deepfool": Reference(
-            run=_torchattacks(lambda library: library.DeepFool, _unbudgeted),
-            takes=("overshoot", "steps"),
-            one_by_one=True,
+            run=_torchattacks(lambda library: library.DeepFool, _l2_arguments),
+            parameters=("overshoot", "steps"),
+            single_images=True,
         ),
         "apgd-t": Reference(
-            run=_torchattacks(lambda library: library.APGDT, _ensemble()), takes=(*_APGD, "target_classes")
+            run=_torchattacks(lambda library: library.APGDT, _autoattack_arguments()),
+            parameters=(*_APGD, "target_classes"),
         ),
         "fab-t": Reference(
             # FAB computes in float32 whatever it is given.
-            run=_torchattacks(lambda library: library.FAB, _ensemble(multi_targeted=True), torch.float32),
-            takes=("target_classes", "alpha_max", "beta", "eta", "steps"),
+            run=_torchattacks(
+                lambda library: library.FAB, _autoattack_arguments(multi_targeted=True), torch.float32
+            ),
+            parameters=("target_classes", "alpha_max", "beta", "eta", "steps"),
         ),
         "square": Reference(
-            run=_torchattacks(lambda library: library.Square, _ensemble()), takes=("p_init", "queries")
+            run=_torchattacks(lambda library: library.Square, _autoattack_arguments()),
+            parameters=("p_init", "queries"),
         ),
         "autoattack": Reference(
-            run=_torchattacks(lambda library: library.AutoAttack, _ensemble(), torch.float32),
-            takes=("target_classes",),
-            demands={"steps": 10, "queries": 5000},
+            run=_torchattacks(lambda library: library.AutoAttack, _autoattack_arguments(), torch.float32),
+            parameters=("target_classes",),
+            required={"steps": 10, "queries": 5000},
         ),
     },
     "cleverhans": {
         "fgsm": Reference(run=_cleverhans_fgsm),
-        "pgd": Reference(run=_cleverhans_pgd, takes=_PGD),
-        "cw": Reference(run=_cleverhans_cw, takes=(*_CW, "search_steps"), one_by_one=True),
+        "pgd": Reference(run=_cleverhans_pgd, parameters=_PGD),
+        "cw": Reference(run=_cleverhans_cw, parameters=(*_CW, "search_steps"), single_images=True),
     },
 }
 """Library → attack → how to run it. CleverHans 4.0.0 has three of them; its C&W must not see a batch."""

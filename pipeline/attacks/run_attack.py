@@ -1,4 +1,4 @@
-"""The attack engine: attacks on stored 8-bit images behind one function."""
+"""Running any attack on a batch of stored 8-bit images, behind one function."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from torch import Tensor
 from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
 from impure.pipeline.attacks.engine.gradients import Model
-from impure.pipeline.attacks.engine.iterate import in_sequence
+from impure.pipeline.attacks.engine.iterate import run_in_sequence
 from impure.pipeline.attacks.engine.precision import (
     check_precision,
     in_precision,
@@ -19,8 +19,8 @@ from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.target_class import choose_criterion
 from impure.pipeline.attacks.engine.threat_model import (
     Attack,
-    Attacked,
     AttackError,
+    AttackResult,
     Problem,
     Proposal,
     finalize,
@@ -33,7 +33,7 @@ __all__ = [
     "AttackConfig",
     "AttackError",
     "AttackSpec",
-    "Attacked",
+    "AttackResult",
     "Model",
     "attack_batch",
     "check_precision",
@@ -51,12 +51,12 @@ def attack_batch(
     seed: int,
     *,
     dtype: torch.dtype | None = None,
-    through: Model | None = None,
-) -> Attacked:
+    compiled: Model | None = None,
+) -> AttackResult:
     """Attack a batch and return the bytes to store.
 
     Args:
-        config: which attack, with which budget, goal, parameters and precision.
+        config: which attack, with which budget, target classes, parameters and precision.
         model: maps float images in [0, 1], (N, C, H, W), to logits (N, classes); in eval mode, frozen.
         clean: uint8, (N, C, H, W), on the model's device.
         labels: true classes, int64, (N,), on the same device.
@@ -64,7 +64,7 @@ def attack_batch(
         seed: the collection's seed.
         dtype: what to keep the attack's state in; by default the dtype of the model's parameters, float32 if
             it has none.
-        through: the same target in another form, such as compiled, to attack through; `model` judges.
+        compiled: the same target in another form, to attack through; predictions are `model`'s.
 
     Raises:
         AttackError: the attack or the target produced NaN or infinities; the message names the images.
@@ -77,9 +77,9 @@ def attack_batch(
         problem = make_problem(model, clean, labels, config.eps_255, rng, dtype or model_dtype(model))
         problem = problem.with_criterion(choose_criterion(config.targeted, problem))
     with matrix_products(config.precision):
-        seen = model if through is None else through  # a compiled module has no truth value
-        attacked_through = in_precision(seen, config.precision, problem.clean)
-        proposal = _propose(config, problem.seen_by(attacked_through))
+        attacked = model if compiled is None else compiled  # a compiled module has no truth value
+        attacked_through = in_precision(attacked, config.precision, problem.clean)
+        proposal = _propose(config, problem.with_model(attacked_through))
     with matrix_products("fp32"):
         return finalize(problem, proposal)
 
@@ -89,8 +89,10 @@ def _propose(config: AttackConfig, problem: Problem) -> Proposal:
     attack = config.build()
     if config.restarts == 1:
         return attack.propose(problem)
-    return in_sequence(problem, [partial(_restart, attack, restart) for restart in range(config.restarts)])
+    return run_in_sequence(
+        problem, [partial(_restart, attack, restart) for restart in range(config.restarts)]
+    )
 
 
 def _restart(attack: Attack, restart: int, problem: Problem, _: Tensor) -> Proposal:
-    return attack.propose(problem.restarted(restart))
+    return attack.propose(problem.with_restart(restart))

@@ -16,7 +16,7 @@ from impure.manifests.collection.schema import FAILED, Row
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.collection.writer import Encoded, encode
 from impure.pipeline.attacks.engine.precision import matrix_products
-from impure.pipeline.attacks.engine.threat_model import Attacked, AttackError
+from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
@@ -123,18 +123,18 @@ def _attack_together(job: AttackJob, batch: Sequence[Clean], emit: Emit) -> list
     ]
 
 
-def _run_attack(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> Attacked:
+def _run_attack(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> AttackResult:
     """Run the attack; the untouched pairs are their own adversarial images."""
     if job.attack is None:
         with torch.inference_mode(), matrix_products("fp32"):
             predictions = job.target(to_float(clean)).argmax(1)
         zeros = torch.zeros_like(labels)
-        return Attacked(clean, zeros, predictions, zeros, zeros - 1)
+        return AttackResult(clean, zeros, predictions, zeros, zeros - 1)
     ids = [image.row["source_id"] for image in batch]
-    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, through=job.compiled)
+    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, compiled=job.compiled)
 
 
-def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: Attacked) -> list[Row]:
+def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: AttackResult) -> list[Row]:
     """The columns that the target's predictions and the stored bytes decide, image by image."""
     with torch.inference_mode(), matrix_products("fp32"):
         confidence, prediction = job.target(to_float(attacked.adversarial)).softmax(1).max(1)

@@ -61,9 +61,9 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     samples = [read_sample(index) for index in index_pairs(committed)[:size]]
     clean = to_tensor([sample.clean for sample in samples], target.mean.device)
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
-    ids, through = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
+    ids, compiled = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
     try:
-        made = attack_batch(attack, target, clean, labels, ids, config["seed"], through=through)
+        made = attack_batch(attack, target, clean, labels, ids, config["seed"], compiled=compiled)
     except AttackError as error:
         return f"the attack breaks: {first_line(error)}"
     found = [px_sha256(image) for image in to_pixels(made.adversarial)]

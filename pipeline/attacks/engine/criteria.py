@@ -1,4 +1,4 @@
-"""What an attack wants the target to answer: any class but the true one, or one class in particular."""
+"""What an attack wants the target to predict: any class but the true one, or one class in particular."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,31 +9,31 @@ from torch.nn.functional import cross_entropy
 
 from impure.manifests.base.errors import InputError
 
-GUARD = 1e-12
+DLR_EPSILON = 1e-12
 """Added to DLR's denominator, as the authors' program does."""
 
 
 class Criterion(Protocol):
-    """Losses to climb, (N,) each, from logits (N, classes); all of them rise towards the goal."""
+    """Losses to maximise, (N,) each, from logits (N, classes), and whether a prediction satisfies the attack."""
 
     @property
     def labels(self) -> Tensor:
         """True classes, int64, (N,)."""
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Whether the answer is what the attack wants, bool, (N,)."""
+        """Whether the prediction is what the attack wants, bool, (N,)."""
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """The cross-entropy of the true class, or minus that of the class aimed at."""
+        """The cross-entropy of the true class, or minus that of the target class."""
 
     def margin(self, logits: Tensor) -> Tensor:
-        """Logits' lead over failure: positive where the goal is reached (Carlini & Wagner 2017, f₆)."""
+        """The margin of success: positive where the criterion is reached (Carlini & Wagner 2017, f₆)."""
 
     def dlr(self, logits: Tensor) -> Tensor:
         """The difference of logits ratio (Croce & Hein 2020, section 4)."""
 
-    def take(self, indices: Tensor) -> "Criterion":
-        """The goal for some of the images."""
+    def select(self, indices: Tensor) -> "Criterion":
+        """Return the criterion of some of the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Untargeted:
 
     def margin(self, logits: Tensor) -> Tensor:
         """max_{i≠y} z_i − z_y, whatever the logits' signs."""
-        return best_but(logits, self.labels) - logit(logits, self.labels)
+        return largest_other_logit(logits, self.labels) - logit_of(logits, self.labels)
 
     def dlr(self, logits: Tensor) -> Tensor:
         """−(z_y − max_{i≠y} z_i) / (z_π1 − z_π3) (Eq. 5); its gradient vanishes where y ranks third.
@@ -62,9 +62,9 @@ class Untargeted:
         """
         values, classes = _ranked(logits, 3, "DLR")
         rival = torch.where(classes[:, 0] == self.labels, values[:, 1], values[:, 0])
-        return (rival - logit(logits, self.labels)) / (values[:, 0] - values[:, 2] + GUARD)
+        return (rival - logit_of(logits, self.labels)) / (values[:, 0] - values[:, 2] + DLR_EPSILON)
 
-    def take(self, indices: Tensor) -> "Untargeted":
+    def select(self, indices: Tensor) -> "Untargeted":
         """See `Criterion`."""
         return Untargeted(self.labels[indices])
 
@@ -86,7 +86,7 @@ class Targeted:
 
     def margin(self, logits: Tensor) -> Tensor:
         """z_t − max_{i≠t} z_i."""
-        return logit(logits, self.target_classes) - best_but(logits, self.target_classes)
+        return logit_of(logits, self.target_classes) - largest_other_logit(logits, self.target_classes)
 
     def dlr(self, logits: Tensor) -> Tensor:
         """−(z_y − z_t) / (z_π1 − (z_π3 + z_π4)/2) (Eq. 6).
@@ -95,20 +95,20 @@ class Targeted:
             InputError: the target has fewer than four classes.
         """
         values, _ = _ranked(logits, 4, "targeted DLR")
-        lead = logit(logits, self.target_classes) - logit(logits, self.labels)
-        return lead / (values[:, 0] - (values[:, 2] + values[:, 3]) / 2 + GUARD)
+        lead = logit_of(logits, self.target_classes) - logit_of(logits, self.labels)
+        return lead / (values[:, 0] - (values[:, 2] + values[:, 3]) / 2 + DLR_EPSILON)
 
-    def take(self, indices: Tensor) -> "Targeted":
+    def select(self, indices: Tensor) -> "Targeted":
         """See `Criterion`."""
         return Targeted(self.labels[indices], self.target_classes[indices])
 
 
-def logit(logits: Tensor, classes: Tensor) -> Tensor:
+def logit_of(logits: Tensor, classes: Tensor) -> Tensor:
     """Return each image's logit of its class, (N,)."""
     return logits.gather(1, classes[:, None]).squeeze(1)
 
 
-def best_but(logits: Tensor, classes: Tensor) -> Tensor:
+def largest_other_logit(logits: Tensor, classes: Tensor) -> Tensor:
     """Return each image's largest logit but that of its class, (N,)."""
     return logits.scatter(1, classes[:, None], -torch.inf).amax(1)
 

@@ -1,4 +1,4 @@
-"""Input diversity: each image shrunk and padded by draws of its own, as two small matrix products."""
+"""Input diversity: each image shrunk and padded at random, as two small matrix products."""
 
 from dataclasses import dataclass, fields
 
@@ -9,8 +9,8 @@ from impure.pipeline.attacks.engine.threat_model import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diversity:
-    """The draws of an attack, one per step and image (Xie 2019, section 3.2); on the CPU, (steps, N).
+class InputDiversity:
+    """The random transforms of an attack, one per step and image (Xie 2019, section 3.2); on the CPU, (steps, N).
 
     Attributes:
         applied: whether the image is changed at this step at all.
@@ -25,7 +25,7 @@ class Diversity:
     left: Tensor
 
     @classmethod
-    def draw(cls, problem: Problem, steps: int, resize_rate: float, probability: float) -> "Diversity":
+    def draw(cls, problem: Problem, steps: int, resize_rate: float, probability: float) -> "InputDiversity":
         """Draw sizes from [⌊rate·side⌋, side), places from [0, what is left over), both whole numbers."""
         size, row, column, coin = problem.rng.uniform("diversity", (4, steps)).permute(1, 2, 0)
         full_height, full_width = problem.clean.shape[-2:]
@@ -41,20 +41,20 @@ class Diversity:
         )
 
     def view(self, step: int, images: Tensor) -> Tensor:
-        """Return what the target sees at this step; the draws are on the CPU, so no device is waited for."""
+        """Return what the target sees at this step; its numbers are on the CPU, so no device is waited for."""
         chosen = self.applied[step].nonzero().flatten()
         if not len(chosen):
             return images
-        rng = (self.height, self.width, self.top, self.left)
-        packed = torch.stack([chosen, *(values[step, chosen] for values in rng)])
+        values = (self.height, self.width, self.top, self.left)
+        packed = torch.stack([chosen, *(value[step, chosen] for value in values)])
         chosen, height, width, top, left = packed.to(images.device, non_blocking=True)
         changed = shrink(images.index_select(0, chosen), height, width, top, left)
         return images.index_copy(0, chosen, changed)
 
-    def take(self, indices: Tensor) -> "Diversity":
-        """Return the draws of some of the images."""
+    def select(self, indices: Tensor) -> "InputDiversity":
+        """Return the transforms of some of the images."""
         rows = {field.name: getattr(self, field.name)[:, indices.cpu()] for field in fields(self)}
-        return Diversity(**rows)
+        return InputDiversity(**rows)
 
 
 def _whole(uniform: Tensor, low: int, high: int | Tensor) -> Tensor:
@@ -90,8 +90,8 @@ def resampling(size: Tensor, offset: Tensor, full: int, dtype: torch.dtype) -> T
     source = ((place + 0.5) * (full / size.double()[:, None]) - 0.5).clamp_(0, full - 1)
     inside = (place >= 0) & (place < size[:, None])
     left = source.long()
-    share = source - left
+    fraction = source - left
     matrices = torch.zeros(*left.shape, full, dtype=dtype, device=size.device)
-    for pixel, weight in ((left, 1 - share), ((left + 1).clamp_(max=full - 1), share)):
+    for pixel, weight in ((left, 1 - fraction), ((left + 1).clamp_(max=full - 1), fraction)):
         matrices.scatter_add_(2, pixel.unsqueeze(2), (weight * inside).to(dtype).unsqueeze(2))
     return matrices

@@ -1,4 +1,4 @@
-"""Running attacks: all images at once, finished ones leaving the batch, one try after another."""
+"""The loop of iterative attacks: all images at once, finished ones leaving the batch, attempts one after another."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self
@@ -6,30 +6,30 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
 
-Try = Callable[[Problem, Tensor], Proposal]
-"""What is tried on some of the images: their problem, and which they are (int64 indices)."""
+Attempt = Callable[[Problem, Tensor], Proposal]
+"""Attacks some of the images: takes their problem, and which images they are (int64 indices)."""
 
 
 class IterativeAttack(Protocol):
-    """An iterative attack under way; its state has a row for each image."""
+    """The state of an iterative attack, with a row for each image."""
 
     problem: Problem
     images: Tensor
     """The current iterates, (N, C, H, W)."""
 
     def step(self, step: int) -> None:
-        """Move on; `step` counts from 0."""
+        """Take one step; `step` counts from 0."""
 
-    def standing(self) -> Tensor:
-        """Return which images the attack has yet to fool (see `not_fooled`)."""
+    def not_fooled(self) -> Tensor:
+        """Return which images do not fool the target yet (see `not_fooled`)."""
 
-    def take(self, indices: Tensor) -> Self:
-        """Return the walk of some of the images."""
+    def select(self, indices: Tensor) -> Self:
+        """Return the state of some of the images."""
 
     def result(self) -> Tensor:
-        """Return the images to hand back where no iterate was seen to reach the goal."""
+        """Return the images to hand back that have not left the batch."""
 
 
 def iterate(start: IterativeAttack, steps: int, *, early_stop: bool, cost: int = 1) -> Proposal:
@@ -38,51 +38,52 @@ def iterate(start: IterativeAttack, steps: int, *, early_stop: bool, cost: int =
     Args:
         start: the attack before its first step.
         steps: the most steps to take.
-        early_stop: drop images from the batch as soon as they reach the goal as stored. Looking costs a
-            forward pass a step and a wait for the device; without it the host never waits.
+        early_stop: drop images from the batch as soon as they reach the criterion as stored. To know
+            that costs a forward pass a step and a wait for the device; without it the host never waits.
         cost: gradient evaluations of one step.
     """
     if early_stop:
-        return _walk_until_reached(start, steps, cost)
+        return _iterate_with_early_stop(start, steps, cost)
     for step in range(steps):
         start.step(step)
-    return Proposal(images=start.result(), grad_evals=spent(start.problem, steps * cost))
+    return Proposal(images=start.result(), grad_evals=grad_evals_of(start.problem, steps * cost))
 
 
-def _walk_until_reached(now: IterativeAttack, steps: int, cost: int) -> Proposal:
-    images, grad_evals = now.images.clone(), spent(now.problem, 0)
-    left = torch.arange(len(images), device=images.device)
+def _iterate_with_early_stop(state: IterativeAttack, steps: int, cost: int) -> Proposal:
+    images, grad_evals = state.images.clone(), grad_evals_of(state.problem, 0)
+    remaining = torch.arange(len(images), device=images.device)
     for step in range(steps):
-        now.step(step)
-        grad_evals[left] += cost
-        stay = now.standing()
-        if len(stay) < len(left):
-            images[left] = now.images
-            now, left = now.take(stay), left[stay]
-        if not len(left):
+        state.step(step)
+        grad_evals[remaining] += cost
+        stay = state.not_fooled()
+        if len(stay) < len(remaining):
+            images[remaining] = state.images
+            state = state.select(stay)
+            remaining = remaining[stay]
+        if not len(remaining):
             return Proposal(images=images, grad_evals=grad_evals)
-    images[left] = now.result()
+    images[remaining] = state.result()
     return Proposal(images=images, grad_evals=grad_evals)
 
 
-def in_sequence(problem: Problem, tries: Iterable[Try]) -> Proposal:
-    """Make one try after another, each on the images that all before it left standing.
+def run_in_sequence(problem: Problem, attempts: Iterable[Attempt]) -> Proposal:
+    """Run one attempt after another, each on the images that all before it did not fool.
 
-    An image that withstands every try keeps its first proposal.
+    An image that withstands every attempt keeps its first proposal.
     """
-    images, grad_evals = problem.clean, spent(problem, 0)
-    left = torch.arange(len(images), device=images.device)
-    for number, attempt in enumerate(tries):
-        part = problem.take(left)
-        proposal = attempt(part, left)
-        grad_evals[left] += proposal.grad_evals
+    images, grad_evals = problem.clean, grad_evals_of(problem, 0)
+    remaining = torch.arange(len(images), device=images.device)
+    for number, attempt in enumerate(attempts):
+        part = problem.select(remaining)
+        proposal = attempt(part, remaining)
+        grad_evals[remaining] += proposal.grad_evals
         stay = not_fooled(part, proposal.images)
         if number == 0:
             images = proposal.images.clone()
-        keep = torch.ones_like(left, dtype=torch.bool).index_fill_(0, stay, False)
-        images[left[keep]] = proposal.images[keep]
-        left = left[stay]
-        if not len(left):
+        fooled = torch.ones_like(remaining, dtype=torch.bool).index_fill_(0, stay, False)
+        images[remaining[fooled]] = proposal.images[fooled]
+        remaining = remaining[stay]
+        if not len(remaining):
             break
     return Proposal(images=images, grad_evals=grad_evals)
 
@@ -90,13 +91,13 @@ def in_sequence(problem: Problem, tries: Iterable[Try]) -> Proposal:
 @torch.no_grad()
 def not_fooled(problem: Problem, images: Tensor) -> Tensor:
     """Return which images, as they would be stored, withstand the attack so far; int64 indices."""
-    return unreached(problem, problem.model(problem.stored(images)))
+    return not_reached(problem, problem.model(problem.stored(images)))
 
 
-def unreached(problem: Problem, logits: Tensor) -> Tensor:
-    """Return which images' logits do not reach the goal; int64 indices.
+def not_reached(problem: Problem, logits: Tensor) -> Tensor:
+    """Return which images' logits do not reach the criterion; int64 indices.
 
-    Where the target answers NaN they count as fallen, so that the base sees them and refuses.
+    Images whose logits are NaN count as done, so that the base sees them and refuses.
     """
-    fallen = problem.criterion.reached(logits) | ~logits.isfinite().all(1)
-    return (~fallen).nonzero().flatten()
+    done = problem.criterion.reached(logits) | ~logits.isfinite().all(1)
+    return (~done).nonzero().flatten()

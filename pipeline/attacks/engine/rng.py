@@ -1,4 +1,4 @@
-"""Randomness keyed by image: no draw depends on an image's neighbours, the device or the batch size."""
+"""Random numbers keyed by image: none depends on an image's neighbours, the device or the batch size."""
 
 import hashlib
 import json
@@ -40,14 +40,14 @@ class KeyedRng:
         """Return one seed for the whole batch, for libraries that know only a global generator."""
         return _digest(self.seed, self.source_ids, self.attack, self.restart) >> 32
 
-    def take(self, indices: Sequence[int]) -> "KeyedRng":
-        """Return the draws of some of the images."""
+    def select(self, indices: Sequence[int]) -> "KeyedRng":
+        """Return the streams of some of the images."""
         return replace(self, source_ids=tuple(self.source_ids[index] for index in indices))
 
-    def restarted(self, restart: int) -> "KeyedRng":
+    def with_restart(self, restart: int) -> "KeyedRng":
         """Return fresh streams for another restart of the same images."""
         return replace(self, restart=restart)
 
-    def within(self, part: str) -> "KeyedRng":
+    def with_part(self, part: str) -> "KeyedRng":
         """Return fresh streams for one part of the attack."""
         return replace(self, attack=f"{self.attack}/{part}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.gradients import Model, loss_and_gradient, step_scale
-from impure.pipeline.attacks.engine.input_diversity import Diversity
+from impure.pipeline.attacks.engine.input_diversity import InputDiversity
 from impure.pipeline.attacks.engine.iterate import iterate, not_fooled
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal
@@ -14,7 +14,7 @@ from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposa
 
 @dataclass(slots=True, kw_only=True)
 class SignedGradient:
-    """Signed steps up the goal's cross-entropy inside the budget, under way.
+    """The state of an attack by signed steps up the criterion's cross-entropy, inside the budget.
 
     x ← clip(x + α·sign(g)), g ← μ·g + ∇J/mean|∇J| (Dong 2018, Eqs. 6 and 7; the mean instead of the sum of
     magnitudes scales every g alike and leaves its sign).
@@ -33,7 +33,7 @@ class SignedGradient:
     alpha: float
     decay: float = 0.0
     momentum: Tensor | None = None
-    diversity: Diversity | None = None
+    diversity: InputDiversity | None = None
 
     def step(self, step: int) -> None:
         """Step along the sign of the gradient, or of the momentum."""
@@ -47,20 +47,20 @@ class SignedGradient:
         self.images.addcmul_(direction.sign(), step_scale(direction, self.alpha))
         torch.clamp(self.images, self.problem.lower, self.problem.upper, out=self.images)
 
-    def _diverse(self, diversity: Diversity, step: int) -> Model:
+    def _diverse(self, diversity: InputDiversity, step: int) -> Model:
         return lambda images: self.problem.model(diversity.view(step, images))
 
-    def take(self, indices: Tensor) -> "SignedGradient":
-        """Return the climb of some of the images."""
+    def select(self, indices: Tensor) -> "SignedGradient":
+        """Return the state of some of the images."""
         return replace(
             self,
-            problem=self.problem.take(indices),
+            problem=self.problem.select(indices),
             images=self.images[indices],
             momentum=None if self.momentum is None else self.momentum[indices],
-            diversity=None if self.diversity is None else self.diversity.take(indices),
+            diversity=None if self.diversity is None else self.diversity.select(indices),
         )
 
-    def standing(self) -> Tensor:
+    def not_fooled(self) -> Tensor:
         """See `IterativeAttack`."""
         return not_fooled(self.problem, self.images)
 
@@ -85,7 +85,7 @@ def starting_point(problem: Problem, *, random: bool) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IteratedSignedGradient:
-    """What the iterated attacks share.
+    """The parameters and the loop that PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM share.
 
     Attributes:
         steps: gradient evaluations.
@@ -101,10 +101,10 @@ class IteratedSignedGradient:
         at_least("steps", self.steps, 1)
         positive("alpha_255", self.alpha_255)
 
-    def climb(
-        self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: Diversity | None = None
+    def maximise(
+        self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: InputDiversity | None = None
     ) -> Proposal:
-        """Climb from `start`, which is overwritten (see `SignedGradient`)."""
+        """Maximise the cross-entropy from `start`, which is overwritten (see `SignedGradient`)."""
         alpha = self.alpha_255 / LEVELS
-        begun = SignedGradient(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
-        return iterate(begun, self.steps, early_stop=self.early_stop)
+        state = SignedGradient(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
+        return iterate(state, self.steps, early_stop=self.early_stop)

@@ -12,7 +12,7 @@ from impure.pipeline.attacks.engine.threat_model import Problem
 
 
 def choose_criterion(targeted: str | None, problem: Problem) -> Criterion:
-    """Return what the attack is to reach.
+    """Return the criterion of an attack.
 
     Args:
         targeted: a key of `TARGET_CLASSES`, or None for an untargeted attack.
@@ -33,8 +33,8 @@ def choose_criterion(targeted: str | None, problem: Problem) -> Criterion:
 def _random(problem: Problem, logits: Tensor) -> Tensor:
     """Draw from the wrong classes, evenly."""
     uniform = replace(problem.rng, attack="target_class").uniform("class", ())
-    drawn = (uniform * (logits.shape[1] - 1)).long().to(problem.labels.device)
-    return drawn + (drawn >= problem.labels)
+    other = (uniform * (logits.shape[1] - 1)).long().to(problem.labels.device)
+    return other + (other >= problem.labels)
 
 
 def _least_likely(problem: Problem, logits: Tensor) -> Tensor:

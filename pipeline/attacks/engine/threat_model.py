@@ -29,14 +29,14 @@ class Problem:
     Attributes:
         model: the target; its parameters are frozen and it is in eval mode.
         clean: images in [0, 1], shape (N, C, H, W), in the dtype that the target computes in.
-        goal: what the target should answer; holds the true classes.
+        criterion: what the attack wants the target to predict; holds the true classes.
         eps: the L∞ budget on pixels in [0, 1].
         lowest: the smallest allowed pixel value in units of 1/255, shape of `clean`.
         highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
         lower, upper: the same bounds on pixels in [0, 1].
-        draws: the randomness of these images.
-        storing: whether attacks look at images as they would be stored; off only to compare with libraries,
-            which do not.
+        rng: the random streams of these images.
+        quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare with
+            libraries, which do not.
     """
 
     model: Model
@@ -48,7 +48,7 @@ class Problem:
     lower: Tensor
     upper: Tensor
     rng: KeyedRng
-    storing: bool = True
+    quantised: bool = True
 
     @property
     def labels(self) -> Tensor:
@@ -69,39 +69,39 @@ class Problem:
         return torch.clamp(levels.round_(), self.lowest, self.highest, out=levels)
 
     def stored(self, images: Tensor) -> Tensor:
-        """Return the images in [0, 1] that a reader of the stored bytes would decode (see `storing`)."""
-        if not self.storing:
+        """Return the images in [0, 1] that a reader of the stored bytes would decode (see `quantised`)."""
+        if not self.quantised:
             return images
         return self.stored_levels(images).div_(LEVELS)
 
-    def take(self, indices: Tensor) -> "Problem":
+    def select(self, indices: Tensor) -> "Problem":
         """Return the problem of some of the images (indices: int64 on the images' device)."""
         return replace(
             self,
             clean=self.clean[indices],
-            criterion=self.criterion.take(indices),
+            criterion=self.criterion.select(indices),
             lowest=self.lowest[indices],
             highest=self.highest[indices],
             lower=self.lower[indices],
             upper=self.upper[indices],
-            rng=self.rng.take(indices.tolist()),
+            rng=self.rng.select(indices.tolist()),
         )
 
     def with_criterion(self, criterion: Criterion) -> "Problem":
-        """Return the same problem with another goal."""
+        """Return the same problem with another criterion."""
         return replace(self, criterion=criterion)
 
-    def seen_by(self, model: Model) -> "Problem":
-        """Return the same problem before another form of the target."""
+    def with_model(self, model: Model) -> "Problem":
+        """Return the same problem with another form of the target."""
         return replace(self, model=model)
 
-    def restarted(self, restart: int) -> "Problem":
+    def with_restart(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""
-        return replace(self, rng=self.rng.restarted(restart))
+        return replace(self, rng=self.rng.with_restart(restart))
 
-    def within(self, part: str) -> "Problem":
+    def with_part(self, part: str) -> "Problem":
         """Return the same problem with the random streams of one part of the attack."""
-        return replace(self, rng=self.rng.within(part))
+        return replace(self, rng=self.rng.with_part(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Attack(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Attacked:
+class AttackResult:
     """The outcome for a batch of N images.
 
     Attributes:
@@ -133,7 +133,7 @@ class Attacked:
         proposal_linf_255: L∞ distance of the unprojected proposal from the clean image, 1/255, (N,).
         pred_float: class of the projected float image before rounding, int64, (N,).
         grad_evals: input-gradient evaluations spent on each image, int64, (N,).
-        aims: class that each image was steered to, -1 where any but the true one will do, int64, (N,).
+        target_classes: the class that each image was steered to, -1 for an untargeted attack, int64, (N,).
     """
 
     adversarial: Tensor
@@ -143,8 +143,8 @@ class Attacked:
     target_classes: Tensor
 
 
-def spent(problem: Problem, evaluations: int) -> Tensor:
-    """Return the count of an attack that spends the same on every image, int64, (N,)."""
+def grad_evals_of(problem: Problem, evaluations: int) -> Tensor:
+    """Return the counts of an attack that spends the same on every image, int64, (N,)."""
     return torch.full_like(problem.labels, evaluations)
 
 
@@ -157,7 +157,7 @@ def model_dtype(model: Model) -> torch.dtype:
 def make_problem(
     model: Model, clean: Tensor, labels: Tensor, eps_255: int, rng: KeyedRng, dtype: torch.dtype
 ) -> Problem:
-    """Turn stored bytes into an untargeted problem.
+    """Turn stored bytes into the problem of an untargeted attack.
 
     Raises:
         ValueError: `clean` is not a non-empty uint8 batch (N, C, H, W), or labels or ids do not fit it.
@@ -184,25 +184,25 @@ def make_problem(
 
 
 @torch.no_grad()
-def finalize(problem: Problem, proposal: Proposal) -> Attacked:
+def finalize(problem: Problem, proposal: Proposal) -> AttackResult:
     """Project, round and check a proposal.
 
     Raises:
-        AttackError: a proposal, or the target's answer to it, is not finite. A broken attack never passes for
+        AttackError: a proposal, or the target's logits of it, is not finite. A broken attack never passes for
             a failed one, and never becomes a copy of the clean image.
     """
     _refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.rng.source_ids)
     logits = problem.model(problem.project(proposal.images))
-    _refuse_broken(logits, "the target answers NaN or infinite logits", problem.rng.source_ids)
+    _refuse_broken(logits, "the target gives NaN or infinite logits", problem.rng.source_ids)
     distance = (proposal.images - problem.clean).abs().flatten(1).amax(1)
-    return Attacked(
+    return AttackResult(
         adversarial=problem.stored_levels(proposal.images).to(torch.uint8),
         proposal_linf_255=distance * LEVELS,
         pred_float=logits.argmax(1),
         grad_evals=proposal.grad_evals,
         target_classes=problem.criterion.target_classes
         if isinstance(problem.criterion, Targeted)
-        else spent(problem, -1),
+        else torch.full_like(problem.labels, -1),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, top_other_classes
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image, step_scale
-from impure.pipeline.attacks.engine.iterate import in_sequence, iterate, not_fooled
+from impure.pipeline.attacks.engine.iterate import iterate, not_fooled, run_in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
@@ -43,15 +43,15 @@ class APGD:
         at_least("steps", self.steps, 1)
         within("rho", self.rho, 0, 1)
 
-    def climb(self, problem: Problem, loss: Loss, guide: Criterion) -> Proposal:
+    def maximise(self, problem: Problem, loss: Loss, loss_criterion: Criterion) -> Proposal:
         """Run Algorithm 1 once from a random start.
 
         Args:
             problem: images, budget and the goal that decides what is handed back.
             loss: the loss to climb.
-            guide: whose loss it is; another goal than the problem's in the ensemble's targeted runs.
+            loss_criterion: whose loss it is; another goal than the problem's in the ensemble's targeted runs.
         """
-        start = Progress.start(problem, loss, guide, self)
+        start = APGDState.start(problem, loss, loss_criterion, self)
         return iterate(start, self.steps, early_stop=self.early_stop)
 
 
@@ -61,7 +61,7 @@ class APGDCE(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb the cross-entropy."""
-        return self.climb(problem, _cross_entropy, problem.criterion)
+        return self.maximise(problem, _cross_entropy, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class APGDDLR(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb DLR."""
-        return self.climb(problem, _dlr, problem.criterion)
+        return self.maximise(problem, _dlr, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +95,11 @@ class APGDT(APGD):
             partial(self._towards, place, target_classes)
             for place, target_classes in enumerate(classes.unbind(1))
         ]
-        return in_sequence(problem, tries)
+        return run_in_sequence(problem, tries)
 
     def _towards(self, place: int, target_classes: Tensor, problem: Problem, indices: Tensor) -> Proposal:
-        guide = Targeted(problem.labels, target_classes[indices])
-        return self.climb(problem.within(f"aim-{place}"), _dlr, guide)
+        loss_criterion = Targeted(problem.labels, target_classes[indices])
+        return self.maximise(problem.with_part(f"aim-{place}"), _dlr, loss_criterion)
 
 
 def _cross_entropy(criterion: Criterion, logits: Tensor) -> Tensor:
@@ -111,12 +111,12 @@ def _dlr(criterion: Criterion, logits: Tensor) -> Tensor:
 
 
 @dataclass(slots=True, kw_only=True)
-class Progress:
+class APGDState:
     """Algorithm 1 under way: a row for each image; `loss` is f, `best_*` belong to x_max."""
 
     problem: Problem
-    guide: Criterion
-    climbed: Loss
+    loss_criterion: Criterion
+    loss_function: Loss
     rho: float
     steps: int
     images: Tensor
@@ -136,16 +136,16 @@ class Progress:
     reduced: Tensor
 
     @classmethod
-    def start(cls, problem: Problem, loss: Loss, guide: Criterion, attack: APGD) -> "Progress":
+    def start(cls, problem: Problem, loss: Loss, loss_criterion: Criterion, attack: APGD) -> "APGDState":
         """Evaluate a random point of the budget's surface."""
         noise = problem.rng.uniform("start", problem.clean.shape[1:]).mul_(2).sub_(1)
         noise /= noise.abs().amax(dim=(1, 2, 3), keepdim=True)
         images = problem.project(noise.to(problem.clean).mul_(problem.eps).add_(problem.clean))
-        losses, logits, gradient = loss_and_gradient(problem.model, images, partial(loss, guide))
+        losses, logits, gradient = loss_and_gradient(problem.model, images, partial(loss, loss_criterion))
         return cls(
             problem=problem,
-            guide=guide,
-            climbed=loss,
+            loss_criterion=loss_criterion,
+            loss_function=loss,
             rho=attack.rho,
             steps=attack.steps,
             images=images,
@@ -165,15 +165,20 @@ class Progress:
             reduced=torch.ones_like(losses, dtype=torch.bool),
         )
 
-    def take(self, indices: Tensor) -> "Progress":
+    def select(self, indices: Tensor) -> "APGDState":
         """Return the state of some of the images."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         rows: dict[str, Any] = {
             name: value[indices] for name, value in values.items() if isinstance(value, Tensor)
         }
-        return replace(self, problem=self.problem.take(indices), guide=self.guide.take(indices), **rows)
+        return replace(
+            self,
+            problem=self.problem.select(indices),
+            loss_criterion=self.loss_criterion.select(indices),
+            **rows,
+        )
 
-    def standing(self) -> Tensor:
+    def not_fooled(self) -> Tensor:
         """See `IterativeAttack`."""
         return not_fooled(self.problem, self.images)
 
@@ -201,7 +206,7 @@ class Progress:
 
     def _evaluate(self, *, last: bool) -> Tensor:
         """Update loss and gradient; returns the logits."""
-        loss = partial(self.climbed, self.guide)
+        loss = partial(self.loss_function, self.loss_criterion)
         if last:
             with torch.no_grad():
                 logits = self.problem.model(self.images)

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.iterate import in_sequence
+from impure.pipeline.attacks.engine.iterate import run_in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.threat_model import Attack, Problem, Proposal
 from impure.pipeline.attacks.methods.apgd import APGDCE, APGDT
@@ -49,8 +49,10 @@ class AutoAttack:
 
     def propose(self, problem: Problem) -> Proposal:
         """Run the four."""
-        return in_sequence(problem, [partial(_part, name, attack) for name, attack in self.parts().items()])
+        return run_in_sequence(
+            problem, [partial(_part, name, attack) for name, attack in self.parts().items()]
+        )
 
 
 def _part(name: str, attack: Attack, problem: Problem, _: Tensor) -> Proposal:
-    return attack.propose(problem.within(name))
+    return attack.propose(problem.with_part(name))

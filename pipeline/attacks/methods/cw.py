@@ -7,7 +7,7 @@ from torch import Tensor
 
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
-from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
 
 REACH = 0.55
 """Half the width of the tanh's range around mid-grey, in place of 0.5: pure black and white then lie inside,
@@ -15,7 +15,7 @@ where its slope is not zero, so that they can move. Storage clips what leaves [0
 
 
 @dataclass(slots=True, kw_only=True)
-class Best:
+class BestIterates:
     """The iterate to hand back, per image: the nearest success, else the one with the largest margin."""
 
     images: Tensor
@@ -24,7 +24,7 @@ class Best:
     broken: Tensor
 
     @classmethod
-    def nothing_yet(cls, problem: Problem) -> "Best":
+    def nothing_yet(cls, problem: Problem) -> "BestIterates":
         """Start with NaN images, which the base refuses, in place of any fallback."""
         distance = torch.full_like(problem.clean[:, 0, 0, 0], torch.inf)
         return cls(
@@ -72,7 +72,7 @@ class CW:
 
     def propose(self, problem: Problem) -> Proposal:
         """Search each image's c on its own: ten times larger until it succeeds, then bisect."""
-        best = Best.nothing_yet(problem)
+        best = BestIterates.nothing_yet(problem)
         c = torch.full_like(best.distance, self.c0)
         lowest, highest = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.search_steps):
@@ -81,9 +81,9 @@ class CW:
             lowest = torch.where(found, lowest, c)
             c = torch.where(highest.isinf(), c * 10, (lowest + highest) / 2)
         images = best.proposal()
-        return Proposal(images=images, grad_evals=spent(problem, self.steps * self.search_steps))
+        return Proposal(images=images, grad_evals=grad_evals_of(problem, self.steps * self.search_steps))
 
-    def _descend(self, problem: Problem, c: Tensor, best: Best) -> Tensor:
+    def _descend(self, problem: Problem, c: Tensor, best: BestIterates) -> Tensor:
         """Run Adam from the clean image with fresh state; returns who succeeded with this c, (N,)."""
         weights = torch.atanh((problem.clean - 0.5) / REACH)
         adam = torch.optim.Adam([weights], lr=self.lr, fused=True)

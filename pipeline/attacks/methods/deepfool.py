@@ -7,7 +7,7 @@ from torch import Tensor
 
 from impure.pipeline.attacks.engine.criteria import top_other_classes
 from impure.pipeline.attacks.engine.gradients import per_image
-from impure.pipeline.attacks.engine.iterate import iterate, unreached
+from impure.pipeline.attacks.engine.iterate import iterate, not_reached
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
@@ -36,29 +36,29 @@ class DeepFool:
 
     def propose(self, problem: Problem) -> Proposal:
         """Walk all images at once; those that are misclassified as stored leave the batch."""
-        first = Look.at(problem, problem.clean)
+        first = ForwardPass.at(problem, problem.clean)
         rivals = top_other_classes(first.logits.detach(), problem.labels, self.candidates - 1)
-        start = Crossing(
+        start = DeepFoolState(
             problem=problem,
             images=problem.clean,
             total=torch.zeros_like(problem.clean),
             extra=torch.full_like(problem.clean[:, 0, 0, 0], EXTRA),
             rivals=rivals,
-            stretch=1 + self.overshoot,
+            overshoot_factor=1 + self.overshoot,
             look=first,
         )
         return iterate(start, self.steps, early_stop=True, cost=rivals.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ForwardPass:
     """Stored images (N, C, H, W) and the target's logits of them, still to be differentiated."""
 
     seen: Tensor
     logits: Tensor
 
     @classmethod
-    def at(cls, problem: Problem, images: Tensor) -> "Look":
+    def at(cls, problem: Problem, images: Tensor) -> "ForwardPass":
         """Run the target once."""
         with torch.enable_grad():
             seen = problem.stored(images).detach().requires_grad_()
@@ -66,7 +66,7 @@ class Look:
 
 
 @dataclass(slots=True, kw_only=True)
-class Crossing:
+class DeepFoolState:
     """DeepFool under way.
 
     Steps are summed unrounded and every linearisation is taken at the stored image, so that steps which
@@ -78,7 +78,7 @@ class Crossing:
         total: the sum of the steps.
         extra: what each image's next step is longer than to the boundary, (N,).
         rivals: classes to flee to, int64, (N, R).
-        stretch: 1 + η.
+        overshoot_factor: 1 + η.
         look: the last forward pass, which serves both to tell who is fooled and to go on; None after images
             left, whose part in it would be differentiated in vain.
     """
@@ -88,33 +88,33 @@ class Crossing:
     total: Tensor
     extra: Tensor
     rivals: Tensor
-    stretch: float
-    look: Look | None
+    overshoot_factor: float
+    look: ForwardPass | None
 
     def step(self, _: int) -> None:
         """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
-        look = self.look or Look.at(self.problem, self.images)
+        look = self.look or ForwardPass.at(self.problem, self.images)
         self.total += nearest_boundary(look, self.problem.labels, self.rivals, self.extra)
-        self.images = torch.add(self.problem.clean, self.total, alpha=self.stretch)
+        self.images = torch.add(self.problem.clean, self.total, alpha=self.overshoot_factor)
         unmoved = (self.problem.stored(self.images) == look.seen).flatten(1).all(1)
         self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
 
-    def standing(self) -> Tensor:
+    def not_fooled(self) -> Tensor:
         """See `IterativeAttack`."""
-        self.look = Look.at(self.problem, self.images)
-        return unreached(self.problem, self.look.logits.detach())
+        self.look = ForwardPass.at(self.problem, self.images)
+        return not_reached(self.problem, self.look.logits.detach())
 
-    def take(self, indices: Tensor) -> "Crossing":
+    def select(self, indices: Tensor) -> "DeepFoolState":
         """Return the walk of some of the images."""
         rows = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
-        return replace(self, problem=self.problem.take(indices), look=None, **rows)
+        return replace(self, problem=self.problem.select(indices), look=None, **rows)
 
     def result(self) -> Tensor:
         """Return the last iterate."""
         return self.images
 
 
-def nearest_boundary(look: Look, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
+def nearest_boundary(look: ForwardPass, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
     """Return the shortest step to a linearised boundary: |f_k|·w_k / ‖w_k‖² (Algorithm 2).
 
     f_k = z_k − z_y and w_k is its gradient: one vector-Jacobian product per rival on the graph of one forward

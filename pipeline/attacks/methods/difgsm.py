@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from impure.pipeline.attacks.engine.input_diversity import Diversity
+from impure.pipeline.attacks.engine.input_diversity import InputDiversity
 from impure.pipeline.attacks.engine.parameter_checks import within
 from impure.pipeline.attacks.engine.signed_gradient import starting_point
 from impure.pipeline.attacks.engine.threat_model import (
@@ -28,5 +28,5 @@ class DIFGSM(MIFGSM):
     def propose(self, problem: Problem) -> Proposal:
         """Climb the loss of randomly shrunk and padded images."""
         start = starting_point(problem, random=self.random_start)
-        diversity = Diversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
-        return self.climb(problem, start, self.decay, diversity)
+        diversity = InputDiversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
+        return self.maximise(problem, start, self.decay, diversity)

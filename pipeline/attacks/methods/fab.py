@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.engine.criteria import logit, top_other_classes
+from impure.pipeline.attacks.engine.criteria import logit_of, top_other_classes
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
-from impure.pipeline.attacks.engine.iterate import in_sequence
+from impure.pipeline.attacks.engine.iterate import run_in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
 SHORTEST = 1e-8
 """The authors' program takes shorter ways to the boundary for this long; two of no length share evenly."""
@@ -57,7 +57,7 @@ class FABT:
         """Run once for each class, on the images that are not fooled yet within the budget."""
         with torch.no_grad():
             classes = top_other_classes(problem.model(problem.clean), problem.labels, self.target_classes)
-        return in_sequence(
+        return run_in_sequence(
             problem, [partial(self._towards, target_classes) for target_classes in classes.unbind(1)]
         )
 
@@ -87,7 +87,7 @@ class FABT:
             record = torch.where(nearer, distance, record)
             images = torch.where(per_image(reached), torch.lerp(problem.clean, images, self.beta), images)
         images = torch.where(per_image(record.isinf()), images, nearest)
-        return Proposal(images=images, grad_evals=spent(problem, self.steps))
+        return Proposal(images=images, grad_evals=grad_evals_of(problem, self.steps))
 
     def _leap(self, problem: Problem, target_classes: Tensor, images: Tensor) -> Tensor:
         """Set x ← clip((1 − α)(x + ηδ) + α(x_clean + ηδ_clean)) with the δ that lead to the boundary.
@@ -97,17 +97,20 @@ class FABT:
         lead, _, slope = loss_and_gradient(
             problem.model,
             images,
-            lambda logits: logit(logits, target_classes) - logit(logits, problem.labels),
+            lambda logits: logit_of(logits, target_classes) - logit_of(logits, problem.labels),
         )
         lead_clean = lead + (slope * (problem.clean - images)).flatten(1).sum(1)
-        move, move_clean = onto_plane(images, slope, lead), onto_plane(problem.clean, slope, lead_clean)
+        move, move_clean = (
+            step_to_hyperplane(images, slope, lead),
+            step_to_hyperplane(problem.clean, slope, lead_clean),
+        )
         length, length_clean = (_linf(step).clamp(min=SHORTEST) for step in (move, move_clean))
         alpha = (length / (length + length_clean)).clamp(max=self.alpha_max)
         far, near = images + self.eta * move, problem.clean + self.eta * move_clean
         return torch.lerp(far, near, per_image(alpha)).clamp_(0, 1)
 
 
-def onto_plane(points: Tensor, slope: Tensor, lead: Tensor) -> Tensor:
+def step_to_hyperplane(points: Tensor, slope: Tensor, lead: Tensor) -> Tensor:
     """Return the smallest L∞ steps to where a linear function vanishes, inside the box (section 3.1).
 
     All pixels move by λ, each until it meets the box: λ solves |f| = Σ_i |w_i|·min(λ, room_i). The right-hand
@@ -141,7 +144,7 @@ def _look(problem: Problem, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Those for which the target's answer is not finite are NaN.
     """
-    seen = _rounded_away(problem.clean, images) if problem.storing else images
+    seen = _rounded_away(problem.clean, images) if problem.quantised else images
     logits = problem.model(seen)
     return seen + per_image(logits.sum(1) * 0), problem.criterion.reached(logits)
 

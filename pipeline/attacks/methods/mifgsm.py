@@ -22,4 +22,4 @@ class MIFGSM(IteratedSignedGradient):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb with momentum from the clean image."""
-        return self.climb(problem, problem.clean.clone(), self.decay)
+        return self.maximise(problem, problem.clean.clone(), self.decay)

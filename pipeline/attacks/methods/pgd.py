@@ -17,4 +17,4 @@ class PGD(IteratedSignedGradient):
 
     def propose(self, problem: Problem) -> Proposal:
         """Climb from a random point of the budget."""
-        return self.climb(problem, starting_point(problem, random=self.random_start))
+        return self.maximise(problem, starting_point(problem, random=self.random_start))

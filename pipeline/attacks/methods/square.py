@@ -10,12 +10,12 @@ from torch import Tensor
 from impure.pipeline.attacks.engine.criteria import Targeted
 from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
-from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The queries of 10000 after which p is halved, as in the authors' programs."""
 
-PERIOD = 20
+CHECK_EVERY = 20
 """The most queries between two looks at which images are finished; each look waits for the device."""
 
 
@@ -48,22 +48,22 @@ class Square:
     def propose(self, problem: Problem) -> Proposal:
         """Search on all images at once; an image keeps its pixels once it reaches the goal."""
         height, width = problem.clean.shape[2:]
-        now = Search.start(problem, [self.side(query, height, width) for query in range(self.queries)])
+        now = SquareState.start(problem, [self.side(query, height, width) for query in range(self.queries)])
         images, left = now.result(), torch.arange(len(problem.clean), device=problem.clean.device)
-        for first in range(0, self.queries, PERIOD):
+        for first in range(0, self.queries, CHECK_EVERY):
             stay = (~now.finished).nonzero().flatten()
             if len(stay) < len(left):
                 images[left] = now.result()
-                now, left = now.take(stay), left[stay]
+                now, left = now.select(stay), left[stay]
             if not len(left):
                 break
-            now.run(slice(first, first + PERIOD))
+            now.run(slice(first, first + CHECK_EVERY))
         images[left] = now.result()
-        return Proposal(images=images, grad_evals=spent(problem, 0))
+        return Proposal(images=images, grad_evals=grad_evals_of(problem, 0))
 
 
 @dataclass(slots=True, kw_only=True)
-class Search:
+class SquareState:
     """Algorithm 1 under way: a row for each image.
 
     Attributes:
@@ -82,7 +82,7 @@ class Search:
     moves: Tensor
 
     @classmethod
-    def start(cls, problem: Problem, sides: list[int]) -> "Search":
+    def start(cls, problem: Problem, sides: list[int]) -> "SquareState":
         """Draw all squares, and look at vertical stripes of ±ε (section 3, initialization)."""
         channels, height, width = problem.clean.shape[1:]
         uniform = problem.rng.uniform("squares", (len(sides), 2 + channels))
@@ -95,10 +95,10 @@ class Search:
         moves = torch.cat([corner, corner + side, steps], dim=2).to(levels)
         return cls(problem=problem, levels=levels, loss=loss, finished=finished, moves=moves)
 
-    def take(self, indices: Tensor) -> "Search":
+    def select(self, indices: Tensor) -> "SquareState":
         """Return the search on some of the images."""
         rows = {name: getattr(self, name)[indices] for name in ("levels", "loss", "finished", "moves")}
-        return replace(self, problem=self.problem.take(indices), **rows)
+        return replace(self, problem=self.problem.select(indices), **rows)
 
     def result(self) -> Tensor:
         """Return the best images in [0, 1]; NaN where the target broke, for the base to refuse."""

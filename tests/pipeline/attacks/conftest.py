@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.rng import KeyedRng
-from impure.pipeline.attacks.engine.threat_model import Attacked, Problem, make_problem
+from impure.pipeline.attacks.engine.threat_model import AttackResult, Problem, make_problem
 from impure.pipeline.attacks.run_attack import attack_batch
 
 SEED = 7
@@ -24,19 +24,19 @@ class Batch:
     labels: Tensor
     ids: tuple[str, ...]
 
-    def take(self, *indices: int) -> "Batch":
+    def select(self, *indices: int) -> "Batch":
         chosen = list(indices)
         ids = tuple(self.ids[index] for index in chosen)
         return Batch(model=self.model, clean=self.clean[chosen], labels=self.labels[chosen], ids=ids)
 
-    def attack(self, config: AttackConfig) -> Attacked:
+    def attack(self, config: AttackConfig) -> AttackResult:
         return attack_batch(config, self.model, self.clean, self.labels, self.ids, SEED)
 
     def problem(self, name: str, eps_255: int = 16) -> Problem:
         rng = KeyedRng(seed=SEED, attack=name, source_ids=self.ids)
         return make_problem(self.model, self.clean, self.labels, eps_255, rng, torch.float64)
 
-    def stored_predictions(self, attacked: Attacked) -> Tensor:
+    def stored_predictions(self, attacked: AttackResult) -> Tensor:
         with torch.no_grad():
             predictions: Tensor = self.model(attacked.adversarial.double() / 255).argmax(1)
         return predictions

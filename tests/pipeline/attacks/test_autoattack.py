@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.threat_model import Proposal, spent
+from impure.pipeline.attacks.engine.threat_model import Proposal, grad_evals_of
 from impure.pipeline.attacks.methods.autoattack import AutoAttack
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.builtin.drawing import CLASSES, render
@@ -86,13 +86,13 @@ def test_each_part_gets_what_those_before_left(convolutional, monkeypatch):
                 seen.append((name, problem.rng.attack, len(problem.clean)))
                 images = problem.clean.clone()
                 images[:wins] = fooled[len(fooled) - len(images) :][:wins]
-                return Proposal(images=images, grad_evals=spent(problem, 1))
+                return Proposal(images=images, grad_evals=grad_evals_of(problem, 1))
 
         return MicroBatch()
 
     whole = convolutional.attack(AttackConfig(name="pgd", eps_255=128))
     wrong = (convolutional.stored_predictions(whole) != convolutional.labels).nonzero().flatten()
-    batch = convolutional.take(*wrong.tolist())
+    batch = convolutional.select(*wrong.tolist())
     fooled = whole.adversarial[wrong].double() / 255
     assert len(fooled) >= 3
     parts = {"one": part("one", 1), "two": part("two", 0), "three": part("three", 2)}

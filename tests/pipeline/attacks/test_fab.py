@@ -12,7 +12,7 @@ from torchattacks import FAB
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.engine.criteria import top_other_classes
 from impure.pipeline.attacks.engine.threat_model import AttackError, finalize
-from impure.pipeline.attacks.methods.fab import FABT, onto_plane
+from impure.pipeline.attacks.methods.fab import FABT, step_to_hyperplane
 
 AUTOATTACK = {"steps": 100, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9}
 
@@ -75,7 +75,7 @@ def planes(kind, count=25):
 @pytest.mark.parametrize("kind", ["inside", "at the box", "ties", "flat pixels", "far", "through the point"])
 def test_the_projection_solves_its_linear_programme(kind):
     points, slope, lead = planes(kind)
-    steps = onto_plane(points, slope, lead)
+    steps = step_to_hyperplane(points, slope, lead)
     assert ((points + steps >= 0) & (points + steps <= 1)).all()
     assert (steps[slope == 0] == 0).all()
     reachable = 0
@@ -102,14 +102,14 @@ def test_the_projection_solves_its_equation_on_many_pixels():
     lead = torch.linspace(-120, 120, 8, dtype=torch.float64)
     for dtype, tolerance in [(torch.float64, 1e-11), (torch.float32, 1e-3)]:
         values = (points.to(dtype), slope.to(dtype), lead.to(dtype))
-        rest = values[2] + (onto_plane(*values) * values[1]).flatten(1).sum(1)
+        rest = values[2] + (step_to_hyperplane(*values) * values[1]).flatten(1).sum(1)
         assert rest.abs().max() < tolerance
 
 
 @pytest.mark.parametrize("lead", [0.0, 1e-300, -3.0])
 def test_a_flat_function_moves_nothing(lead):
     points = planes("at the box")[0]
-    steps = onto_plane(points, torch.zeros_like(points), torch.full((25,), lead, dtype=torch.float64))
+    steps = step_to_hyperplane(points, torch.zeros_like(points), torch.full((25,), lead, dtype=torch.float64))
     assert torch.equal(steps, torch.zeros_like(points))
 
 
@@ -117,7 +117,7 @@ def test_a_flat_function_moves_nothing(lead):
 def test_the_projection_hands_nan_on(broken):
     points, slope, lead = planes("inside")
     {"slope": slope[3, 0], "lead": lead[3:4]}[broken].fill_(torch.nan)
-    steps = onto_plane(points, slope, lead)
+    steps = step_to_hyperplane(points, slope, lead)
     assert steps[3].isnan().all()
     assert not steps[torch.arange(25) != 3].isnan().any()
 
@@ -150,13 +150,13 @@ class Recorder(nn.Module):
 @pytest.mark.parametrize("changes", [{}, {"alpha_max": 0.5, "eta": 1.3, "beta": 0.6}])
 def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional):
     """Both look at each linearisation point and at each leap; Torchattacks twice at the clean one first."""
-    problem = replace(convolutional.problem("fab-t"), storing=False)
+    problem = replace(convolutional.problem("fab-t"), quantised=False)
     for place, target_classes in enumerate(classes_of(problem)):
         ours, theirs = Recorder(problem.model), Recorder(problem.model)
         reference = FAB(theirs, eps=1.0, steps=20, multi_targeted=True, n_classes=10, **changes)
         reference.target_class = place + 2
         nearest = reference.attack_single_run_targeted(problem.clean, problem.labels)
-        images = attack(**changes).approach(problem.seen_by(ours), target_classes).images
+        images = attack(**changes).approach(problem.with_model(ours), target_classes).images
         assert len(ours.seen) == 2 * 20
         torch.testing.assert_close(torch.stack(ours.seen), torch.stack(theirs.seen[2:]), rtol=0, atol=1e-9)
         assert fools(problem, images).all()
@@ -165,7 +165,7 @@ def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional
 
 @pytest.mark.usefixtures("_double")
 def test_the_whole_attack_equals_torchattacks(convolutional):
-    problem = replace(convolutional.problem("fab-t", 255), storing=False)
+    problem = replace(convolutional.problem("fab-t", 255), quantised=False)
     reference = FAB(problem.model, eps=1.0, steps=20, multi_targeted=True, n_classes=10)
     theirs = reference(problem.clean, problem.labels)
     ours = attack().propose(problem).images
@@ -186,7 +186,7 @@ def closed_form(batch):
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_optimal_on_linear_targets_before_rounding(size, linear):
     batch = linear(size, 2)
-    problem = replace(batch.problem("fab-t", 255), storing=False)
+    problem = replace(batch.problem("fab-t", 255), quantised=False)
     images = attack().propose(problem).images
     assert fools(problem, images).all()
     ratio = moved(problem, images) / closed_form(batch)
@@ -216,7 +216,7 @@ def fragile(make_batch):
 
 def test_success_survives_rounding_where_the_bare_attack_is_erased(fragile):
     problem = fragile.problem("fab-t", 2)
-    bare = attack().propose(replace(problem, storing=False)).images
+    bare = attack().propose(replace(problem, quantised=False)).images
     assert fools(problem, bare).all()
     assert not fools(problem, problem.stored(bare)).all()
     stored = problem.stored(attack().propose(problem).images)
@@ -229,7 +229,7 @@ def test_the_stored_attack_keeps_every_success_of_the_bare_one(convolutional):
     """Rounding away stays within every whole budget that held the unrounded image."""
     problem = convolutional.problem("fab-t", 255)
     for target_classes in classes_of(problem, 3):
-        bare = attack().approach(replace(problem, storing=False), target_classes).images
+        bare = attack().approach(replace(problem, quantised=False), target_classes).images
         kept = attack().approach(problem, target_classes).images
         assert fools(problem, kept).all()
         assert torch.equal(problem.stored(kept), kept)
@@ -277,7 +277,7 @@ def test_float64_results_ignore_neighbours_and_batch_size(eps_255, convolutional
     short = attack(steps=10)
     together = short.propose(convolutional.problem("fab-t", eps_255))
     for indices in [(0,), (3,), (4, 1), (2, 0, 3)]:
-        part = short.propose(convolutional.take(*indices).problem("fab-t", eps_255))
+        part = short.propose(convolutional.select(*indices).problem("fab-t", eps_255))
         assert torch.equal(part.images, together.images[list(indices)])
         assert torch.equal(part.grad_evals, together.grad_evals[list(indices)])
 

@@ -56,7 +56,7 @@ def test_cleverhans_cw_sees_one_image_at_a_time(convolutional):
     config = library_config("cleverhans", "cw")
     together = convolutional.attack(config)
     for index in range(len(convolutional.clean)):
-        alone = convolutional.take(index).attack(config)
+        alone = convolutional.select(index).attack(config)
         assert torch.equal(alone.adversarial[0], together.adversarial[index])
 
 

@@ -40,7 +40,7 @@ def moved(problem, images):
 def test_optimal_on_linear_targets_before_rounding(name, size, linear):
     batch = linear(size, CLASSES[name])
     problem = batch.problem(name, 255)
-    images = CONFIGS[name].build().propose(replace(problem, storing=False)).images
+    images = CONFIGS[name].build().propose(replace(problem, quantised=False)).images
     assert (batch.model(images).argmax(1) != batch.labels).all()
     ratio = moved(problem, images) / closed_form(batch)
     assert ratio.min() > 1
@@ -68,7 +68,7 @@ def test_success_survives_rounding_where_unrounded_search_is_erased(name, make_b
     batch = make_batch(model, clean)
     problem = batch.problem(name)
     attack = AttackConfig(name=name, overrides=(("kappa", 0.0),) if name == "cw" else ()).build()
-    bare = attack.propose(replace(problem, storing=False)).images
+    bare = attack.propose(replace(problem, quantised=False)).images
     assert (batch.model(bare).argmax(1) != batch.labels).all()
     assert (batch.model(problem.stored(bare)).argmax(1) == batch.labels).any()
     stored = problem.stored(attack.propose(problem).images)
@@ -80,13 +80,13 @@ def test_cw_first_search_equals_cleverhans_on_one_image(convolutional, monkeypat
     arctanh = torch.arctanh
     monkeypatch.setattr(torch, "arctanh", lambda values: arctanh(values / 0.999999))
     for index in range(3):
-        problem = convolutional.take(index).problem("cw", 255)
+        problem = convolutional.select(index).problem("cw", 255)
         theirs = carlini_wagner_l2(
             problem.model, problem.clean, 10, y=problem.labels, lr=0.02, initial_const=20.0,
             binary_search_steps=1, max_iterations=60, clip_min=0.5 - REACH, clip_max=0.5 + REACH,
         )  # fmt: skip
         attack = CW(steps=60, search_steps=1, lr=0.02, c0=20.0, kappa=0.0)
-        ours = attack.propose(replace(problem, storing=False)).images
+        ours = attack.propose(replace(problem, quantised=False)).images
         assert moved(problem, theirs) > 0
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 

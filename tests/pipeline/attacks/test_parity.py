@@ -12,9 +12,9 @@ from torchattacks import APGD, DIFGSM, FGSM, MIFGSM, PGD
 
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.criteria import Untargeted
-from impure.pipeline.attacks.engine.input_diversity import Diversity, shrink
+from impure.pipeline.attacks.engine.input_diversity import InputDiversity, shrink
 from impure.pipeline.attacks.engine.threat_model import finalize
-from impure.pipeline.attacks.methods.apgd import APGDCE, Progress
+from impure.pipeline.attacks.methods.apgd import APGDCE, APGDState
 
 EPS = 16 / 255
 ALPHA = 4 / 255
@@ -85,8 +85,8 @@ def test_input_diversity(steps, name, decay, convolutional, monkeypatch):
     ours = proposed(whole, name, steps=steps, resize_rate=0.7)
     theirs = []
     for index in range(len(whole.clean)):
-        problem = whole.take(torch.tensor([index]))
-        diversity = Diversity.draw(problem, steps, 0.7, 0.5)
+        problem = whole.select(torch.tensor([index]))
+        diversity = InputDiversity.draw(problem, steps, 0.7, 0.5)
         attack = DIFGSM(problem.model, EPS, ALPHA, steps, decay, resize_rate=0.7)
         with monkeypatch.context() as patch:
             inject_diversity(patch, diversity)
@@ -119,7 +119,7 @@ def test_shrinking_equals_interpolate_and_pad():
 
 
 def test_diversity_is_one_draw_per_image(convolutional):
-    diversity = Diversity.draw(convolutional.problem("difgsm"), 40, 0.5, 0.5)
+    diversity = InputDiversity.draw(convolutional.problem("difgsm"), 40, 0.5, 0.5)
     assert all(values.shape == (40, 5) for values in (diversity.applied, diversity.top))
     assert len(diversity.height[0].unique()) > 1
     assert diversity.height.min() == 7
@@ -142,7 +142,7 @@ class Recorder(nn.Module):
 
 
 def run_apgd(problem, loss, steps):
-    start = Progress.start(
+    start = APGDState.start(
         problem, LOSSES[loss], problem.criterion, APGDCE(steps=steps, rho=0.75, early_stop=False)
     )
     for step in range(steps):

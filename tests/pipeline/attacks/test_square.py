@@ -11,7 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.engine.criteria import Targeted, top_other_classes
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import AttackError, finalize, make_problem
-from impure.pipeline.attacks.methods.square import PERIOD, Search, Square
+from impure.pipeline.attacks.methods.square import CHECK_EVERY, Square, SquareState
 
 
 class Recorder(nn.Module):
@@ -29,12 +29,12 @@ class Recorder(nn.Module):
 
 def recorded(problem):
     recorder = Recorder(problem.model)
-    return problem.seen_by(recorder), recorder.logits
+    return problem.with_model(recorder), recorder.logits
 
 
 def search(problem, queries, p_init=0.8):
     attack = Square(queries=queries, p_init=p_init)
-    return Search.start(problem, [attack.side(query, 15, 15) for query in range(queries)])
+    return SquareState.start(problem, [attack.side(query, 15, 15) for query in range(queries)])
 
 
 def aimed(problem):
@@ -96,7 +96,7 @@ def test_torchattacks_finds_the_same_image_in_as_many_queries(
 ):
     queries, used = 150, []
     for index in range(len(convolutional.clean)):
-        posed = convolutional.take(index).problem("square", eps_255)
+        posed = convolutional.select(index).problem("square", eps_255)
         problem, logits = recorded(aimed(posed) if targeted else posed)
         ours = Square(queries=queries, p_init=p_init).propose(problem)
         used.append(queries_used(problem, logits))
@@ -179,7 +179,7 @@ def test_a_move_is_one_square_of_two_eps_per_channel(convolutional):
         seen.append(images * 255)
         return convolutional.model(images)
 
-    now = search(problem.seen_by(model), queries=40)
+    now = search(problem.with_model(model), queries=40)
     now.levels = torch.full_like(now.levels, 100.0)
     now.loss, now.finished = torch.full_like(now.loss, 1e9), torch.ones_like(now.finished)
     seen.clear()
@@ -213,7 +213,7 @@ def test_results_ignore_neighbours_and_batch_size(eps_255, convolutional):
     attack = Square(queries=200, p_init=0.8)
     together = attack.propose(convolutional.problem("square", eps_255)).images
     for indices in [(0,), (1,), (2,), (3,), (4,), (4, 1), (2, 0, 3)]:
-        part = attack.propose(convolutional.take(*indices).problem("square", eps_255)).images
+        part = attack.propose(convolutional.select(*indices).problem("square", eps_255)).images
         assert torch.equal(part, together[list(indices)])
 
 
@@ -224,7 +224,7 @@ def test_finished_images_leave_the_batch(convolutional):
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 2
     assert len(sizes) < 2001
-    assert all(sizes[query] == sizes[query - 1] for query in range(2, len(sizes)) if query % PERIOD != 1)
+    assert all(sizes[query] == sizes[query - 1] for query in range(2, len(sizes)) if query % CHECK_EVERY != 1)
     assert problem.criterion.reached(convolutional.model(proposal.images)).all()
     assert proposal.grad_evals.tolist() == [0] * 5
 
@@ -277,7 +277,9 @@ def test_a_target_without_gradients_is_fooled(convolutional, make_batch):
 
 def test_a_query_that_changes_nothing_is_not_kept(convolutional):
     problem = convolutional.problem("square")
-    flat = problem.seen_by(lambda images: torch.eye(10, dtype=torch.float64)[problem.labels[: len(images)]])
+    flat = problem.with_model(
+        lambda images: torch.eye(10, dtype=torch.float64)[problem.labels[: len(images)]]
+    )
     start = search(flat, queries=1).result()
     assert torch.equal(Square(queries=50, p_init=0.8).propose(flat).images, start)
 
@@ -303,7 +305,7 @@ class BreaksOnce(nn.Module):
 def test_a_broken_answer_surfaces(query, value, targeted, convolutional):
     problem = convolutional.problem("square", 1)
     problem = aimed(problem) if targeted else problem
-    broken = problem.seen_by(BreaksOnce(convolutional.model, query, value))
+    broken = problem.with_model(BreaksOnce(convolutional.model, query, value))
     proposal = Square(queries=50, p_init=0.8).propose(broken)
     assert proposal.images[1].isnan().all()
     assert proposal.images[[0, 2, 3, 4]].isfinite().all()

@@ -144,7 +144,7 @@ def test_float64_results_ignore_neighbours_and_batch_size(name, convolutional):
     config = AttackConfig(name=name, overrides=(*SHORTER.get(name, ()),))
     together = convolutional.attack(config)
     for indices in [(0,), (3,), (4, 1), (2, 0, 3)]:
-        part = convolutional.take(*indices).attack(config)
+        part = convolutional.select(*indices).attack(config)
         assert torch.equal(part.adversarial, together.adversarial[list(indices)])
         assert torch.equal(part.grad_evals, together.grad_evals[list(indices)])
 
@@ -154,13 +154,13 @@ def test_restarts_ignore_neighbours_too(convolutional):
     together = convolutional.attack(config)
     assert len(set(together.grad_evals.tolist())) > 1
     for index in range(len(convolutional.clean)):
-        alone = convolutional.take(index).attack(config)
+        alone = convolutional.select(index).attack(config)
         assert torch.equal(alone.adversarial[0], together.adversarial[index])
 
 
 @pytest.mark.parametrize("name", ["pgd", "difgsm", "apgd-ce", "apgd-dlr"])
 def test_seed_and_source_id_decide_the_draws(name, convolutional):
-    one = convolutional.take(0)
+    one = convolutional.select(0)
     config = AttackConfig(name=name, eps_255=128, overrides=(("steps", 5),))
     again, renamed = one.attack(config), replace(one, ids=("val/other.jpg",)).attack(config)
     reseeded = attack_batch(config, one.model, one.clean, one.labels, one.ids, seed=8)

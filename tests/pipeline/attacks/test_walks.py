@@ -11,7 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.criteria import Targeted, Untargeted
-from impure.pipeline.attacks.engine.iterate import in_sequence
+from impure.pipeline.attacks.engine.iterate import run_in_sequence
 from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.engine.threat_model import Proposal
@@ -69,7 +69,7 @@ def test_early_stop_costs_less_and_succeeds_as_stored(name, convolutional):
     assert (stopped.grad_evals[wrong] < whole.grad_evals.amax()).any()
     assert early.record()["early_stop"] is True
     for index in range(len(convolutional.clean)):
-        alone = convolutional.take(index).attack(early)
+        alone = convolutional.select(index).attack(early)
         assert torch.equal(alone.adversarial[0], stopped.adversarial[index])
         assert alone.grad_evals[0] == stopped.grad_evals[index]
 
@@ -99,7 +99,7 @@ def test_tries_in_turn_keep_the_first_success_or_else_the_first_proposal(linear)
 
         return run
 
-    proposal = in_sequence(problem, [attempt(1), attempt(0), attempt(5)])
+    proposal = run_in_sequence(problem, [attempt(1), attempt(0), attempt(5)])
     assert seen == [[0, 1, 2], [0, 2], [2]]
     assert torch.equal(proposal.images[:2], fooled[:2])
     assert torch.equal(proposal.images[2], problem.clean[2] + 1 / 1000)
@@ -129,7 +129,7 @@ def test_aims_are_the_same_for_every_attack_and_as_named(convolutional):
     assert len(set(drawn[0].tolist())) > 1
     assert (convolutional.attack(AttackConfig(name="fgsm")).target_classes == -1).all()
     assert torch.equal(
-        convolutional.take(3).attack(AttackConfig(name="pgd", targeted="random")).target_classes,
+        convolutional.select(3).attack(AttackConfig(name="pgd", targeted="random")).target_classes,
         drawn[0][3:4],
     )
 
