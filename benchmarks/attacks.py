@@ -77,7 +77,7 @@ def run(bench: Bench, name: str) -> list[Section]:
 
 
 def ratio_goals(name: str, rows: list[Row]) -> list[Goal]:
-    """Judge our ratio by its limit and by the libraries'."""
+    """Compare our ratio with its limit and with the libraries'."""
     ours, limit = next(row.ratio for row in rows if row.name == OURS), GOALS[name]
     goals = [Goal(text="ratio at most", value=ours, limit=limit, met=ours <= limit)]
     return goals + [

@@ -1,7 +1,7 @@
 """The whole pipeline beside the attack alone, and how fast shards are written in each way of storing them.
 
-Attack alone: `attack_batch` on images that are decoded already, judging and storing nothing. Whole pipeline:
-decode, attack, judge, encode, write, read back, commit. Both take turns on the same planned images.
+Attack alone: `attack_batch` on images that are decoded already, with nothing classified or stored. Whole
+pipeline: decode, attack, classify, encode, write, read back, commit. Both take turns on the same planned images.
 """
 
 import json
@@ -120,8 +120,8 @@ def writing(locations: Locations, samples: SampleConfig, attack: AttackConfig) -
         run = open_run(here)
         plan, *_ = run.draw([samples], allow_short=False, advance=lambda count: None)
         execute(Execution(here, config_for(plan, attack, samples), run, ExecutorConfig()))
-        shard_id = run.collection.committed[0]
-        pairs, rows = list(read_pairs(shard_id)), shard_id.rows()[0].to_pylist()
+        committed = run.collection.committed[0]
+        pairs, rows = list(read_pairs(committed)), committed.rows()[0].to_pylist()
         return [
             _write(run, pairs, rows, Storage(encoding=encoding, profile=profile))
             for encoding in ("png", "webp") for profile in PROFILES

@@ -90,25 +90,25 @@ def contenders(setting: Setting) -> list[Contender]:
     train_config = TrainConfig(
         recipe="pixel", bf16=setting.bf16, compiled=setting.compiled, batch_size=batch, crop=setting.size
     )
-    learner = TrainStep(train_config, RIAE(setting.config), None, device)
+    train_step = TrainStep(train_config, RIAE(setting.config), None, device)
     plain = Straightforward().to(device)
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
     images = levels[0].float() / 255
-    clean = learner.model.normalise(levels[1].float() / 255)
-    randomness = learner.model.draw_training(images, torch.Generator(device).manual_seed(0))
+    clean = train_step.model.normalise(levels[1].float() / 255)
+    randomness = train_step.model.draw_training(images, torch.Generator(device).manual_seed(0))
     whole = Batch(levels[0], levels[1], torch.arange(batch, device=device), 1.0)
 
     def ours() -> None:
-        training_pass(learner.network, images, clean, randomness, setting.bf16)
+        training_pass(train_step.network, images, clean, randomness, setting.bf16)
 
     def eager() -> None:
-        training_pass(learner.model, images, clean, randomness, setting.bf16)
+        training_pass(train_step.model, images, clean, randomness, setting.bf16)
 
     def rival() -> None:
         training_pass(plain, images, clean, randomness, False)
 
     def update() -> None:
-        learner.update([whole], 0, 1e-6)
+        train_step.update([whole], 0, 1e-6)
 
     flops = flops_of(eager)
     return [
