@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from impure.manifests.collection.collection import Collection
-from impure.manifests.sharing import filesystem as share_module
+from impure.manifests.sharing import remote_errors
 from tests.common import hashes, one_line, stamps
 from tests.manifests.conftest import Web
 
@@ -21,7 +21,7 @@ INDICES = {"train-index.json", "validation-index.json", "test-index.json"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(share_module, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(remote_errors, "RETRY_DELAYS", (0.0, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_whole_collection_is_pulled(web, described, run, tmp_path):
     pulled = run("data", "pull", web.url, tmp_path / "here", "--json")
     assert pulled.exit_code == 0, pulled.output
     document = json.loads(pulled.stdout)
-    assert (document["shards"], document["there"], document["described"]) == (18, 0, True)
+    assert (document["shards"], document["present"], document["card_copied"]) == (18, 0, True)
     assert contents(tmp_path / "here") == contents(described)
     again = run("data", "pull", web.url, tmp_path / "here")
     assert "18 shards, 18 there already, 0.0 MiB" in again.stdout
@@ -258,10 +258,10 @@ def test_there_and_back_through_s3_and_training_from_it(
     described, weights, bucket, run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("IMPURE_CACHE", str(tmp_path / "cache"))
-    for there in (0, 18):
+    for present in (0, 18):
         pushed = run("data", "push", described, bucket, "--json")
         assert pushed.exit_code == 0, pushed.output
-        assert json.loads(pushed.stdout)["there"] == there
+        assert json.loads(pushed.stdout)["present"] == present
     pulled = run("data", "pull", bucket, tmp_path / "here")
     assert pulled.exit_code == 0, pulled.output
     assert contents(tmp_path / "here") == contents(described)

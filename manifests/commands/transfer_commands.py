@@ -39,7 +39,7 @@ def pull_command(
     \b
       impure-data pull s3://lab/imagenet --attack pgd --target resnet101
     """
-    from impure.manifests.sharing.transfer import pull
+    from impure.manifests.sharing.pull import pull
 
     destination = root or Path("impure-data") / (url.rstrip("/").rpartition("/")[2] or "pulled")
     with byte_progress() as advance:
@@ -47,7 +47,7 @@ def pull_command(
             url, destination, targets=comma_separated(targets), attacks=comma_separated(attacks),
             splits=comma_separated(splits), progress=advance,
         )  # fmt: skip
-    _print_transfer(transfer, destination, as_json, "run `impure-data card` to describe what is here now")
+    _print_transfer(transfer, destination, as_json, "run `impure-data card`")
 
 
 @click.command("push", cls=Command)
@@ -63,7 +63,7 @@ def push_command(root: Path, url: str, as_json: bool) -> None:
     \b
       impure-data push ./impure-data/imagenet s3://lab/imagenet
     """
-    from impure.manifests.sharing.transfer import push
+    from impure.manifests.sharing.push import push
 
     with byte_progress() as advance:
         transfer = push(root, url, progress=advance)
@@ -76,8 +76,8 @@ def _print_transfer(transfer: "Transfer", destination: Path | str, as_json: bool
     if as_json:
         return print_json({"destination": str(destination), **asdict(transfer)})
     size = transfer.bytes / 2**20
-    click.echo(f"{transfer.shards} shards, {transfer.there} there already, {size:.1f} MiB: {destination}")
-    return None if transfer.described else say(f"The card does not describe it: {hint}.")
+    click.echo(f"{transfer.shards} shards, {transfer.present} there already, {size:.1f} MiB: {destination}")
+    return None if transfer.card_copied else say(f"The card does not describe what is there now: {hint}.")
 
 
 @click.command("merge", cls=Command)

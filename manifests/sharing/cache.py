@@ -15,11 +15,12 @@ from impure.manifests.base.files import atomic_path, move_into_place, read_json,
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT
 from impure.manifests.collection.shard_lock import commit_lock
-from impure.manifests.sharing.filesystem import Share, connect, open_share
+from impure.manifests.sharing.connect import connect, open_remote
+from impure.manifests.sharing.remote_collection import RemoteCollection
 from impure.manifests.sharing.staging import (
     choose,
-    clean_shards,
     in_parallel,
+    needed_clean_shards,
     shard_ids_in,
     stage_markers,
     stage_plans,
@@ -56,23 +57,23 @@ def open_shards(
         InputError: It cannot be read, nothing passes the filters, or the cache is another URL's.
     """
     url, glob = parts_of(shards)
-    share = open_share(url)
-    names = share.names()
+    remote = open_remote(url)
+    names = remote.names()
     there = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
     wanted = choose(shards, there, targets=targets, attacks=attacks, splits=splits)
     mirror = Collection(cache)
     with commit_lock(mirror):
-        _claim(mirror, share.url)
+        _claim(mirror, remote.url)
         staged = Collection(cache / "_tmp" / "mirror")
-        for plan in stage_plans(share, names, mirror, staged, f"delete {cache}"):
+        for plan in stage_plans(remote, names, mirror, staged, f"delete {cache}"):
             move_into_place(staged.root / plan, cache / plan)
-        found = stage_markers(share, wanted, mirror, staged)
-        more = stage_markers(share, clean_shards(found, shard_ids_in(names)), mirror, staged)
-        in_parallel(lambda each: _mirror(share, mirror, each), [*found, *more])
+        found = stage_markers(remote, wanted, mirror, staged)
+        more = stage_markers(remote, needed_clean_shards(found, shard_ids_in(names)), mirror, staged)
+        in_parallel(lambda each: _mirror(remote, mirror, each), [*found, *more])
         if ABOUT in names:
             with atomic_path(mirror.about_path) as temporary:
-                temporary.write_bytes(share.read(ABOUT, mirror.about_path))
-    return [replace(mirror.read(shard_id), origin=share.url) for shard_id in wanted]
+                temporary.write_bytes(remote.read(ABOUT, mirror.about_path))
+    return [replace(mirror.read(shard_id), origin=remote.url) for shard_id in wanted]
 
 
 def local_tar(committed: CommittedShard) -> Path:
@@ -116,7 +117,7 @@ def _claim(mirror: Collection, url: str) -> None:
         raise InputError(f"{mirror.root}: the cache of another address; choose another, or delete it")
 
 
-def _mirror(share: Share, mirror: Collection, theirs: CommittedShard) -> None:
+def _mirror(remote: RemoteCollection, mirror: Collection, theirs: CommittedShard) -> None:
     """Bring manifest and marker of a shard up to date; a tar of another marker goes."""
     marker, staged = mirror.marker_path(theirs.shard_id), theirs.stem.with_suffix(".done.json")
     here = mirror.stem(theirs.shard_id).with_suffix(".parquet")
@@ -125,7 +126,7 @@ def _mirror(share: Share, mirror: Collection, theirs: CommittedShard) -> None:
         for path in (marker, here, here.with_suffix(".tar")):
             path.unlink(missing_ok=True)
     if not here.exists() or here.stat().st_size != entry["bytes"]:
-        share.download(
+        remote.download(
             f"{theirs.shard_id}.parquet", theirs.manifest, entry["bytes"], entry["sha256"], lambda count: None
         )
         move_into_place(theirs.manifest, here)

@@ -22,7 +22,7 @@ def open_collection(
 
     Args:
         shards: A collection's folder or URL (https://, s3://, hf://, ...), or a glob of its tars such as
-            `ROOT/resnet101/*/train/*.tar`. Shards at a URL are kept in `cache_folder(shards)` once they are read.
+            `ROOT/resnet101/*/train/*.tar`. Shards at a URL are kept in `cache_folder(shards)` once read.
         targets: Keep only the shards of these targets; empty keeps all.
         attacks: Keep only the shards of these attack variants; empty keeps all.
         splits: Keep only the shards of these splits; empty keeps all.
@@ -52,5 +52,5 @@ def cache_folder(url: str) -> Path:
 
 
 def cache_home() -> Path:
-    """The folder of everything that can be downloaded or made again: `$IMPURE_CACHE`, else `~/.cache/impure`."""
+    """Folder of all that can be downloaded or made again: `$IMPURE_CACHE`, else `~/.cache/impure`."""
     return Path(os.environ.get("IMPURE_CACHE") or Path.home() / ".cache" / "impure").absolute()

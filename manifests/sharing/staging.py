@@ -1,4 +1,4 @@
-"""What a share offers, fetched aside and checked before anything here is touched: markers and plans."""
+"""Fetch markers and plans of a remote collection aside, and check them before anything local is touched."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.plan import plan_differences, read_plan
 from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
-from impure.manifests.sharing.filesystem import Share
+from impure.manifests.sharing.remote_collection import RemoteCollection
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +34,7 @@ def shard_ids_in(names: Iterable[str]) -> list[ShardId]:
 
 
 def choose(url: str, shard_ids: Sequence[ShardId], **wanted: Sequence[str]) -> list[ShardId]:
-    """Keep the units of some `targets`, `attacks` and `splits`; empty keeps all.
+    """Keep the shards of some `targets`, `attacks` and `splits`; empty keeps all.
 
     Raises:
         InputError: There is no shard at all, a name is not there, or nothing is left.
@@ -54,81 +54,92 @@ def choose(url: str, shard_ids: Sequence[ShardId], **wanted: Sequence[str]) -> l
 
 
 def stage_markers(
-    share: Share, shard_ids: Iterable[ShardId], here: Collection, staged: Collection
+    remote: RemoteCollection, shard_ids: Iterable[ShardId], local: Collection, staged: Collection
 ) -> list[CommittedShard]:
     """Fetch the markers of some shards into a collection aside, and read them.
 
     Args:
-        share: Where from.
-        shards: Which.
-        here: The collection that they are meant for; its copies may spare the way.
+        remote: Where from.
+        shard_ids: Which.
+        local: The collection that they are meant for; what it has of them need not be downloaded.
         staged: The collection aside.
 
     Raises:
-        InputError: One cannot be had or read, or is another shard's.
+        RemoteError: One cannot be read.
+        InputError: One is no marker, or another shard's.
     """
 
     def stage(shard_id: ShardId) -> CommittedShard:
         path = staged.marker_path(shard_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(share.read(f"{shard_id}.done.json", here.marker_path(shard_id)))
-        with _blaming(f"{share.url}/{shard_id}.done.json"):
-            committed = staged.read(shard_id)
-            if committed.marker["shard_id"] != str(shard_id):
+        path.write_bytes(remote.read(f"{shard_id}.done.json", local.marker_path(shard_id)))
+        with _refused(f"{remote.url}/{shard_id}.done.json"):
+            shard = staged.read(shard_id)
+            if shard.marker["shard_id"] != str(shard_id):
                 raise InputError("it is the marker of another shard")
-        return committed
+        return shard
 
     return in_parallel(stage, shard_ids)
 
 
 @contextmanager
-def _blaming(address: str) -> Iterator[None]:
-    """Name the file far away, of which only a copy was found bad."""
+def _refused(address: str) -> Iterator[None]:
+    """Name the remote file of which only a copy was found bad."""
     try:
         yield
     except InputError as error:
         raise InputError(f"{address}: refused ({error})") from error
 
 
-def clean_shards(found: Sequence[CommittedShard], there: Sequence[ShardId]) -> list[ShardId]:
-    """The clean shards, not among those found, that hold the clean images of those found."""
-    have = {each.shard_id for each in found}
-    lacking = {(each.shard_id.target, each.shard_id.split) for each in found if _profile(each) == CLEAN_ONCE}
+def needed_clean_shards(shards: Sequence[CommittedShard], available: Sequence[ShardId]) -> list[ShardId]:
+    """The clean shards, not among `shards`, that hold the clean images of `shards`.
+
+    Args:
+        shards: Those that were asked for.
+        available: All that the collection has.
+    """
+    held = {shard.shard_id for shard in shards}
+    groups = {
+        (shard.shard_id.target, shard.shard_id.split) for shard in shards if _profile(shard) == CLEAN_ONCE
+    }
     return [
         shard_id
-        for shard_id in there
-        if shard_id.attack == CLEAN and (shard_id.target, shard_id.split) in lacking and shard_id not in have
+        for shard_id in available
+        if shard_id.attack == CLEAN and (shard_id.target, shard_id.split) in groups and shard_id not in held
     ]
 
 
-def _profile(committed: CommittedShard) -> object:
+def _profile(shard: CommittedShard) -> object:
     """How a shard's images are stored."""
-    storage = committed.marker["config"].get("storage")
+    storage = shard.marker["config"].get("storage")
     return storage.get("profile") if isinstance(storage, dict) else None
 
 
 def stage_plans(
-    share: Share, names: Iterable[str], here: Collection, staged: Collection, remedy: str
+    remote: RemoteCollection, names: Iterable[str], local: Collection, staged: Collection, remedy: str
 ) -> list[str]:
     """Fetch all plans into a collection aside, and read them.
 
     Returns:
-        Their names that are not in `here` yet.
+        Names of those that `local` does not have yet.
 
     Raises:
-        InputError: One cannot be had or read, or contradicts the plan that `here` has.
+        RemoteError: One cannot be read.
+        InputError: One is no plan, or contradicts the plan that `local` has.
     """
     new = []
     for name in filter(is_plan, names):
-        path, ours = staged.root / name, here.root / name
+        path = staged.root / name
+        ours = local.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(share.read(name, ours))
-        with _blaming(f"{share.url}/{name}"):
+        path.write_bytes(remote.read(name, ours))
+        with _refused(f"{remote.url}/{name}"):
             theirs = read_plan(path)
         if not ours.exists():
             new.append(name)
         elif fields := plan_differences(read_plan(ours), theirs):
+            address = f"{remote.url}/{name}"
             raise InputError(
-                f"{ours}: drawn with another config than {share.url}/{name}: {'; '.join(fields)}; {remedy}"
+                f"{ours}: drawn with another config than {address}: {'; '.join(fields)}; {remedy}"
             )
     return new

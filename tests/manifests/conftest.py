@@ -10,7 +10,7 @@ from threading import Event, Thread
 import pytest
 
 from impure.manifests.base.files import sha256_file
-from impure.manifests.sharing import filesystem as share
+from impure.manifests.sharing import remote_errors
 
 
 class Web(ThreadingHTTPServer):
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def web(shared, monkeypatch):
     """A web server of the collection `shared`; nobody waits before trying again."""
-    monkeypatch.setattr(share, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(remote_errors, "RETRY_DELAYS", (0.0, 0.0))
     server = Web(shared)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

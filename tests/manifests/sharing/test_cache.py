@@ -10,7 +10,7 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import is_url, local_tar, open_shards
-from impure.manifests.sharing.filesystem import RemoteError
+from impure.manifests.sharing.remote_errors import RemoteError
 
 
 def test_what_is_an_address():

@@ -13,10 +13,15 @@ from impure.manifests.base.files import read_json, write_json
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.layout import is_own, parse_sums
-from impure.manifests.sharing import filesystem as share_module
-from impure.manifests.sharing import transfer
-from impure.manifests.sharing.filesystem import RemoteError, connect, open_share
-from impure.manifests.sharing.transfer import pull, push
+from impure.manifests.sharing import connect as connect_module
+from impure.manifests.sharing import pull as pull_module
+from impure.manifests.sharing import remote_errors
+from impure.manifests.sharing.connect import connect, open_remote
+from impure.manifests.sharing.pull import pull
+from impure.manifests.sharing.push import push
+from impure.manifests.sharing.remote_collection import RemoteCollection
+from impure.manifests.sharing.remote_errors import RemoteError
+from impure.manifests.sharing.staging import shard_ids_in
 
 PGD = "small/pgd/train/000000"
 
@@ -59,7 +64,7 @@ def test_a_whole_pull_brings_the_same_bytes(web, shared, tmp_path):
     seen = []
     done = pull(web.url, tmp_path / "here", progress=lambda count, total: seen.append((count, total)))
     assert contents(tmp_path / "here") == contents(shared)
-    assert (done.there, done.described) == (0, True)
+    assert (done.present, done.card_copied) == (0, True)
     assert done.shards == len(Collection(shared).marked())
     assert sum(count for count, _ in seen) == done.bytes == seen[-1][1]
     assert verify(Collection(tmp_path / "here"), "decode") == []
@@ -71,19 +76,19 @@ def test_a_second_pull_fetches_nothing_large(web, tmp_path):
     first = pull(web.url, tmp_path / "here")
     web.sent.clear()
     again = pull(web.url, tmp_path / "here")
-    assert (again.shards, again.there, again.bytes) == (first.shards, first.shards, 0)
+    assert (again.shards, again.present, again.bytes) == (first.shards, first.shards, 0)
     assert web.bytes_of(".tar") == web.bytes_of(".done.json") == web.bytes_of(".parquet") == 0
 
 
 def test_a_partial_pull_brings_plans_and_what_was_asked_for(web, shared, tmp_path):
     root = tmp_path / "here"
     done = pull(web.url, root, attacks=["pgd"], splits=["test"])
-    assert not done.described
+    assert not done.card_copied
     assert {str(shard_id).rpartition("/")[0] for shard_id in Collection(root).marked()} == {"small/pgd/test"}
     assert set(Collection(root).plans()) == set(Collection(shared).plans())
     assert Collection(root).about() == Collection(shared).about()
     assert not (root / "SHA256SUMS").exists()
-    assert pull(web.url, root).described  # the rest: now the card describes it
+    assert pull(web.url, root).card_copied  # the rest: now the card describes it
     assert contents(root) == contents(shared)
 
 
@@ -142,7 +147,7 @@ def test_a_killed_pull_goes_on_later(web, shared, tmp_path):
     child.kill()
     child.join()
     web.sent.clear()
-    assert pull(web.url, tmp_path / "here").described
+    assert pull(web.url, tmp_path / "here").card_copied
     assert web.bytes_of(f"{PGD}.tar") < 0.95 * LARGE  # the client loses what it had not read yet
     for left in (tmp_path / "here").rglob(".*.tmp"):  # of the kill; no reader looks at it
         left.unlink()
@@ -169,7 +174,7 @@ def test_a_kill_between_the_renames_is_mended_without_a_download(web, tmp_path):
 
 
 def test_what_a_killed_pull_left_of_other_bytes_is_thrown_away(web, tmp_path, monkeypatch):
-    share = open_share(web.url)
+    share = open_remote(web.url)
     size, sums = (web.root / f"{PGD}.tar").stat().st_size, share.sums
     part = tmp_path / "part"
     for left in (bytes(1000), bytes(size), bytes(size + 5)):
@@ -199,7 +204,7 @@ def test_a_refusal_names_address_and_reason(web, tmp_path, status, reason):
 
 
 def test_addresses_that_lead_nowhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(share_module, "PAUSES", ())
+    monkeypatch.setattr(remote_errors, "RETRY_DELAYS", ())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -216,8 +221,8 @@ def test_addresses_that_lead_nowhere(tmp_path, monkeypatch):
 
 
 def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(share_module, "PAUSES", ())
-    monkeypatch.setattr(share_module, "_SILENCE", 0.2)
+    monkeypatch.setattr(remote_errors, "RETRY_DELAYS", ())
+    monkeypatch.setattr(connect_module, "_SERVER_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(RemoteError, match=f"{url}/SHA256SUMS: no answer in time"):
@@ -314,7 +319,7 @@ def test_broken_small_files_are_named_by_their_address(web, shared, tmp_path, na
 
 
 def test_two_pulls_at_once_do_no_harm(web, tmp_path):
-    with transfer._staging(Collection(tmp_path), "x"), pytest.raises(InputError, match="another pull"):
+    with pull_module._staging(Collection(tmp_path), "x"), pytest.raises(InputError, match="another pull"):
         pull(web.url, tmp_path)
 
 
@@ -322,12 +327,12 @@ def test_two_pulls_at_once_do_no_harm(web, tmp_path):
 
 
 def test_a_folder_can_be_pulled_and_pushed_to(shared, tmp_path):
-    assert pull(f"file://{shared}", tmp_path / "one").described
+    assert pull(f"file://{shared}", tmp_path / "one").card_copied
     (tmp_path / "one" / "SHA256SUMS").unlink()  # no need of it where files can be listed
     done = push(tmp_path / "one", str(tmp_path / "two"))
-    assert done.described
+    assert done.card_copied
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
-    assert push(tmp_path / "one", f"file://{tmp_path}/two").there == done.shards
+    assert push(tmp_path / "one", f"file://{tmp_path}/two").present == done.shards
 
 
 def test_an_old_card_and_damaged_files_are_not_pushed(shared, tmp_path):
@@ -335,47 +340,47 @@ def test_an_old_card_and_damaged_files_are_not_pushed(shared, tmp_path):
         push(shared, "http://127.0.0.1:1")
     shutil.rmtree(shared / "small/fgsm")
     with pytest.raises(InputError, match="an old card"):
-        push(shared, "memory://goal")
+        push(shared, "memory://destination")
     write_sums(shared)
     path = shared / f"{PGD}.tar"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match="impure-data verify"):
-        push(shared, "memory://goal")
-    assert PGD not in [str(shard_id) for shard_id in transfer.shard_ids_in(connect("memory://goal").names())]
+        push(shared, "memory://destination")
+    assert PGD not in [str(shard_id) for shard_id in shard_ids_in(connect("memory://destination").names())]
 
 
 @pytest.mark.filterwarnings("ignore")  # botocore's and moto's own
 def test_s3_there_and_back(shared, tmp_path, bucket):
     order = []
-    original = share_module.Share.upload
+    original = RemoteCollection.upload
 
     def upload(self, path, name):
         order.append(name)
         original(self, path, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(share_module.Share, "upload", upload)
+        patch.setattr(RemoteCollection, "upload", upload)
         first = push(shared, bucket)
-    assert (first.there, first.described) == (0, True)
+    assert (first.present, first.card_copied) == (0, True)
     assert order[-1] == "SHA256SUMS"
     assert all(
         order.index(name) > max(order.index(name.replace("done.json", end)) for end in ("tar", "parquet"))
         for name in order
         if name.endswith(".done.json")
     )
-    assert push(shared, bucket).there == first.shards
-    assert pull(bucket, tmp_path / "here").described
+    assert push(shared, bucket).present == first.shards
+    assert pull(bucket, tmp_path / "here").card_copied
     assert contents(tmp_path / "here") == contents(shared)
 
     part, entry = tmp_path / "begun", read_json(shared / f"{PGD}.done.json")["tar"]
     part.write_bytes((shared / f"{PGD}.tar").read_bytes()[:1000])
     counts = []
-    open_share(bucket).download(f"{PGD}.tar", part, entry["bytes"], entry["sha256"], counts.append)
+    open_remote(bucket).download(f"{PGD}.tar", part, entry["bytes"], entry["sha256"], counts.append)
     assert counts == [1000, entry["bytes"] - 1000]
 
     partial = pull(bucket, tmp_path / "part", attacks=["fgsm"], splits=["test"])
     more = push(tmp_path / "part", bucket)
-    assert (partial.described, more.described, more.there) == (False, False, more.shards)
+    assert (partial.card_copied, more.card_copied, more.present) == (False, False, more.shards)
     reconfigure(tmp_path / "part", "small/fgsm/test/000000", seed=7)
     with pytest.raises(InputError, match=r"seed \(there 0, now 7\).*push elsewhere"):
         push(tmp_path / "part", bucket)

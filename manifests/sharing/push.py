@@ -1,0 +1,125 @@
+"""Upload a collection: hashed before it leaves, resumed, each marker after its files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import sha256_file
+from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.layout import ABOUT, KIT, SUMS, is_plan, parse_sums
+from impure.manifests.collection.shard_id import ShardId
+from impure.manifests.sharing.connect import connect
+from impure.manifests.sharing.pull import pull
+from impure.manifests.sharing.remote_collection import Advance, RemoteCollection
+from impure.manifests.sharing.staging import in_parallel, shard_ids_in, stage_markers, stage_plans
+from impure.manifests.sharing.transfer import (
+    FILES,
+    Progress,
+    Transfer,
+    check_same_run,
+    no_progress,
+    plan_names,
+    total_bytes,
+)
+
+_REMEDY = "push elsewhere"
+
+
+def push(root: Path, url: str, *, progress: Progress = no_progress) -> Transfer:
+    """Copy a collection to an fsspec URL or a path. Killed, the same call goes on.
+
+    Every file is hashed before it leaves; a marker follows its tar and manifest; the card comes last.
+
+    Args:
+        root: The collection; if it has a card, then one of its present state.
+        url: Where to; another collection may lie there as long as nothing contradicts.
+        progress: See `Progress`.
+
+    Raises:
+        InputError: Files are not what their markers say, the card is an old one, or a plan or shard at the
+            destination contradicts.
+        RemoteError: The destination cannot be read or written.
+    """
+    collection = Collection(root)
+    remote = connect(url)
+    if remote.sums is not None:
+        raise InputError(f"{url}: a web server takes no files; push to s3://, gs://, hf:// or a folder")
+    if not collection.committed:
+        raise InputError(f"{root}: no committed shard there")
+    _check_card(collection)
+    if remote.is_local:  # a disk has what no other filesystem has: atomic renames
+        return pull(str(root.resolve()), Path(remote.root), progress=progress)
+    return _push_all(collection, remote, progress)
+
+
+def _push_all(collection: Collection, remote: RemoteCollection, progress: Progress) -> Transfer:
+    """Upload plans, then shards, then the card if it describes all that the destination holds."""
+    names = remote.names()
+    shards = collection.committed
+    theirs = _remote_shards(remote, names, collection)
+    for shard in shards:
+        if shard.shard_id in theirs:
+            check_same_run(shard, theirs[shard.shard_id], _REMEDY)
+    absent = [shard for shard in shards if shard.shard_id not in theirs]
+    total = total_bytes(absent)
+    plans = plan_names(collection)
+    for plan in sorted(plans):
+        remote.upload(collection.root / plan, plan)
+    in_parallel(lambda shard: _push_shard(remote, shard, lambda count: progress(count, total)), absent)
+    complete = set(theirs) <= set(collection.marked()) and set(filter(is_plan, names)) <= plans
+    if complete:
+        _push_card(remote, collection)
+    present = len(shards) - len(absent)
+    return Transfer(shards=len(shards), present=present, bytes=total, card_copied=complete)
+
+
+def _remote_shards(
+    remote: RemoteCollection, names: Sequence[str], collection: Collection
+) -> dict[ShardId, CommittedShard]:
+    """The shards that the destination has already; its plans must be those of the local collection."""
+    with TemporaryDirectory() as folder:
+        staged = Collection(Path(folder))
+        stage_plans(remote, names, collection, staged, _REMEDY)
+        shards = stage_markers(remote, shard_ids_in(names), collection, staged)
+    return {shard.shard_id: shard for shard in shards}
+
+
+def _push_shard(remote: RemoteCollection, shard: CommittedShard, advance: Advance) -> None:
+    """Upload tar, manifest, then the marker."""
+    for kind, ending in FILES.items():
+        path = shard.stem.with_suffix(ending)
+        if not path.is_file() or sha256_file(path) != shard.marker[kind]["sha256"]:
+            raise InputError(f"{path}: not what its marker says; see `impure-data verify {shard.root}`")
+        remote.upload(path, f"{shard.shard_id}{ending}")
+        advance(shard.marker[kind]["bytes"])
+    remote.upload(shard.stem.with_suffix(".done.json"), f"{shard.shard_id}.done.json")
+
+
+def _push_card(remote: RemoteCollection, collection: Collection) -> None:
+    """Upload collection.json and what there is of the card, SHA256SUMS last."""
+    for name in (ABOUT, *KIT):
+        if (collection.root / name).exists():
+            remote.upload(collection.root / name, name)
+
+
+def _check_card(collection: Collection) -> None:
+    """Refuse to share an old card: SHA256SUMS must be of the markers, plans and texts that are there.
+
+    Raises:
+        InputError: It is not.
+    """
+    path = collection.root / SUMS
+    if not path.exists():
+        return
+    sums = parse_sums(path.read_text(encoding="utf-8"), str(path))
+    markers = {f"{shard_id}.done.json" for shard_id in collection.marked()}
+    expected = markers | plan_names(collection) | {ABOUT}
+    summed = {name for name in sums if not name.endswith((".tar", ".parquet")) or is_plan(name)}
+    fresh = all(_has_hash(collection.root / name, sums[name]) for name in summed)
+    if not fresh or summed - set(KIT) != expected:
+        raise InputError(f"{path}: an old card; run `impure-data card {collection.root}` first")
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_file(path) == sha256
