@@ -8,7 +8,12 @@ from impure.manifests.commands.console import HELP, Group
 from impure.manifests.commands.inspect_commands import ls_command, status_command
 from impure.manifests.commands.query_command import query_command
 from impure.manifests.commands.transfer_commands import merge_command, pull_command, push_command
-from impure.pipeline.commands.command_list import COMMANDS as PIPELINE_COMMANDS
+from impure.pipeline.commands.card_command import card_command
+from impure.pipeline.commands.generate_command import generate_command
+from impure.pipeline.commands.preview_command import preview_command
+from impure.pipeline.commands.rebuild_command import rebuild_command
+from impure.pipeline.commands.sample_command import sample_command
+from impure.pipeline.commands.verify_command import verify_command
 from impure.purifier.commands.evaluate_command import evaluate
 from impure.purifier.commands.model_command import model
 from impure.purifier.commands.purify_command import purify
@@ -35,5 +40,13 @@ def data() -> None:
 
 
 MANIFEST_COMMANDS = (status_command, ls_command, query_command, merge_command, pull_command, push_command)
+PIPELINE_COMMANDS = (
+    sample_command,
+    generate_command,
+    verify_command,
+    card_command,
+    rebuild_command,
+    preview_command,
+)
 for command in (*MANIFEST_COMMANDS, *PIPELINE_COMMANDS):
     data.add_command(command)

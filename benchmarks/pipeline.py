@@ -25,10 +25,12 @@ from impure.manifests.collection.storage import PROFILES, Storage, read_pairs
 from impure.manifests.collection.writer import encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.executors.execute import Execution, ExecutorConfig, execute
+from impure.pipeline.executors.execute import Execution, execute
+from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation.attack_job import new_run_id
-from impure.pipeline.generation.draw_plan import Plan, SampleConfig
+from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run
+from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.sources.source import SourceImage
 from impure.pipeline.targets.preprocess import load_clean
 from impure.pipeline.tensors import to_tensor

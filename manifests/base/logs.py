@@ -34,6 +34,12 @@ def collection_log(root: Path, run_id: str, process: str = "main") -> Path:
     return root / FOLDER / f"{run_id}-{process}.log"
 
 
+def collection_logs(root: Path, run_id: str) -> list[Path]:
+    """What the processes of a run logged, that of the one that was started first."""
+    logs = (root / FOLDER).glob(f"{run_id}-*.log")
+    return sorted(logs, key=lambda path: (path != collection_log(root, run_id), path))
+
+
 def start_log(path: Path) -> None:
     """Log what this package does in this process to a file, and no longer to the one before.
 

@@ -14,6 +14,7 @@ from impure.manifests.base.canonical_json import parse_object
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import ENCODINGS, Pixels, decode_stored, px_sha256
 from impure.manifests.base.tar import Member, read_members, walk
+from impure.manifests.collection.shard_id import MAX_SAMPLES
 
 IMAGES = ("clean", "adv", "delta")
 
@@ -23,9 +24,6 @@ EXTENSIONS |= {"cls": 16, "json": 1 << 16}
 
 #: Which images make a sample: pairs; clean and attacked images apart; perturbations (see `storage`).
 LAYOUTS = (("clean", "adv"), ("clean",), ("adv",), ("delta",))
-
-MAX_SAMPLES = 1 << 16
-"""In one shard: bounds the memory that an index takes."""
 
 _KEY = re.compile(r"[ -~]{1,100}")  # printable ASCII
 

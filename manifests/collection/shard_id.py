@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
 
+MAX_SAMPLES = 1 << 16
+"""In one shard: bounds the memory that an index takes."""
+
 
 CLEAN = "clean"  # the "attack" of untouched pairs
 

@@ -1,4 +1,4 @@
-"""What `impure-data verify` does: check, ask the targets again, make what is wrong again."""
+"""What `impure-data verify` does: check, classify again, make what is wrong again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.checks.verify import LEVELS, Finding, verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.commands.console import progress, say
-from impure.pipeline.commands.parse_options import default_threads
+from impure.manifests.commands.console import progress, say, say_where_the_log_is
+from impure.pipeline.commands.sample_arguments import default_threads
 from impure.pipeline.devices import cores, open_device
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.maintenance.repair import bad_shards, repair, shards_to_make
@@ -20,21 +20,19 @@ from impure.pipeline.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checker:
-    """Checks one collection with bars on standard error.
+class CheckOptions:
+    """How to check a collection.
 
     Attributes:
-        root: Of the collection.
         level: One of `verify.LEVELS`, or `replay`: all of these and the target.
         samples: Of each shard, for replay.
         again: For replay: also attack each shard's first batch again.
         targets: See `classifiers_of`.
-        weights: Likewise.
+        weights: See `classifiers_of`.
         device: See `open_device`.
         threads: None for as many as the collection was begun with; for repairs, until they begin, 1.
     """
 
-    root: Path
     level: str
     samples: int
     again: bool
@@ -43,54 +41,77 @@ class Checker:
     device: str
     threads: int | None
 
-    def check(self, asked_again: Sequence[ShardId] | None = None) -> list[Finding]:
-        """What is wrong at the level asked for; of these shards alone the target is asked again."""
+
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Checks the collection at `root`, with bars on standard error."""
+
+    root: Path
+    options: CheckOptions
+
+    def check(self, only: Sequence[ShardId] | None = None) -> list[Finding]:
+        """What is wrong at the level asked for.
+
+        Args:
+            only: For replay: the shards that are classified again; None for all.
+        """
+        level = self.options.level
         collection = Collection(self.root)
         shard_ids = collection.marked()
         with progress(len(shard_ids), " shards") as advance:
-            found = verify(collection, self.level if self.level in LEVELS else LEVELS[-1], advance)
-        if self.level == "replay":
-            whole = set(shard_ids if asked_again is None else asked_again) - set(bad_shards(found))
-            found += self._replay(collection, sorted(whole))
-        return found
+            findings = verify(collection, level if level in LEVELS else LEVELS[-1], advance)
+        if level == "replay":
+            sound = set(shard_ids if only is None else only) - set(bad_shards(findings))
+            findings += self._replay(collection, sorted(sound))
+        return findings
 
-    def mend(self, found: list[Finding], source: Source) -> list[Finding]:
+    def repair(self, findings: list[Finding], source: Source) -> list[Finding]:
         """Make the bad shards again and check them again; returns what is still wrong.
 
         Raises:
             InputError: See `repair`.
         """
         collection = Collection(self.root)
-        shard_ids = shards_to_make(collection, found)
-        targets = self._judges(collection, shard_ids, self.threads or 1)
-        with ProgressBar(None, len(shard_ids), 1, cores()) as view:
-            failed = repair(collection, shard_ids, source, targets, view)
+        shard_ids = shards_to_make(collection, findings)
+        targets = self._classifiers(collection, shard_ids, self.options.threads or 1)
+        with ProgressBar(None, len(shard_ids), 1, cores()) as bar:
+            failed = repair(collection, shard_ids, source, targets, bar)
         for shard_id, reason in failed.items():
             say(f"{shard_id}: {reason}")
+        say_where_the_log_is()
         return self.check(shard_ids)
 
-    def _judges(
+    def _classifiers(
         self, collection: Collection, shard_ids: Sequence[ShardId], threads: int
     ) -> dict[str, Target]:
-        """The targets of some shards, on the device; markers that were edited have no say in it."""
-        device, names = open_device(self.device, threads), {shard_id.target for shard_id in shard_ids}
+        """The targets of some shards, on the device; markers that were edited do not count."""
+        device = open_device(self.options.device, threads)
+        names = {shard_id.target for shard_id in shard_ids}
         sound = [
-            each for each in collection.readable()
-            if each.shard_id.target in names and each.marker["config_digest"] == digest(each.marker["config"])
-        ]  # fmt: skip
-        found = classifiers_of(sound, self.targets, self.weights)
-        return {name: target.to(device) for name, target in found.items()}
+            shard
+            for shard in collection.readable()
+            if shard.shard_id.target in names
+            and shard.marker["config_digest"] == digest(shard.marker["config"])
+        ]
+        targets = classifiers_of(sound, self.options.targets, self.options.weights)
+        return {name: target.to(device) for name, target in targets.items()}
 
     def _replay(self, collection: Collection, shard_ids: Sequence[ShardId]) -> list[Finding]:
-        """Ask the targets again; see `pipeline.replay`."""
-        threads = self.threads or default_threads(collection.root, "", None)
-        targets, found = self._judges(collection, shard_ids, threads), []
+        """Classify again; see `pipeline.maintenance.replay`."""
+        threads = self.options.threads or default_threads(collection.root, "", None)
+        targets = self._classifiers(collection, shard_ids, threads)
+        findings = []
         with progress(len(shard_ids), " shards replayed") as advance:
             for shard_id in shard_ids:
-                each, target = collection.read(shard_id), targets[shard_id.target]
-                problem = next(replayed(each, target, self.samples), None)
-                if problem is None and self.again:
-                    problem = attacked_again(each, target)
-                found += [] if problem is None else [Finding(str(shard_id), problem)]
+                problem = self._problem(collection, shard_id, targets[shard_id.target])
+                findings += [] if problem is None else [Finding(str(shard_id), problem)]
                 advance(1)
-        return found
+        return findings
+
+    def _problem(self, collection: Collection, shard_id: ShardId, target: Target) -> str | None:
+        """What the target, or the attack, gives otherwise than a shard says; the first only."""
+        shard = collection.read(shard_id)
+        problem = next(replayed(shard, target, self.options.samples), None)
+        if problem is None and self.options.again:
+            return attacked_again(shard, target)
+        return problem

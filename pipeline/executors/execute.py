@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import disk_errors_named
 from impure.pipeline.devices import cores, workers_for
+from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.executors.inline import rank_of, run_inline, worker_share
 from impure.pipeline.executors.local import run_local
 from impure.pipeline.executors.ray import run_ray
@@ -16,33 +15,6 @@ from impure.pipeline.generation.events import ShardTask
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, worker_factory
 from impure.pipeline.generation.worker import ShardWorker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutorConfig:
-    """Which executor, with how many workers.
-
-    Attributes:
-        executor: A key of `EXECUTORS`.
-        workers: Processes or jobs; None for as many as the devices suggest.
-        worker: For rank: `i/n`.
-        submit: For slurm: parameters of submitit, `KEY=VALUE` each.
-        logs: For slurm: folder of its jobs (see `run_slurm`).
-    """
-
-    executor: str = "inline"
-    workers: int | None = None
-    worker: str | None = None
-    submit: tuple[str, ...] = ()
-    logs: Path = Path("slurm")
-
-    def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            raise InputError(f"executor {self.executor!r} is none of {', '.join(EXECUTORS)}")
-        used = {"workers": ("local", "slurm"), "worker": ("rank",), "submit": ("slurm",)}
-        for name, executors in used.items():
-            if getattr(self, name) and self.executor not in executors:
-                raise InputError(f"--{name} is for --executor {' or '.join(executors)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +62,7 @@ def _ray(execution: Execution, queue: TaskQueue) -> None:
 def _slurm(execution: Execution, queue: TaskQueue) -> None:
     factory = worker_factory(execution.locations, execution.config, 1)
     config = execution.executor_config
-    run_slurm(factory, queue, config.logs, config.workers, config.submit)
+    run_slurm(factory, queue, config.job_folder, config.workers, config.submit)
 
 
 EXECUTORS: dict[str, Callable[[Execution, TaskQueue], None]] = {

@@ -7,12 +7,11 @@ from typing import Any
 
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.logs import log_failure
+from impure.pipeline.executors.executor_config import SLURM_JOBS
 from impure.pipeline.executors.inline import run_inline, worker_share
 from impure.pipeline.executors.task_queue import TRIES, TaskQueue
 from impure.pipeline.generation.events import Event, EventBuffer, ShardFailed, ShardTask, TaskFinished
 from impure.pipeline.generation.worker import ShardWorker
-
-JOBS = 8
 
 
 def run_slurm(
@@ -29,7 +28,7 @@ def run_slurm(
         queue: What is to be done.
         folder: For submitit's jobs and logs, seen by all nodes. What comes back through it is unpickled, so
             it belongs to the user alone, not to everybody who may write to the collection.
-        jobs: At once; `JOBS` by default.
+        jobs: At once; `SLURM_JOBS` by default.
         submit: `KEY=VALUE` each: parameters of submitit's `AutoExecutor`, and `cluster=local` to try it out.
 
     Raises:
@@ -41,7 +40,7 @@ def run_slurm(
         tasks = []
         while task := queue.next_task():
             tasks.append(task)
-        count = min(jobs or JOBS, len(tasks))
+        count = min(jobs or SLURM_JOBS, len(tasks))
         shares = [worker_share(tasks, index, count) for index in range(count)]
         with executor.batch():
             running = [executor.submit(_run_tasks, open_worker, share) for share in shares]

@@ -16,42 +16,7 @@ from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import plan_digest
 from impure.manifests.collection.sample_key import sample_stem
-from impure.manifests.collection.samples import MAX_SAMPLES
 from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
-
-#: ImageNet's split -> the splits of a collection that are drawn from it, in this order, disjoint (paper 4.1).
-SPLITS_OF = {"train": ("train",), "val": ("validation", "test")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleConfig:
-    """What decides a sample, apart from the images and the target.
-
-    Attributes:
-        split: ImageNet's split, `train` or `val`.
-        per_class: Images of each class in each split of the collection.
-        seed: Of the order in which a class's images are tried.
-        shard_size: Images in a shard.
-        batch_size: Images that the target classifies, and attacks take, at once.
-        threads: Of the CPU. Both are frozen with the plan, because float32 rounding depends on them:
-            whoever continues a collection, on whatever machine, does it as it was begun.
-    """
-
-    split: str
-    per_class: int
-    seed: int = 0
-    shard_size: int = 500
-    batch_size: int = 32
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        if self.split not in SPLITS_OF:
-            raise InputError(f"split {self.split!r} is none of {', '.join(SPLITS_OF)}")
-        for name in ("per_class", "shard_size", "batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, it is {getattr(self, name)}")
-        if self.shard_size > MAX_SAMPLES:
-            raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from impure.manifests.collection.temp_dirs import sweep
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores, device_of, open_device
 from impure.pipeline.generation.attack_job import AttackJob, software
-from impure.pipeline.generation.draw_plan import SPLITS_OF, Plan, SampleConfig, read_plan
+from impure.pipeline.generation.draw_plan import Plan, read_plan
 from impure.pipeline.generation.events import ShardTask
+from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.generation.sampling import classes_in, sample
 from impure.pipeline.generation.worker import ShardWorker, shard_tasks
 from impure.pipeline.sources.open_source import open_source

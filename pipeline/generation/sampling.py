@@ -14,15 +14,8 @@ from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
 from impure.pipeline.attacks.engine.precision import matrix_products
-from impure.pipeline.generation.draw_plan import (
-    SPLITS_OF,
-    Plan,
-    SampleConfig,
-    make_plan,
-    read_same_plan,
-    shuffled,
-    write_plan,
-)
+from impure.pipeline.generation.draw_plan import Plan, make_plan, read_same_plan, shuffled, write_plan
+from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.sources.source import Source, SourceImage
 from impure.pipeline.targets.preprocess import CleanImage, load_clean

@@ -25,7 +25,7 @@ from impure.manifests.collection.samples import Sample, SampleIndex, Stored, ind
 from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage, change_of, storage_of
-from impure.pipeline.generation.draw_plan import SPLITS_OF
+from impure.pipeline.generation.sample_config import SPLITS_OF
 from impure.pipeline.sources.source import Source, SourceImage
 from impure.pipeline.targets.preprocess import CleanImage, load_clean
 from impure.pipeline.targets.target_card import TargetCard

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import encode_png
-from impure.manifests.collection.samples import MAX_SAMPLES, index_shard, read_fingerprints, read_shard
+from impure.manifests.collection.samples import index_shard, read_fingerprints, read_shard
+from impure.manifests.collection.shard_id import MAX_SAMPLES
 from impure.manifests.collection.storage import Storage
 from tests.manifests.hostile import (
     END,

@@ -5,7 +5,8 @@ import pytest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
-from impure.pipeline.generation.draw_plan import SampleConfig, make_plan, read_plan
+from impure.pipeline.generation.draw_plan import make_plan, read_plan
+from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.generation.sampling import classify, sample
 from impure.pipeline.sources.open_source import open_source
 from impure.pipeline.sources.source import SourceImage

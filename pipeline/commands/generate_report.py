@@ -1,0 +1,102 @@
+"""What `sample` and `generate` print: tables, the JSON document, what to type next."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from impure.manifests.base.logs import collection_logs
+from impure.manifests.base.tables import markdown_table
+from impure.manifests.checks.status import add_up, percent
+from impure.manifests.commands.console import SHORTFALL, print_json, say
+from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.draw_plan import Plan
+from impure.pipeline.generation.forecast import forecast
+from impure.pipeline.generation.progress import ProgressBar
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun
+
+_PLAN_COUNTS = ("asked", "sampled", "short", "misclassified", "unreadable")
+
+
+def print_plans(plans: Sequence[Plan]) -> None:
+    """Accounting of sampling as a table."""
+    rows = [[plan.split, *(plan.counts()[name] for name in _PLAN_COUNTS)] for plan in plans]
+    click.echo(markdown_table(["split", *_PLAN_COUNTS], rows))
+
+
+def print_forecast(run: GenerationRun, config: GenerateConfig, *, as_json: bool) -> None:
+    """What a run would make, and how long it would take."""
+    planned = {"out": str(run.collection.root), **forecast(run, config)}
+    if as_json:
+        return print_json(planned)
+    return click.echo(", ".join(f"{name} {_plain(value)}" for name, value in planned.items()))
+
+
+def _plain(value: object) -> str:
+    """Numbers without an exponent."""
+    return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def totals(queue: TaskQueue) -> dict[str, dict[str, int]]:
+    """Counts by attack, in the order in which the attacks were asked for."""
+    counts: dict[str, list[dict[str, int]]] = {name: [] for name in queue.attacks}
+    for shard_id, committed in queue.committed.items():
+        counts[shard_id.attack].append(committed.counts)
+    return {name: add_up(of_shards) for name, of_shards in counts.items() if of_shards}
+
+
+def print_document(root: Path, plans: Sequence[Plan], queue: TaskQueue, bar: ProgressBar) -> None:
+    """What was made, as JSON."""
+    print_json(
+        {
+            "out": str(root),
+            "plans": {plan.split: plan.counts() for plan in plans},
+            "attacks": totals(queue),
+            "failed": {str(shard_id): reason for shard_id, reason in queue.failed.items()},
+            "shards": len(queue.committed),
+            "resumed": _resumed(queue),
+            "busy": bar.busy(),
+            "limited_by": bar.limit(),
+        }
+    )
+
+
+def print_results(root: Path, queue: TaskQueue) -> None:
+    """What was made, by attack, and what to type next."""
+    rows = [
+        [name, *(counts[column] for column in ("planned", "stored", "failed", "succeeded")), percent(counts)]
+        for name, counts in totals(queue).items()
+    ]
+    click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))
+    click.echo(
+        f"\n{len(queue.committed)} shards, {_resumed(queue)} of them there already. Collection: {root}"
+    )
+    for shard_id, reason in queue.failed.items():
+        click.echo(f"{shard_id} failed three times: {reason}")
+    click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
+    click.echo(f"      impure-train --shards {shlex.quote(str(root))}")
+
+
+def _resumed(queue: TaskQueue) -> int:
+    """How many shards were there already."""
+    return sum(committed.resumed for committed in queue.committed.values())
+
+
+def say_where_the_logs_are(root: Path, run_id: str) -> None:
+    """One line on standard error, if any process of a run logged anything."""
+    logs = collection_logs(root, run_id)
+    if logs:
+        more = f" and {len(logs) - 1} more of this run" if len(logs) > 1 else ""
+        say(f"Log: {logs[0]}{more}")
+
+
+def exit_on_shortfall(plans: Sequence[Plan], queue: TaskQueue | None = None) -> None:
+    """Leave with code 3 if anything that was asked for is not there."""
+    short = any(plan.counts()["short"] for plan in plans)
+    failed = queue is not None and (
+        queue.failed or any(committed.counts["failed"] for committed in queue.committed.values())
+    )
+    if short or failed:
+        say("Finished with less than was asked for; see above.")
+        raise SystemExit(SHORTFALL)
