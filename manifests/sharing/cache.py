@@ -1,7 +1,7 @@
-"""Reading shards straight from a URL: small files are mirrored into a cache, a tar comes when first read.
+"""Read shards straight from a URL: small files are mirrored into a cache, a tar comes when first read.
 
 The cache is a collection like any other, but for `origin.json`, which says where its tars are. So whatever
-can list a collection can list it, without a single tar; and `local_tar` brings those that are really read.
+can list a collection can list it, without a single tar; and `local_tar` fetches those that are really read.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from impure.manifests.base.file_lock import file_lock
 from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT
+from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.sharing.connect import connect, open_remote
 from impure.manifests.sharing.remote_collection import RemoteCollection
@@ -34,7 +35,15 @@ def is_url(shards: str) -> bool:
     return "://" in shards
 
 
-def open_shards(
+def split_url(shards: str) -> tuple[str, str]:
+    """Root and glob of a `--shards` URL."""
+    if not shards.endswith(".tar"):
+        return shards.rstrip("/"), "*"
+    root, *parts = shards.rsplit("/", 4)
+    return root, "/".join(parts)
+
+
+def open_cached_shards(
     shards: str,
     cache: Path,
     *,
@@ -42,38 +51,31 @@ def open_shards(
     attacks: Sequence[str] = (),
     splits: Sequence[str] = (),
 ) -> list[CommittedShard]:
-    """Find the units of a collection at an fsspec URL; `collection.select`, from far away.
+    """Find the shards of a collection at an fsspec URL: as `select_shards`, but from far away.
 
     Markers, manifests and plans are mirrored into the cache, and brought up to date on every call.
 
     Args:
         shards: The collection's URL, or one with a glob of its tars behind it: `URL/resnet101/*/train/*.tar`.
         cache: Folder for this URL's root alone.
-        targets: Keep only these; empty keeps all.
-        attacks: Likewise.
-        splits: Likewise.
+        targets: Keep only the shards of these targets; empty keeps all.
+        attacks: Keep only the shards of these attacks; empty keeps all.
+        splits: Keep only the shards of these splits; empty keeps all.
 
     Raises:
-        InputError: It cannot be read, nothing passes the filters, or the cache is another URL's.
+        InputError: Nothing passes the filters, or the cache is another URL's.
+        RemoteError: The collection cannot be read.
     """
-    url, glob = parts_of(shards)
+    url, glob = split_url(shards)
     remote = open_remote(url)
     names = remote.names()
-    there = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
-    wanted = choose(shards, there, targets=targets, attacks=attacks, splits=splits)
-    mirror = Collection(cache)
-    with commit_lock(mirror):
-        _claim(mirror, remote.url)
-        staged = Collection(cache / "_tmp" / "mirror")
-        for plan in stage_plans(remote, names, mirror, staged, f"delete {cache}"):
-            move_into_place(staged.root / plan, cache / plan)
-        found = stage_markers(remote, wanted, mirror, staged)
-        more = stage_markers(remote, needed_clean_shards(found, shard_ids_in(names)), mirror, staged)
-        in_parallel(lambda each: _mirror(remote, mirror, each), [*found, *more])
-        if ABOUT in names:
-            with atomic_path(mirror.about_path) as temporary:
-                temporary.write_bytes(remote.read(ABOUT, mirror.about_path))
-    return [replace(mirror.read(shard_id), origin=remote.url) for shard_id in wanted]
+    matching = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
+    wanted = choose(shards, matching, targets=targets, attacks=attacks, splits=splits)
+    cached = Collection(cache)
+    with commit_lock(cached):
+        _check_origin(cached, remote.url)
+        _mirror_small_files(remote, names, wanted, cached)
+    return [replace(cached.read(shard_id), origin=remote.url) for shard_id in wanted]
 
 
 def local_tar(committed: CommittedShard) -> Path:
@@ -83,7 +85,7 @@ def local_tar(committed: CommittedShard) -> Path:
     the bytes that its marker says.
 
     Raises:
-        InputError: It cannot be had.
+        RemoteError: It cannot be read.
     """
     if not committed.origin or committed.whole:
         return committed.tar
@@ -91,43 +93,48 @@ def local_tar(committed: CommittedShard) -> Path:
     with file_lock(part.with_suffix(".lock")):
         if not committed.whole:
             entry = committed.marker["tar"]
-            connect(committed.origin).download(
-                f"{committed.shard_id}.tar", part, entry["bytes"], entry["sha256"], lambda count: None
-            )
+            remote = connect(committed.origin)
+            remote.download(f"{committed.shard_id}.tar", part, entry["bytes"], entry["sha256"])
             move_into_place(part, committed.tar)
     return committed.tar
 
 
-def parts_of(shards: str) -> tuple[str, str]:
-    """Root and glob of a `--shards` URL."""
-    if not shards.endswith(".tar"):
-        return shards.rstrip("/"), "*"
-    root, *parts = shards.rsplit("/", 4)
-    return root, "/".join(parts)
-
-
-def _claim(mirror: Collection, url: str) -> None:
+def _check_origin(cached: Collection, url: str) -> None:
     """Note where a cache's tars are; refuse a folder that is anything else's."""
-    path = mirror.root / ORIGIN
+    path = cached.root / ORIGIN
     if not path.exists():
-        if mirror.marked():
-            raise InputError(f"{mirror.root}: a collection of its own; choose another cache folder")
+        if cached.marked():
+            raise InputError(f"{cached.root}: a collection of its own; choose another cache folder")
         write_json(path, {"url": url})
     if read_json(path).get("url") != url:
-        raise InputError(f"{mirror.root}: the cache of another address; choose another, or delete it")
+        raise InputError(f"{cached.root}: the cache of another address; choose another, or delete it")
 
 
-def _mirror(remote: RemoteCollection, mirror: Collection, theirs: CommittedShard) -> None:
-    """Bring manifest and marker of a shard up to date; a tar of another marker goes."""
-    marker, staged = mirror.marker_path(theirs.shard_id), theirs.stem.with_suffix(".done.json")
-    here = mirror.stem(theirs.shard_id).with_suffix(".parquet")
-    entry = theirs.marker["manifest"]
-    if marker.exists() and marker.read_bytes() != staged.read_bytes():
-        for path in (marker, here, here.with_suffix(".tar")):
+def _mirror_small_files(
+    remote: RemoteCollection, names: Sequence[str], wanted: Sequence[ShardId], cached: Collection
+) -> None:
+    """Bring all of a cache up to date but its tars: plans, markers, manifests, collection.json."""
+    staged = Collection(cached.root / "_tmp" / "mirror")
+    for plan in stage_plans(remote, names, cached, staged, f"delete {cached.root}"):
+        move_into_place(staged.root / plan, cached.root / plan)
+    shards = stage_markers(remote, wanted, cached, staged)
+    shards += stage_markers(remote, needed_clean_shards(shards, shard_ids_in(names)), cached, staged)
+    in_parallel(lambda shard: _mirror_shard(remote, cached, shard), shards)
+    if ABOUT in names:
+        with atomic_path(cached.about_path) as temporary:
+            temporary.write_bytes(remote.read(ABOUT, cached.about_path))
+
+
+def _mirror_shard(remote: RemoteCollection, cached: Collection, theirs: CommittedShard) -> None:
+    """Bring manifest and marker of a shard up to date; a tar of another marker is removed."""
+    staged_marker = theirs.stem.with_suffix(".done.json")
+    marker = cached.marker_path(theirs.shard_id)
+    manifest = cached.stem(theirs.shard_id).with_suffix(".parquet")
+    if marker.exists() and marker.read_bytes() != staged_marker.read_bytes():
+        for path in (marker, manifest, manifest.with_suffix(".tar")):
             path.unlink(missing_ok=True)
-    if not here.exists() or here.stat().st_size != entry["bytes"]:
-        remote.download(
-            f"{theirs.shard_id}.parquet", theirs.manifest, entry["bytes"], entry["sha256"], lambda count: None
-        )
-        move_into_place(theirs.manifest, here)
-    move_into_place(staged, marker)
+    entry = theirs.marker["manifest"]
+    if not manifest.exists() or manifest.stat().st_size != entry["bytes"]:
+        remote.download(f"{theirs.shard_id}.parquet", theirs.manifest, entry["bytes"], entry["sha256"])
+        move_into_place(theirs.manifest, manifest)
+    move_into_place(staged_marker, marker)

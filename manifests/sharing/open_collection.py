@@ -8,7 +8,7 @@ from pathlib import Path
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_filter import select_shards
-from impure.manifests.sharing.cache import is_url, open_shards, parts_of
+from impure.manifests.sharing.cache import is_url, open_cached_shards, split_url
 
 
 def open_collection(
@@ -43,12 +43,12 @@ def open_collection(
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{cache}: cannot be written ({error.strerror}); set IMPURE_CACHE") from error
-    return open_shards(str(shards), cache, targets=targets, attacks=attacks, splits=splits)
+    return open_cached_shards(str(shards), cache, targets=targets, attacks=attacks, splits=splits)
 
 
 def cache_folder(url: str) -> Path:
     """The folder that keeps the shards read from a collection's URL."""
-    return cache_home() / hashlib.sha256(parts_of(url)[0].encode()).hexdigest()[:16]
+    return cache_home() / hashlib.sha256(split_url(url)[0].encode()).hexdigest()[:16]
 
 
 def cache_home() -> Path:

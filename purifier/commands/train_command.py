@@ -129,12 +129,12 @@ def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> 
 
 def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) -> str:
     """What a run is called where nobody said: after its collection and its network."""
-    from impure.manifests.sharing.cache import parts_of
+    from impure.manifests.sharing.cache import split_url
 
     if asked.shards is None:
         return f"pretrained-{model}"
     far = "://" in asked.shards
-    collection = parts_of(asked.shards)[0].rpartition("/")[2] if far else shards[0].root.name
+    collection = split_url(asked.shards)[0].rpartition("/")[2] if far else shards[0].root.name
     return f"{collection}-{model}"
 
 

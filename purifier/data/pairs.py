@@ -141,7 +141,7 @@ class Pairs(Sequence[Pair]):
 def list_pairs(shards: Sequence[CommittedShard], indices: ShardIndices | None = None) -> Pairs:
     """List every stored sample of some shards: the manifest rows with status ok.
 
-    Shards that are still far away (see `remote.open_shards`) are listed from their manifests alone.
+    Shards that are still far away (see `sharing.cache`) are listed from their manifests alone.
 
     Args:
         shards: The shards.

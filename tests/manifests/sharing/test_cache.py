@@ -9,7 +9,7 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import CLEAN
-from impure.manifests.sharing.cache import is_url, local_tar, open_shards
+from impure.manifests.sharing.cache import is_url, local_tar, open_cached_shards
 from impure.manifests.sharing.remote_errors import RemoteError
 
 
@@ -19,30 +19,30 @@ def test_what_is_an_address():
 
 
 def test_listing_needs_no_tar(web, shared, tmp_path):
-    shards = open_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
+    shards = open_cached_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
     assert [each.shard_id for each in shards] == [
         each.shard_id for each in select_shards(str(shared), attacks=["pgd"], splits=["train"])
     ]
     assert shards[0].rows()[0].num_rows
     assert shards[0].sources() == select_shards(str(shared))[0].sources()
     assert web.bytes_of(".tar") == 0
-    assert open_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].shard_id.attack == CLEAN
+    assert open_cached_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].shard_id.attack == CLEAN
     with pytest.raises(InputError, match="no shards of attack 'cw'; it has clean, fgsm, pgd"):
-        open_shards(web.url, tmp_path / "cache", attacks=["cw"])
+        open_cached_shards(web.url, tmp_path / "cache", attacks=["cw"])
 
 
 def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
-    shards = open_shards(web.url, tmp_path / "cache")
+    shards = open_cached_shards(web.url, tmp_path / "cache")
     for each in shards:
         assert sha256_file(local_tar(each)) == each.marker["tar"]["sha256"]
     assert verify(Collection(tmp_path / "cache"), "decode") == []
     web.sent.clear()
-    for each in open_shards(web.url, tmp_path / "cache"):
+    for each in open_cached_shards(web.url, tmp_path / "cache"):
         local_tar(each)
     assert web.bytes_of(".tar") == web.bytes_of(".parquet") == web.bytes_of(".done.json") == 0
 
 
-def test_a_local_unit_is_where_it_is(shared):
+def test_a_local_shard_is_where_it_is(shared):
     shard = select_shards(str(shared))[0]
     assert local_tar(shard) == shard.tar
 
@@ -52,7 +52,7 @@ def read_all(shards, results):
 
 
 def test_many_processes_fetch_each_tar_once(web, tmp_path):
-    shards = open_shards(web.url, tmp_path / "cache")
+    shards = open_cached_shards(web.url, tmp_path / "cache")
     local_tar(shards[0])  # the parent has talked to the server before it forks, as a trainer has
     context = multiprocessing.get_context("fork")
     results = context.Queue()
@@ -67,8 +67,8 @@ def test_many_processes_fetch_each_tar_once(web, tmp_path):
     assert sorted(fetched) == sorted(f"{each.shard_id}.tar" for each in shards)
 
 
-def test_a_changed_unit_replaces_the_cached_one(web, shared, tmp_path):
-    before = open_shards(web.url, tmp_path / "cache")[0]
+def test_a_changed_shard_replaces_the_cached_one(web, shared, tmp_path):
+    before = open_cached_shards(web.url, tmp_path / "cache")[0]
     local_tar(before)
     path = shared / f"{before.shard_id}.tar"
     path.write_bytes(path.read_bytes() + bytes(512))
@@ -79,25 +79,25 @@ def test_a_changed_unit_replaces_the_cached_one(web, shared, tmp_path):
     sums = (shared / "SHA256SUMS").read_text().splitlines()
     names = [line.split("  ")[1] for line in sums]
     (shared / "SHA256SUMS").write_text("".join(f"{sha256_file(shared / name)}  {name}\n" for name in names))
-    after = open_shards(web.url, tmp_path / "cache")[0]
+    after = open_cached_shards(web.url, tmp_path / "cache")[0]
     assert not after.tar.exists()
     assert local_tar(after).read_bytes() == path.read_bytes()
 
 
 def test_a_cache_is_of_one_address(web, shared, tmp_path):
-    open_shards(web.url, tmp_path / "cache", splits=["test"])
+    open_cached_shards(web.url, tmp_path / "cache", splits=["test"])
     with pytest.raises(InputError, match="cache of another address"):
-        open_shards(f"file://{shared}", tmp_path / "cache")
+        open_cached_shards(f"file://{shared}", tmp_path / "cache")
     own = shutil.copytree(shared, tmp_path / "own")
     with pytest.raises(InputError, match="a collection of its own"):
-        open_shards(web.url, own)
+        open_cached_shards(web.url, own)
 
 
 def test_a_damaged_tar_is_not_read(web, shared, tmp_path):
-    shard_id = open_shards(web.url, tmp_path / "cache")[0]
-    data = bytearray((shared / f"{shard_id.shard_id}.tar").read_bytes())
+    shard = open_cached_shards(web.url, tmp_path / "cache")[0]
+    data = bytearray((shared / f"{shard.shard_id}.tar").read_bytes())
     data[1000] ^= 1
-    (shared / f"{shard_id.shard_id}.tar").write_bytes(data)
+    (shared / f"{shard.shard_id}.tar").write_bytes(data)
     with pytest.raises(RemoteError, match="has another SHA-256 than its marker says"):
-        local_tar(shard_id)
-    assert not shard_id.tar.exists()
+        local_tar(shard)
+    assert not shard.tar.exists()
