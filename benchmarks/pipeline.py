@@ -19,6 +19,7 @@ import torch
 from attacks import device_name
 
 from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import PROFILES, Storage, read_pairs
@@ -28,7 +29,6 @@ from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.executors.execute import Execution, execute
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation.attack_job import new_run_id
-from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run
 from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.sources.source import SourceImage
@@ -58,7 +58,7 @@ class Writing:
     bytes_per_pair: int
 
 
-def attack_alone(run: GenerationRun, plan: Plan, attack: AttackConfig, size: int) -> float:
+def attack_alone(run: GenerationRun, plan: FrozenPlan, attack: AttackConfig, size: int) -> float:
     """Seconds that the attack takes on the planned images."""
     card, device = run.target.card, run.target.mean.device
     rows = plan.table.to_pylist()
@@ -107,7 +107,7 @@ def compare(locations: Locations, samples: SampleConfig, attack: AttackConfig, r
     )
 
 
-def config_for(plan: Plan, attack: AttackConfig, samples: SampleConfig) -> GenerateConfig:
+def config_for(plan: FrozenPlan, attack: AttackConfig, samples: SampleConfig) -> GenerateConfig:
     """One attack on one plan."""
     return GenerateConfig(
         attacks=(attack,), splits=(plan.split,), seed=0, batch_size=samples.batch_size, compiled=False,

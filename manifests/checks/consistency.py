@@ -15,6 +15,7 @@ from impure.manifests.base.parquet import DIGEST_KEY, FACTS_KEY
 from impure.manifests.checks.status import count
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan
+from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 
 PLACE = ("target", "split", "shard")  # columns that are the same in every row of a manifest
@@ -25,7 +26,7 @@ def shard_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | N
 
     Args:
         committed: The shard.
-        plans: The collection's plans (see `plans.read_plans`).
+        plans: The collection's plans (see `plan.read_plans`).
 
     Raises:
         InputError: The manifest cannot be read.
@@ -77,7 +78,7 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
     said = committed.marker["counts"]
     if table.num_rows - said["planned"] != said.get("unreadable", 0):
         yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
-    if plan is not None and sorted_ids(table) != sorted_ids(plan.rows_of(shard_id.number)):
+    if plan is not None and _source_ids(table.to_pylist()) != _source_ids(plan.rows_of(shard_id.number)):
         yield f"{path.name} does not tell of the images that its plan lists"
     for name, found in count(table.to_pylist()).items():
         if said.get(name, 0) != found:
@@ -87,9 +88,9 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
             yield f"{name} in the marker is not what {path.name} records"
 
 
-def sorted_ids(table: pa.Table) -> list[str]:
-    """The images that some rows are about."""
-    return sorted(map(str, table["source_id"].to_pylist()))
+def _source_ids(rows: Sequence[Row]) -> list[str]:
+    """The images that some rows are about, sorted."""
+    return sorted(str(row["source_id"]) for row in rows)
 
 
 def collection_problems(
@@ -99,7 +100,7 @@ def collection_problems(
 
     Args:
         collection: What to check.
-        plans: Its plans (see `plans.read_plans`).
+        plans: Its plans (see `plan.read_plans`).
         marked: Its shards that have a marker.
 
     Yields:

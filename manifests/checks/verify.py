@@ -40,7 +40,7 @@ def verify(
     Returns:
         Everything found wrong; at most one finding a shard, the first.
     """
-    plans, broken = read_plans(collection)
+    plans, broken = read_plans(collection.plan_paths())
     marked = collection.marked()
     found = []
     for shard_id in marked:

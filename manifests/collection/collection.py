@@ -1,5 +1,6 @@
 """The paths of a collection, and what is committed in it."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,10 @@ import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import read_json, write_json
-from impure.manifests.base.parquet import read_table
-from impure.manifests.collection.schema import MANIFEST, PLAN, SCHEMA_VERSION, STATUS_OK
+from impure.manifests.base.files import atomic_path, read_json, write_json
+from impure.manifests.base.parquet import read_table, write_table
+from impure.manifests.collection.plan import FrozenPlan, read_plan
+from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 
 #: What readers rely on in a marker, and its kind.
@@ -67,8 +69,8 @@ class CommittedShard:
 
     def sources(self) -> list[str]:
         """Names of the image sources of its target and split, from the frozen plan."""
-        path = Collection(self.root).plan_path(self.shard_id.target, self.shard_id.split)
-        return [read_table(path, PLAN)[1]["source"]] if path.exists() else []
+        plan = Collection(self.root).plan(self.shard_id.target, self.shard_id.split)
+        return [] if plan is None else [plan.config["source"]]
 
     def rows(self) -> tuple[pa.Table, dict[str, Any]]:
         """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
@@ -159,15 +161,44 @@ class Collection:
                 found.append(self.read(shard_id))
         return found
 
-    def plans(self) -> dict[str, tuple[pa.Table, dict[str, Any]]]:
-        """Rows and config of every frozen plan, by file name without its ending."""
-        found = {path: read_table(path, PLAN) for path in sorted((self.root / "plans").glob("*.parquet"))}
-        for path, (table, config) in found.items():
-            target = config.get("target")
-            named = isinstance(target, dict) and isinstance(target.get("name"), str)
-            if not named or not isinstance(config.get("source"), str) or table["shard"].null_count:
-                raise InputError(f"{path}: names no target or source, or an image without a shard")
-        return {path.stem: plan for path, plan in found.items()}
+    def plan_paths(self, target: str = "*") -> list[Path]:
+        """The files of all frozen plans, or of one target's (and of others whose names begin with its)."""
+        return sorted((self.root / "plans").glob(f"{target}-*.parquet"))
+
+    def plan(self, target: str, split: str) -> FrozenPlan | None:
+        """The frozen plan of one target and split; None where there is none.
+
+        Raises:
+            InputError: It is not what its file name says (see `read_plan`).
+        """
+        path = self.plan_path(target, split)
+        return read_plan(path) if path.exists() else None
+
+    def plans(self) -> dict[str, FrozenPlan]:
+        """Every frozen plan, by file name without its ending.
+
+        Raises:
+            InputError: One is not what its file name says (see `read_plan`).
+        """
+        return {path.stem: read_plan(path) for path in self.plan_paths()}
+
+    def begun_with(self, target: str = "") -> dict[str, Any] | None:
+        """The config of any frozen plan, of one target or of all; None where there is none.
+
+        Raises:
+            InputError: A plan that was looked at is not what its file name says (see `read_plan`).
+        """
+        for plan in map(read_plan, self.plan_paths(target or "*")):
+            if target in ("", plan.target):
+                return plan.config
+        return None
+
+    def freeze_plan(self, split: str, table: pa.Table, config: Mapping[str, Any]) -> FrozenPlan:
+        """Write the plan of the target that its config names, and read it back."""
+        final = self.plan_path(config["target"]["name"], split)
+        with atomic_path(final) as path:
+            write_table(path, table, config)
+        return read_plan(final)
 
     def missing(self) -> list[ShardId]:
         """Shards that the plans ask for and that are not committed, of attacks that have been begun."""
@@ -177,16 +208,16 @@ class Collection:
         }
         wanted = {
             ShardId(target, attack, split, shard)
-            for table, config in self.plans().values()
+            for plan in self.plans().values()
             for target, attack, split in begun
-            if table.num_rows and target == config["target"]["name"] and split == table["split"][0].as_py()
-            for shard in table["shard"].unique().to_pylist()
+            if (target, split) == (plan.target, plan.split)
+            for shard in plan.shards
         }
         return sorted(wanted - there)
 
     def write_about(self, software: dict[str, Any]) -> None:
         """Write collection.json anew from the frozen plans."""
-        plans = {name: config for name, (_, config) in self.plans().items()}
+        plans = {name: plan.config for name, plan in self.plans().items()}
         about = {
             "schema_version": SCHEMA_VERSION,
             "config_digest": digest(plans),

@@ -1,7 +1,9 @@
-"""Frozen plans as everybody sees them: who is asked for what, and whether two are the same."""
+"""The frozen plan of a target and split: which images go to which shard, read and checked in one place."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,11 @@ import pyarrow.compute as pc
 from impure.manifests.base.canonical_json import differing_fields, digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.parquet import read_table
-from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.layout import is_plan
-from impure.manifests.collection.schema import PLAN
+from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FrozenPlan:
     """A plan on disk that is what its file name says.
 
@@ -24,7 +25,6 @@ class FrozenPlan:
         path: Its file.
         target: Name of the target it was drawn for.
         split: Which split of the collection it fills.
-        digest: Of config and rows (see `plan_digest`); markers carry it.
         shards: Numbers of its shards, ascending.
         config: What it was drawn with.
         table: Its rows.
@@ -33,7 +33,6 @@ class FrozenPlan:
     path: Path
     target: str
     split: str
-    digest: str
     shards: tuple[int, ...]
     config: dict[str, Any]
     table: pa.Table
@@ -43,9 +42,26 @@ class FrozenPlan:
         """File name without its ending."""
         return self.path.stem
 
-    def rows_of(self, shard: int) -> pa.Table:
-        """The rows of one of its shards."""
-        return self.table.filter(pc.field("shard") == shard)
+    @cached_property
+    def digest(self) -> str:
+        """Of config and rows (see `plan_digest`); markers carry it."""
+        return plan_digest(self.table, self.config)
+
+    def rows_of(self, shard: int) -> list[Row]:
+        """The rows of one of its shards, in order."""
+        rows: list[Row] = self.table.filter(pc.field("shard") == shard).to_pylist()
+        return rows
+
+    def counts(self) -> dict[str, int]:
+        """Images asked for, sampled, and passed over when it was drawn."""
+        status = Counter(self.table["status"].to_pylist())
+        return {
+            "asked": self.config["asked"],
+            "sampled": status[STATUS_OK],
+            "misclassified": self.config["misclassified"],
+            "unreadable": status[UNREADABLE],
+            "short": self.config["asked"] - status[STATUS_OK],
+        }
 
 
 def plan_digest(table: pa.Table, config: Mapping[str, Any]) -> str:
@@ -63,36 +79,33 @@ def read_plan(path: Path) -> FrozenPlan:
     target = config.get("target")
     name = target.get("name") if isinstance(target, dict) else None
     split = path.stem.rpartition("-")[2]
-    found = {(row["target"], row["split"]) for row in _distinct(table, "target", "split")}
-    if path.stem != f"{name}-{split}" or not is_plan(f"plans/{path.name}") or found - {(name, split)}:
+    pairs = {(row["target"], row["split"]) for row in _distinct(table, "target", "split")}
+    if path.stem != f"{name}-{split}" or not is_plan(f"plans/{path.name}") or pairs - {(name, split)}:
         raise InputError(f"{path}: the plan of another target or split; restore the file, or sample again")
     shards = pc.unique(table["shard"]).to_pylist()
     if None in shards or not isinstance(config.get("source"), str):
         raise InputError(f"{path}: not a complete plan; restore the file, or sample again")
-    try:
-        identity = plan_digest(table, config)
-    except ValueError as error:
-        raise InputError(f"{path}: holds numbers that no plan has ({error})") from error
+    if pc.all(pc.is_finite(table["conf_clean"])).as_py() is False:
+        raise InputError(f"{path}: holds numbers that no plan has (a confidence that is not finite)")
     return FrozenPlan(
         path=path,
         target=str(name),
         split=split,
-        digest=identity,
         shards=tuple(sorted(shards)),
         config=config,
         table=table,
     )
 
 
-def read_plans(collection: Collection) -> tuple[dict[str, FrozenPlan | None], list[str]]:
-    """Every plan of a collection.
+def read_plans(paths: Iterable[Path]) -> tuple[dict[str, FrozenPlan | None], list[str]]:
+    """Read plans of which some may be broken.
 
     Returns:
         The plans by file name without its ending, None for one that is broken; and what is wrong with those.
     """
     plans: dict[str, FrozenPlan | None] = {}
     problems = []
-    for path in sorted((collection.root / "plans").glob("*.parquet")):
+    for path in paths:
         try:
             plans[path.stem] = read_plan(path)
         except InputError as error:

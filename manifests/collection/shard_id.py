@@ -8,13 +8,9 @@ SPLITS = ("train", "validation", "test")
 MAX_SAMPLES = 1 << 16
 """In one shard: bounds the memory that an index takes."""
 
-
 CLEAN = "clean"  # the "attack" of untouched pairs
 
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
 _SHARD = re.compile(r"[0-9]{6}|[1-9][0-9]{6,8}")  # as `ShardId` writes it
 
 

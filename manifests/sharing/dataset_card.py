@@ -10,7 +10,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, sha256_file, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT, CROISSANT, INDICES, PREVIEW, README, SUMS
-from impure.manifests.collection.plan import FrozenPlan, read_plan
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.shard_id import CLEAN, SPLITS
 from impure.manifests.sharing.card_tables import (
     attacks_table,
@@ -61,7 +61,7 @@ def write_card(
         InputError: There is no committed shard, a plan is broken, or a file is not what its marker says.
     """
     shards, root = collection.committed, collection.root
-    plans = {path.stem: read_plan(path) for path in sorted(root.glob("plans/*.parquet"))}
+    plans = collection.plans()
     if not shards:
         raise InputError(f"{root}: no committed shard there; `impure-data generate --out {root}` makes some")
     collection.about()  # a share without it is none

@@ -88,7 +88,7 @@ def merge(
 
 def _sound_plans(collection: Collection) -> tuple[dict[str, FrozenPlan], list[str]]:
     """The plans that can be read, and what is wrong with the others."""
-    plans, problems = read_plans(collection)
+    plans, problems = read_plans(collection.plan_paths())
     return {name: plan for name, plan in plans.items() if plan is not None}, problems
 
 

@@ -9,9 +9,9 @@ import click
 from impure.manifests.base.logs import collection_logs
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.checks.status import add_up, percent
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.commands.console import SHORTFALL, print_json, say
 from impure.pipeline.executors.task_queue import TaskQueue
-from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.generation.forecast import forecast
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
@@ -19,7 +19,7 @@ from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 _PLAN_COUNTS = ("asked", "sampled", "short", "misclassified", "unreadable")
 
 
-def print_plans(plans: Sequence[Plan]) -> None:
+def print_plans(plans: Sequence[FrozenPlan]) -> None:
     """Accounting of sampling as a table."""
     rows = [[plan.split, *(plan.counts()[name] for name in _PLAN_COUNTS)] for plan in plans]
     click.echo(markdown_table(["split", *_PLAN_COUNTS], rows))
@@ -46,7 +46,7 @@ def totals(queue: TaskQueue) -> dict[str, dict[str, int]]:
     return {name: add_up(of_shards) for name, of_shards in counts.items() if of_shards}
 
 
-def print_document(root: Path, plans: Sequence[Plan], queue: TaskQueue, bar: ProgressBar) -> None:
+def print_document(root: Path, plans: Sequence[FrozenPlan], queue: TaskQueue, bar: ProgressBar) -> None:
     """What was made, as JSON."""
     print_json(
         {
@@ -91,7 +91,7 @@ def say_where_the_logs_are(root: Path, run_id: str) -> None:
         say(f"Log: {logs[0]}{more}")
 
 
-def exit_on_shortfall(plans: Sequence[Plan], queue: TaskQueue | None = None) -> None:
+def exit_on_shortfall(plans: Sequence[FrozenPlan], queue: TaskQueue | None = None) -> None:
     """Leave with code 3 if anything that was asked for is not there."""
     short = any(plan.counts()["short"] for plan in plans)
     failed = queue is not None and (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.commands.console import progress, say, writable
 from impure.pipeline.commands.shared_options import AUTO
 from impure.pipeline.devices import cores
 from impure.pipeline.generation.batch_size import fitting_batch_size
-from impure.pipeline.generation.draw_plan import Plan, begun_with
 from impure.pipeline.generation.run import GenerationRun, Locations
 from impure.pipeline.generation.sample_config import PER_CLASS, SampleConfig
 from impure.pipeline.sources.open_source import open_source
@@ -89,14 +89,14 @@ def _threads(root: Path, asked: int | None, default: int) -> int:
     Raises:
         InputError: The collection was begun with another number, and pixels would be rounded differently.
     """
-    if asked in (None, default) or not any((root / "plans").glob("*.parquet")):
+    if asked in (None, default) or not Collection(root).plan_paths():
         return asked or default
     raise InputError(f"{root}: begun with --threads {default}: leave --threads away, or choose another --out")
 
 
 def default_threads(root: Path, target: str, workers: int | None) -> int:
     """As the collection was begun, for the same rounding; else the cores, shared by the workers."""
-    if begun := begun_with(Collection(root)):
+    if begun := Collection(root).begun_with():
         return int(begun["threads"])
     # Tiny networks lose more by waking threads than they gain.
     return 1 if target == BUILTIN else max(cores() // (workers or 1), 1)
@@ -106,7 +106,7 @@ def sample_configs(run: GenerationRun, arguments: SampleArguments, threads: int)
     """What to sample from each of ImageNet's splits."""
     size = arguments.batch_size
     if size == AUTO:
-        begun = begun_with(run.collection, run.target.card.name)
+        begun = run.collection.begun_with(run.target.card.name)
         size = begun["batch_size"] if begun else fitting_batch_size(run.target)
     return [
         SampleConfig(
@@ -121,7 +121,7 @@ def sample_configs(run: GenerationRun, arguments: SampleArguments, threads: int)
     ]
 
 
-def draw_plans(run: GenerationRun, samples: list[SampleConfig], *, allow_short: bool) -> list[Plan]:
+def draw_plans(run: GenerationRun, samples: list[SampleConfig], *, allow_short: bool) -> list[FrozenPlan]:
     """Sample, with a bar, or find the frozen plans."""
     with progress(run.images_wanted(samples), " sampled") as advance:
         return run.draw(samples, allow_short=allow_short, advance=advance)

@@ -12,12 +12,12 @@ import torch
 from impure.manifests.base.canonical_json import plain
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import SCHEMA_VERSION
 from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.gradients import Model
-from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import Target
 
@@ -39,7 +39,7 @@ class AttackJob:
     collection: Collection
     source: Source
     target: Target
-    plan: Plan
+    plan: FrozenPlan
     attack: AttackConfig | None
     seed: int
     batch_size: int

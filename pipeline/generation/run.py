@@ -9,13 +9,13 @@ from pathlib import Path
 
 from impure.manifests.base.logs import collection_log, start_log
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.shard_lock import commit_lock, wait_for_shard_lock
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.temp_dirs import sweep
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores, device_of, open_device
 from impure.pipeline.generation.attack_job import AttackJob, software
-from impure.pipeline.generation.draw_plan import Plan, read_plan
 from impure.pipeline.generation.events import ShardTask
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.generation.sampling import classes_in, sample
@@ -95,12 +95,14 @@ class GenerationRun:
             for config in samples
         )
 
-    def draw(self, samples: Sequence[SampleConfig], *, allow_short: bool, advance: Advance) -> list[Plan]:
+    def draw(
+        self, samples: Sequence[SampleConfig], *, allow_short: bool, advance: Advance
+    ) -> list[FrozenPlan]:
         """Sample every split, or find its frozen plan; then describe the collection (see `sample`).
 
         Of several processes one samples, and the others find its plans.
         """
-        plans: list[Plan] = []
+        plans: list[FrozenPlan] = []
         with wait_for_shard_lock(self.collection, f"{self.target.card.name}.plans"):
             for config in samples:
                 plans += sample(
@@ -113,7 +115,7 @@ class GenerationRun:
 
     def jobs(self, config: GenerateConfig) -> dict[str, list[AttackJob]]:
         """The attacks of a config on each of its splits, by split; the plans are frozen already."""
-        plans = [read_plan(self.collection, self.target.card.name, split) for split in config.splits]
+        plans = [self.collection.plan(self.target.card.name, split) for split in config.splits]
         compiled = self.target.compiled() if config.compiled else None
         return {
             plan.split: [

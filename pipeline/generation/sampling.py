@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from impure.manifests.base.canonical_json import plain
+from impure.manifests.base.canonical_json import differing_fields, plain
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
 from impure.pipeline.attacks.engine.precision import matrix_products
-from impure.pipeline.generation.draw_plan import Plan, make_plan, read_same_plan, shuffled, write_plan
+from impure.pipeline.generation.draw_plan import mix_into_shards, shuffled
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.sources.source import Source, SourceImage
@@ -40,7 +41,7 @@ def sample(
     *,
     allow_short: bool = False,
     progress: Callable[[int], object] = lambda count: None,
-) -> list[Plan]:
+) -> list[FrozenPlan]:
     """Draw and freeze the plans of one ImageNet split, or read those that are frozen already.
 
     Args:
@@ -59,7 +60,7 @@ def sample(
     """
     identity = _identity(source, target, config)
     name, splits = target.card.name, SPLITS_OF[config.split]
-    frozen = [read_same_plan(collection, name, split, identity) for split in splits]
+    frozen = [_frozen_plan(collection, name, split, identity) for split in splits]
     if all(frozen):
         return [plan for plan in frozen if plan is not None]
     tallies = _draw(source, target, config, progress)
@@ -71,10 +72,29 @@ def sample(
         "asked": config.per_class * len(tallies),
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }
-    plans = [make_plan(split, _dealt(tallies, place, config), facts) for place, split in enumerate(splits)]
-    for plan in plans:
-        write_plan(collection, plan)
-    return plans
+    tables = {
+        split: mix_into_shards(split, _dealt(tallies, place, config), facts)
+        for place, split in enumerate(splits)
+    }
+    return [collection.freeze_plan(split, table, facts) for split, table in tables.items()]
+
+
+def _frozen_plan(
+    collection: Collection, target: str, split: str, identity: Mapping[str, Any]
+) -> FrozenPlan | None:
+    """The frozen plan; None where there is none.
+
+    Raises:
+        InputError: It was drawn with another config (the message names the fields), or is another plan's file.
+    """
+    plan = collection.plan(target, split)
+    if plan is None:
+        return None
+    if differing := differing_fields(identity, {key: plan.config.get(key) for key in identity}):
+        raise InputError(
+            f"{plan.path}: drawn with another config: {'; '.join(differing)}; choose another --out"
+        )
+    return plan
 
 
 def _dealt(tallies: Mapping[str, Tally], place: int, config: SampleConfig) -> list[Row]:

@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-import pyarrow.compute as pc
-
-from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
 from impure.manifests.collection.writer import open_shard
 from impure.pipeline.generation.attack_batches import attack_all, failed_row
@@ -18,7 +15,6 @@ from impure.pipeline.generation.background_writer import (
     worth_retrying,
 )
 from impure.pipeline.generation.clean_cache import CleanCache, open_clean_cache
-from impure.pipeline.generation.draw_plan import Plan
 from impure.pipeline.generation.events import (
     Emit,
     ShardCommitted,
@@ -56,7 +52,7 @@ class ShardWorker:
         jobs = [job for job in self._jobs[task.split] if job.attack_name in task.attacks]
         todo = [job for job in jobs if not _is_committed(job, task.shard, emit)]
         if todo:
-            rows = rows_of(todo[0].plan, task.shard)
+            rows = todo[0].plan.rows_of(task.shard)
             with open_clean_cache(todo[0], rows, self._writer.pool, emit) as images:
                 for job in todo:
                     self._make_shard(job, task, images, emit)
@@ -133,12 +129,6 @@ def _is_committed(job: AttackJob, number: int, emit: Emit) -> bool:
     emit(ShardProgress(committed.shard_id, counts["planned"] + counts.get("unreadable", 0)))
     emit(ShardCommitted(committed.shard_id, counts, 0.0, resumed=True))
     return True
-
-
-def rows_of(plan: Plan, shard: int) -> list[Row]:
-    """The plan's rows of one shard, in order."""
-    rows: list[Row] = plan.table.filter(pc.field("shard") == shard).to_pylist()
-    return rows
 
 
 def shard_tasks(jobs: Sequence[AttackJob]) -> list[ShardTask]:

@@ -21,9 +21,8 @@ from impure.pipeline.executors.inline import run_inline
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.attack_job import AttackJob, new_run_id
 from impure.pipeline.generation.clean_cache import lost_images
-from impure.pipeline.generation.draw_plan import read_plan
 from impure.pipeline.generation.events import Emit, ShardTask
-from impure.pipeline.generation.worker import ShardWorker, rows_of
+from impure.pipeline.generation.worker import ShardWorker
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import Target
 
@@ -115,7 +114,7 @@ def _check_images(collection: Collection, shard_ids: Sequence[ShardId], jobs: Se
     with ThreadPoolExecutor(cores()) as pool:
         for shard_id, job in zip(shard_ids, jobs, strict=True):
             if _place(shard_id) not in lost_at:
-                lost_at[_place(shard_id)] = lost_images(job, rows_of(job.plan, shard_id.number), pool)
+                lost_at[_place(shard_id)] = lost_images(job, job.plan.rows_of(shard_id.number), pool)
             lost = lost_at[_place(shard_id)]
             if len(lost) > had_lost.get(shard_id, 0):
                 source_id, reason = next(iter(lost.items()))
@@ -134,7 +133,7 @@ def job_of(
         InputError: Nothing says it; its target or plan is not there.
     """
     config = checked(config_of(collection, shard_id), f"{shard_id}: its config")
-    plan = read_plan(collection, shard_id.target, shard_id.split)
+    plan = collection.plan(shard_id.target, shard_id.split)
     if plan is None:
         raise InputError(f"{shard_id}: its plan is lost; sample again into another --out")
     if shard_id.target not in targets:

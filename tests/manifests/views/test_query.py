@@ -39,7 +39,7 @@ def marker_of(committed):
 
 def test_the_views_hold_what_the_files_hold(collection):
     assert ask(collection, "SELECT count(*) AS n FROM samples") == [{"n": len(rows_of(collection))}]
-    planned = sum(table.num_rows for table, _ in collection.plans().values())
+    planned = sum(plan.table.num_rows for plan in collection.plans().values())
     assert ask(collection, "SELECT count(*) AS n FROM plans") == [{"n": planned}]
     shards = ask(
         collection, "SELECT shard_id, stored, tar_bytes, config_digest FROM shards ORDER BY shard_id"

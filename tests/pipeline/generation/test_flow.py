@@ -70,6 +70,18 @@ def test_a_dry_run_foretells_and_writes_plans_alone(imagenet, card, calm, run, t
     assert hashes(tmp_path / "root") == hashes(calm)
 
 
+def test_swapped_plans_of_two_splits_are_refused_before_anything_is_attacked(imagenet, card, run, tmp_path):
+    command = [*arguments(imagenet, card, tmp_path), "--split", "val"]
+    sampled = [word for word in command if word not in ("--attack", "fgsm,pgd")]
+    assert run("data", "sample", *sampled[1:]).exit_code == 0
+    paths = [Collection(tmp_path).plan_path("small", split) for split in ("validation", "test")]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, reversed(contents), strict=True):
+        path.write_bytes(content)
+    one_line(run("data", *command), r"small-test\.parquet: the plan of another target or split")
+    assert not (tmp_path / "small").exists()
+
+
 def test_a_dry_run_of_clean_once_counts_the_clean_units(imagenet, card, run, tmp_path):
     foretold = run("data", *arguments(imagenet, card, tmp_path, "--clean", "once", "--dry-run", "--json"))
     assert [json.loads(foretold.stdout)[name] for name in ("attacks", "pairs", "shards")] == [3, 36, 12]
@@ -274,7 +286,7 @@ def test_a_disk_that_cannot_be_written_is_one_clear_line_and_can_be_read(
 def test_a_unit_that_fails_three_times_costs_only_itself(imagenet, card, calm, run, tmp_path, monkeypatch):
     bad = {
         row["source_id"]
-        for row in Collection(calm).plans()["small-train"][0].to_pylist()
+        for row in Collection(calm).plans()["small-train"].table.to_pylist()
         if row["shard"] == 1
     }
     original, tries = pairs.attack_batch, []

@@ -212,7 +212,7 @@ def test_images_lost_since_the_plan_are_named_in_the_manifest(imagenet, card, tm
     out = tmp_path / "out"
     arguments = [argument for argument in command(images, card, out)]
     assert run("data", "sample", *arguments[2:]).exit_code == 0
-    planned = Collection(out).plans()["small-train"][0].to_pylist()
+    planned = Collection(out).plans()["small-train"].table.to_pylist()
     (images / planned[0]["source_id"]).unlink()
     Image.new("RGB", (64, 64)).save(images / planned[1]["source_id"])
     result = run(*arguments, "--attack", "fgsm", "--json")
@@ -237,7 +237,7 @@ def test_an_image_on_which_the_attack_breaks_costs_only_itself(imagenet, card, t
         return original(config, model, clean, labels, ids, seed, **more)
 
     assert run("data", "sample", *command(imagenet, card, tmp_path)[2:]).exit_code == 0
-    broken = Collection(tmp_path).plans()["small-train"][0]["source_id"][0].as_py()
+    broken = Collection(tmp_path).plans()["small-train"].table["source_id"][0].as_py()
     monkeypatch.setattr(module, "attack_batch", breaks)
     assert run(*command(imagenet, card, tmp_path, "--attack", "fgsm")).exit_code == 3
     rows = [row for shard in select_shards(str(tmp_path)) for row in shard.rows()[0].to_pylist()]

@@ -5,7 +5,7 @@ import pytest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
-from impure.pipeline.generation.draw_plan import make_plan, read_plan
+from impure.pipeline.generation.draw_plan import mix_into_shards
 from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.generation.sampling import classify, sample
 from impure.pipeline.sources.open_source import open_source
@@ -84,7 +84,7 @@ def test_corrupt_images_are_passed_over_and_named(tmp_path, imagenet, target):
     assert {row["source_id"] for row in named} <= {path.relative_to(images).as_posix() for path in broken}
     assert len(named) == plan.counts()["unreadable"] > 0
     assert all("decoded" in row["error"] for row in named)
-    assert read_plan(Collection(tmp_path / "out"), "small", "train").digest == plan.digest
+    assert Collection(tmp_path / "out").plan("small", "train").digest == plan.digest
 
 
 def test_two_images_of_one_name_are_refused_before_anything_is_attacked(tmp_path, imagenet, target):
@@ -103,8 +103,8 @@ def test_no_shard_is_left_empty_by_unreadable_images():
     for seed in range(50):
         broken = {"source_id": f"broken-{seed}.png", "status": UNREADABLE}
         config = {"seed": seed, "shard_size": 5, "target": {"name": "t"}}
-        plan = make_plan("train", [*rows, broken], config)
-        assert set(plan.table["shard"].to_pylist()) == {0, 1}
+        table = mix_into_shards("train", [*rows, broken], config)
+        assert set(table["shard"].to_pylist()) == {0, 1}
 
 
 def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet, target):
