@@ -9,8 +9,8 @@ import pytest
 from click.testing import Result
 
 from impure.manifests.base.files import read_json
-from impure.purifier.checkpoints.checkpoint import load_riae
 from impure.purifier.checkpoints.export import read_description
+from impure.purifier.riae.model import RIAE
 from tests.common import one_line, small_run
 from tests.purifier.checkpoints.test_hub import Hub, hub  # noqa: F401 - a fixture
 from tests.purifier.checkpoints.test_init_weights import release
@@ -79,7 +79,9 @@ def test_the_release_becomes_a_run(tmp_path: Path, run: Run) -> None:
     path, _ = release(tmp_path, "both", args=True)
     said = json.loads(fine(run("model", "convert", path, tmp_path / "run", "--json")).stdout)
     assert (said["out"], said["mask"]) == (str(tmp_path / "run"), "both")
-    assert said["parameters"] == sum(each.numel() for each in load_riae(tmp_path / "run").parameters())
+    assert said["parameters"] == sum(
+        each.numel() for each in RIAE.from_pretrained(tmp_path / "run").parameters()
+    )
     init = read_json(tmp_path / "run" / "config.json")["init"]
     assert (init["origin"], init["license"], init["file"], init["random"]) == (
         "release",
@@ -101,7 +103,9 @@ def test_a_release_that_does_not_tell_its_mask(tmp_path: Path, run: Run) -> None
 
 def test_what_is_no_release_is_one_clear_line(purifier: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "x.pth").write_bytes(b"no weights")
-    one_line(run("model", "convert", tmp_path / "x.pth", tmp_path / "new"), r"x\.pth: no checkpoint that")
+    one_line(
+        run("model", "convert", tmp_path / "x.pth", tmp_path / "new"), r"x\.pth: not a readable checkpoint"
+    )
     one_line(run("model", "convert", purifier / "model.safetensors", tmp_path / "new"), "has no tensor")
     one_line(run("model", "convert", tmp_path / "none.pth", tmp_path / "new"), "does not exist", 2)
     assert not (tmp_path / "new").exists()

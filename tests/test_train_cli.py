@@ -15,8 +15,8 @@ from click.testing import Result
 from impure.manifests.base.files import read_json
 from impure.pipeline import devices
 from impure.pipeline.builtin import drawing as images
-from impure.purifier.checkpoints.checkpoint import load_riae
 from impure.purifier.data import photos
+from impure.purifier.riae.model import RIAE
 from impure.purifier.training.run_folder import only_trainer
 from impure.purifier.training.train_step import TrainStep
 from tests.common import one_line, small_run
@@ -303,7 +303,10 @@ def test_validation_by_default_where_its_target_is_given(train: Run, card: Path,
     with (tmp_path / "run" / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["epoch"] for row in rows} == {"0", "2", "3"} and {row["n"] for row in rows} == {"4"}
-    assert load_riae(tmp_path / "run" / "best").config == load_riae(tmp_path / "run").config
+    assert (
+        RIAE.from_pretrained(tmp_path / "run" / "best").config
+        == RIAE.from_pretrained(tmp_path / "run").config
+    )
     assert "best" in (tmp_path / "run" / "best" / "README.md").read_text()
     bare = train(tmp_path / "bare")
     assert "No validation: the shards were made on target 'small'" in fine(bare).stderr

@@ -32,12 +32,12 @@ from torch.export import Dim, ExportedProgram
 from impure.manifests.base.canonical_json import canonical_json, from_mapping, parse_object
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.files import atomic_path, writing
-from impure.purifier.checkpoints.checkpoint import check_sizes
 from impure.purifier.checkpoints.export_formats import FORMATS, KEY, Format, Run
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness, draw_for_test
 from impure.purifier.riae.patches import reflect_pad
 from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.riae.size_limits import check_sizes
 
 NOISES = ("image_noise", "feature_noise")
 TOLERANCE = 1e-4  # of a purified value in [0,1], file against network

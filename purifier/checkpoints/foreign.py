@@ -7,26 +7,27 @@ parameters are constants, which are compared with those that RIAE computes.
 
 import argparse
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from impure.manifests.base.errors import InputError, first_line
-from impure.purifier.checkpoints.checkpoint import (
+from impure.manifests.base.errors import InputError
+from impure.pipeline.targets.weights import (
+    AllowedGlobal,
     check_finite,
     check_shapes,
-    check_sizes,
-    planned_shapes,
+    plain_tensors,
+    read_saved,
     shapes_of,
 )
+from impure.purifier.riae.model import parameter_shapes
 from impure.purifier.riae.patches import SUBSETS, position_table
 from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.riae.size_limits import check_sizes
 
 HEADS = {"encoder": 64, "decoder": 32}  # channels of a head, in the models of both releases
 SCHEDULE = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")  # the release's noise modes store it
@@ -48,10 +49,13 @@ class _Ignored:
 # Beside their weights, files hold what they were trained with: learning rates may be NumPy's numbers, which
 # are not wanted. NumPy's own reading of them is never called: the names stand for a class that does nothing.
 _NUMPY = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # NumPy 1 and 2
-_SAFE: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_ALLOWED: list[AllowedGlobal] = [
     argparse.Namespace,
     *((_Ignored, name) for name in _NUMPY),
 ]
+
+
+_ADVICE = '; if you trust it, store its weights alone: torch.save({"model": …}, …)'
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], argparse.Namespace | None]:
@@ -63,26 +67,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], argparse.Namespace | No
         The tensors, and the arguments of their training (the file's "args"), if there are any.
 
     Raises:
-        InputError: The file cannot be read so, or holds something else than weights.
+        InputError: The file cannot be read so, or holds something else than floating-point weights.
     """
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            with torch.serialization.safe_globals(_SAFE):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
-        refused = re.search(r"GLOBAL \S+|Unsupported operand \d+", str(error))
-        said = refused[0] if refused else first_line(error)
-        raise InputError(
-            f"{path}: no checkpoint that can be read safely ({said}); if you trust it, store its weights "
-            'alone: torch.save({"model": …}, …)'
-        ) from error
-    content = content if isinstance(content, dict) else {}
-    weights, args = content.get("model", content), content.get("args")
-    if not isinstance(weights, dict) or not weights or not all(map(_plain, weights.values())):
-        raise InputError(f"{path}: holds no weights, or more than plain tensors among them")
-    return {str(name): value for name, value in weights.items()}, args
+    content = read_saved(path, "checkpoint", _ADVICE, _ALLOWED)
+    is_dict = isinstance(content, dict)
+    weights = plain_tensors(content.get("model", content) if is_dict else content, str(path))
+    if others := [name for name, value in weights.items() if not value.is_floating_point()]:
+        raise InputError(f"{path}: {others[0]} holds no floating-point numbers; it is no weight of a network")
+    return weights, content.get("args")
 
 
 def vit_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
@@ -144,19 +136,12 @@ def riae_weights(weights: Mapping[str, Tensor], config: RIAEConfig, path: Path) 
     return {name: weights[name].float() for name in expected}
 
 
-def _plain(value: object) -> bool:
-    """Whether it is a tensor of numbers that lie in memory."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided:
-        return False
-    return value.device.type == "cpu" and value.is_floating_point()
-
-
 def _expected_shapes(weights: Mapping[str, Tensor], config: RIAEConfig) -> dict[str, tuple[int, ...]]:
     """The shapes of the parameters that the file should hold: RIAE's, or those that a ViT shares with it."""
     absent: tuple[str, ...] = () if is_release(weights) else RELEASE_ONLY
     if not _has_decoder(weights):
         absent += ("decoder_", "mask_token")
-    shapes = planned_shapes(replace(config, mask="occlusion"))  # the mode that has all parameters
+    shapes = parameter_shapes(replace(config, mask="occlusion"))  # the mode that has all parameters
     return {name: shape for name, shape in shapes.items() if not name.startswith(absent)}
 
 

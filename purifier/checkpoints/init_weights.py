@@ -10,7 +10,7 @@ from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, sha256_file
-from impure.purifier.checkpoints.checkpoint import CONFIG, load_riae, load_weights, locate
+from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.checkpoints.foreign import (
     SCHEDULE,
     is_release,
@@ -20,6 +20,7 @@ from impure.purifier.checkpoints.foreign import (
     vit_sizes,
 )
 from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.pretrained import CONFIG, locate
 from impure.purifier.riae.riae_config import Mask, RIAEConfig
 
 Origin = Literal["impure", "mae", "release"]
@@ -83,7 +84,7 @@ def from_release(path: Path, mask: Mask | None = None) -> RIAE:
     if config.mask != "occlusion":  # their file holds a token that nothing reads
         del parameters["mask_token"]
     model = RIAE(config)
-    load_weights(model, parameters, str(path))
+    load_strictly(model, parameters, str(path))
     return model.eval()
 
 
@@ -93,7 +94,7 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
     Args:
         riae: The network, changed in place. Its masking mode, position grid and kind of decoder may differ
             from the source's; a decoder of another kind keeps its random start.
-        path: A checkpoint of ours (see `load_riae`), an MAE ViT (`.pth` or `.safetensors`, with or without
+        path: A checkpoint of ours (see `RIAE.from_pretrained`), an MAE ViT (`.pth` or `.safetensors`, with or without
             decoder), or a `.pth` of the paper's release.
 
     Returns:
@@ -171,7 +172,7 @@ def _is_ours(weights: Mapping[str, Tensor]) -> bool:
 def _our_checkpoint(path: str | Path) -> _Source:
     """A checkpoint of ours; its licence is that of what it began from."""
     folder, file = locate(path)
-    model = load_riae(file)
+    model = RIAE.from_pretrained(file)
     return _Source(
         origin="impure",
         file=file,

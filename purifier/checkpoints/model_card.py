@@ -10,10 +10,11 @@ from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.files import atomic_path, read_json, writing
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
-from impure.purifier.checkpoints.checkpoint import BEST, CONFIG, read_config
+from impure.purifier.checkpoints.checkpoint import BEST
 from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Found, Score, best, read_rows
+from impure.purifier.riae.pretrained import CONFIG, read_config
 
 LONGEST = 300  # characters in a cell of a table
 _MARKDOWN = str.maketrans({each: f"\\{each}" for each in "\\`*_[]<>|~&#$:"})

@@ -96,16 +96,16 @@ def evaluate(**values: Any) -> None:
       impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
-    from impure.purifier.checkpoints.checkpoint import load_riae
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.measure import EvaluateConfig
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, table, write_report
+    from impure.purifier.riae.model import RIAE
 
     asked = EvaluateArguments(**values)
     filters = {"splits": [asked.split], "attacks": comma_separated(asked.attacks)}
     shards = open_shards(asked.shards, filters)
-    riae = None if asked.checkpoint is None else load_riae(asked.checkpoint)
+    riae = None if asked.checkpoint is None else RIAE.from_pretrained(asked.checkpoint)
     defences = build_defences(comma_separated(asked.defences), riae, partition=asked.partition)
     out = writable(asked.out or _beside(asked.checkpoint))
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)

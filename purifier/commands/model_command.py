@@ -50,12 +50,13 @@ def export_command(checkpoint: str, out: Path, height: int, width: int, as_json:
       impure-model export lab/purifier inception.pt2 --height 299 --width 299
     """
     from impure.manifests.base.files import read_json
-    from impure.purifier.checkpoints.checkpoint import CONFIG, load_riae, locate
     from impure.purifier.checkpoints.export import export
+    from impure.purifier.riae.model import RIAE
+    from impure.purifier.riae.pretrained import CONFIG, locate
 
     folder, file = locate(checkpoint)
     collections = _trained_on(read_json(folder / CONFIG))
-    done = export(load_riae(file), out, height=height, width=width, collections=collections)
+    done = export(RIAE.from_pretrained(file), out, height=height, width=width, collections=collections)
     inputs = {name: ["batch", *shape] for name, shape in done.description.inputs.items()}
     if as_json:
         return print_json(
@@ -94,9 +95,10 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
     """
     from impure.manifests.base.canonical_json import plain
     from impure.manifests.base.files import sha256_file
-    from impure.purifier.checkpoints.checkpoint import CONFIG, save_weights
+    from impure.purifier.checkpoints.checkpoint import save_weights
     from impure.purifier.checkpoints.init_weights import LICENSES, InitRecord, from_release
     from impure.purifier.checkpoints.model_card import write_card
+    from impure.purifier.riae.pretrained import CONFIG
 
     if (run / CONFIG).exists():
         raise InputError(f"{run}: holds a run already; choose another folder")

@@ -51,10 +51,10 @@ def purify(
 
     Images that cannot be read are named and skipped (exit code 3).
     """
-    from impure.purifier.checkpoints.checkpoint import load_riae
     from impure.purifier.defences.purify_files import purify_path
+    from impure.purifier.riae.model import RIAE
 
-    riae = load_riae(checkpoint)
+    riae = RIAE.from_pretrained(checkpoint)
     opened = open_device(device, threads)
     done = purify_path(
         source, destination, riae, opened, progress=True, seed=seed, samples=samples, partition=partition

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.purifier.riae.blocks import NORM_EPSILON, Block
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
@@ -19,6 +20,7 @@ from impure.purifier.riae.patches import (
     unpatchify,
     window_positions,
 )
+from impure.purifier.riae.pretrained import locate, read_config, read_parameters
 from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
@@ -26,7 +28,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class PatchEmbed(nn.Module):
-    """A linear layer from patches to tokens; its weight has the shape of ViT's convolution (D, 3, p, p)."""
+    """A linear layer from patches to tokens; its weight is shaped as ViT's convolution: (D, 3, p, p)."""
 
     def __init__(self, patch: int, dim: int) -> None:
         super().__init__()
@@ -49,11 +51,11 @@ class PatchEmbed(nn.Module):
 class RIAE(nn.Module):
     """Rebuilds every quarter of an image's patches from the other three quarters.
 
-    Parameters have the names and shapes of the paper's release, and where it has MAE's, those of MAE and timm:
-    weights of either load as they are (see `checkpoints.foreign`).
+    Parameters have the names and shapes of the paper's release, which are MAE's and timm's where it builds on
+    MAE: weights of either load as they are (see `checkpoints.foreign`).
 
-    A pass is a plain function of the images and its `Randomness`. Only the parameters that the masking mode uses
-    exist.
+    A pass is a plain function of the images and its `Randomness`. Only the parameters that the masking mode
+    uses exist.
     """
 
     mean: Tensor
@@ -106,10 +108,24 @@ class RIAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str | Path) -> "RIAE":
-        """Load a checkpoint, here or on the Hugging Face Hub (see `impure.purifier.checkpoints.checkpoint.load_riae`)."""
-        from impure.purifier.checkpoints.checkpoint import load_riae  # it imports this module
+        """Load a purifier for use: on the CPU, in eval mode.
 
-        return load_riae(where)
+        Nothing of the config is believed before the weights' header has been compared with it.
+
+        Args:
+            where: A run's folder, or its `model.safetensors` with `config.json` beside it, or, if there is no
+                such path, the name of a model on the Hugging Face Hub: `owner/name` or `owner/name@revision`.
+
+        Raises:
+            InputError: A file is missing or damaged, the config describes no RIAE or an enormous one, the
+                weights do not fit it or are not finite, or the Hub does not give the model.
+        """
+        folder, file = locate(where)
+        config = read_config(folder)
+        weights = read_parameters(file, parameter_shapes(config))
+        model = cls(config)
+        load_strictly(model, weights, str(file))
+        return model.eval()
 
     def draw_training(self, images: Tensor, generator: Generator) -> Randomness:
         """The random choices of a training pass; see `noise.draw_for_training`."""
@@ -259,6 +275,12 @@ class RIAE(nn.Module):
         return window_positions(table, randomness.partition, randomness.corner, columns)
 
 
+def parameter_shapes(config: RIAEConfig) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of a RIAE's parameters; takes no memory for them."""
+    with torch.device("meta"):
+        return shapes_of(RIAE(config).state_dict())
+
+
 def _of_other_subsets(classes: Tensor) -> Tensor:
     """Beside each subset's place the class tokens (B, S, D) of all other subsets: (B, S, (S - 1) * D)."""
     parts = classes.unbind(1)
@@ -280,3 +302,6 @@ def _initialise(module: nn.Module) -> None:
             nn.init.normal_(module.mask_token, std=0.02)
         nn.init.dirac_(module.decoder_rb1.weight)
         nn.init.zeros_(module.decoder_rb1.bias)  # type: ignore[arg-type]
+
+
+load_purifier = RIAE.from_pretrained

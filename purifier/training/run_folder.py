@@ -11,7 +11,8 @@ from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import take_lock
 from impure.manifests.base.files import read_json, writing
-from impure.purifier.checkpoints.checkpoint import CONFIG, STATE, WEIGHTS, save_config
+from impure.purifier.checkpoints.checkpoint import STATE, save_config
+from impure.purifier.riae.pretrained import CONFIG, WEIGHTS
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from impure.manifests.base.errors import InputError, first_line
-from impure.purifier.checkpoints.checkpoint import load_weights
+from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.data.crops import crop_side, paired_crops
 from impure.purifier.data.dataset import Batch
 from impure.purifier.losses.perceptual import PerceptualLoss, l1
@@ -163,10 +163,10 @@ class TrainStep:
         Raises:
             InputError: It is another architecture's; the message names `where`.
         """
-        load_weights(self.model, state["model"], where)
+        load_strictly(self.model, state["model"], where)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
-            load_weights(self.average, state["average"], where)
+            load_strictly(self.average, state["average"], where)
 
     @torch.no_grad()
     def _add_to(self, average: RIAE, share: float) -> None:

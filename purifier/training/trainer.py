@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.files import atomic_path, read_json
-from impure.purifier.checkpoints.checkpoint import BEST, CONFIG, load_state, save_checkpoint, save_weights
+from impure.purifier.checkpoints.checkpoint import BEST, load_state, save_checkpoint, save_weights
 from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.data.dataset import Batch, Loader
 from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.pretrained import CONFIG
 from impure.purifier.training.data_source import BatchOrder, DataSource
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.run_folder import only_trainer, open_run

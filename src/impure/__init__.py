@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from impure.pipeline.attacks.attack_images import attack
     from impure.pipeline.targets.load import load_target
     from impure.pipeline.targets.target import Target
-    from impure.purifier.checkpoints.checkpoint import load_riae as load_purifier
     from impure.purifier.data.dataset import PairDataset
     from impure.purifier.defences.defended_model import DefendedModel
-    from impure.purifier.riae.model import RIAE
+    from impure.purifier.riae.model import RIAE, load_purifier
 
 __all__ = [
     "RIAE",
@@ -46,7 +45,7 @@ _MODULES = {
     "RIAE": "impure.purifier.riae.model",
     "Target": "impure.pipeline.targets.target",
     "attack": "impure.pipeline.attacks.attack_images",
-    "load_purifier": "impure.purifier.checkpoints.checkpoint",
+    "load_purifier": "impure.purifier.riae.model",
     "load_target": "impure.pipeline.targets.load",
     "open_collection": "impure.manifests.sharing.open_collection",
 }
@@ -56,7 +55,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module 'impure' has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), "load_riae" if name == "load_purifier" else name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

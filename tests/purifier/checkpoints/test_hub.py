@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.checkpoints.checkpoint import load_riae, save_checkpoint
-from impure.purifier.checkpoints.hub import is_hub_name, push_to_hub
+from impure.purifier.checkpoints.checkpoint import save_checkpoint
+from impure.purifier.checkpoints.hub import push_to_hub
 from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.pretrained import is_hub_name
 from tests.common import small_run
 
 Make = Callable[[str], RIAE]
@@ -159,7 +160,7 @@ def test_there_and_back(hub: Hub, run: Path) -> None:
     hub.models["lab/purifier"]["main"]["state.pt"] = b"never asked for"
     images = torch.rand(1, 3, 16, 16)
     fetched = RIAE.from_pretrained("lab/purifier")
-    assert torch.equal(fetched.purify(images, seed=3), load_riae(run).purify(images, seed=3))
+    assert torch.equal(fetched.purify(images, seed=3), RIAE.from_pretrained(run).purify(images, seed=3))
 
 
 def test_revisions(hub: Hub, run: Path, riae: Make) -> None:
@@ -170,21 +171,23 @@ def test_revisions(hub: Hub, run: Path, riae: Make) -> None:
     save_checkpoint(run, model.state_dict(), {})
     push_to_hub(run, "lab/purifier", revision="v2")
     assert set(hub.models["lab/purifier"]) == {"main", "v2"}
-    new, old = load_riae("lab/purifier@v2"), load_riae("lab/purifier")
+    new, old = RIAE.from_pretrained("lab/purifier@v2"), RIAE.from_pretrained("lab/purifier")
     assert torch.equal(new.decoder_pred.bias, old.decoder_pred.bias + 1)
     commit = commit_of(hub.models["lab/purifier"]["main"])
-    assert torch.equal(load_riae(f"lab/purifier@{commit}").decoder_pred.bias, old.decoder_pred.bias)
+    assert torch.equal(
+        RIAE.from_pretrained(f"lab/purifier@{commit}").decoder_pred.bias, old.decoder_pred.bias
+    )
     with pytest.raises(InputError, match="lab/purifier@v3: no such path here.*RevisionNotFound"):
-        load_riae("lab/purifier@v3")
+        RIAE.from_pretrained("lab/purifier@v3")
 
 
 def test_the_cache_works_without_a_network(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     push_to_hub(run, "lab/purifier")
-    load_riae("lab/purifier")
+    RIAE.from_pretrained("lab/purifier")
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert isinstance(load_riae("lab/purifier"), RIAE)
+    assert isinstance(RIAE.from_pretrained("lab/purifier"), RIAE)
     with pytest.raises(InputError, match=r"lab/other: no such path here, .*Check the path or the name"):
-        load_riae("lab/other")
+        RIAE.from_pretrained("lab/other")
 
 
 def test_a_path_that_is_there_is_never_asked_for(
@@ -193,15 +196,15 @@ def test_a_path_that_is_there_is_never_asked_for(
     (tmp_path / "lab").mkdir()
     run.rename(tmp_path / "lab" / "purifier")
     monkeypatch.chdir(tmp_path)
-    assert isinstance(load_riae("lab/purifier"), RIAE)
+    assert isinstance(RIAE.from_pretrained("lab/purifier"), RIAE)
 
 
 def test_models_that_are_none(hub: Hub, run: Path) -> None:
     with pytest.raises(InputError, match="nobody/nothing: no such path here.*RepositoryNotFound"):
-        load_riae("nobody/nothing")
+        RIAE.from_pretrained("nobody/nothing")
     hub.models["lab/other"] = {"main": {"config.json": b"{}", "pytorch_model.bin": b"code"}}
     with pytest.raises(InputError, match=r"lab/other: no RIAE; .* has no model\.safetensors"):
-        load_riae("lab/other")
+        RIAE.from_pretrained("lab/other")
 
 
 def test_refusals_of_the_hub(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

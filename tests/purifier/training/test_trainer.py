@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from impure.manifests.base.errors import InputError, WriteError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.checkpoints import checkpoint
-from impure.purifier.checkpoints.checkpoint import load_riae
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
@@ -99,7 +98,7 @@ def test_run_leaves_weights_config_and_log(tmp_path: Path, shards: list[Committe
     rows = log_rows(out)
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8")]
     assert float(rows[1]["pixel"]) == float(rows[1]["loss"]) and float(rows[1]["learning_rate"]) < 1e-4
-    assert isinstance(load_riae(out), RIAE)
+    assert isinstance(RIAE.from_pretrained(out), RIAE)
 
 
 def test_training_learns(tmp_path: Path, shards: list[CommittedShard]) -> None:
@@ -247,7 +246,7 @@ def test_validation_changes_no_weight_and_keeps_the_best(
     best = judge(shards, judged).best()
     assert best is not None and 1 <= best[0] <= 3
     kept = json.loads((judged / "best" / "config.json").read_text())
-    assert kept["epoch"] == best[0] and isinstance(load_riae(judged / "best"), RIAE)
+    assert kept["epoch"] == best[0] and isinstance(RIAE.from_pretrained(judged / "best"), RIAE)
     assert sorted(path.name for path in (judged / "validation").iterdir()) == [
         f"epoch-000{epoch}.jpg" for epoch in (1, 2, 3)
     ]
@@ -381,7 +380,7 @@ def test_plan_counts_what_a_run_does(tmp_path: Path, shards: list[CommittedShard
     found = plan(config(), PairSource(shards))
     assert (found["images_an_epoch"], found["updates_an_epoch"], found["updates"]) == (18, 4, 8)
     out = train(config(), shards, None, tmp_path / "run")
-    model = load_riae(out)
+    model = RIAE.from_pretrained(out)
     assert found["parameters"] == sum(each.numel() for each in model.parameters())
     assert int(log_rows(out)[-1]["step"]) == found["updates"]
 
