@@ -1,4 +1,4 @@
-"""What commands of ours have in common: errors in one line, JSON, progress, options, folders.
+"""What all commands have in common: errors in one line, sections in `--help`, JSON, progress bars.
 
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -55,14 +55,15 @@ class CommandWithSections(Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options below their headings."""
-        title, found = "Options", dict[str, list[tuple[str, str]]]()
+        heading = "Options"
+        records: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
-            title = self._sections.get(str(option.name), title)
+            heading = self._sections.get(str(option.name), heading)
             if record := option.get_help_record(ctx):
-                found.setdefault(title, []).append(record)
-        for title, records in found.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+                records.setdefault(heading, []).append(record)
+        for heading, section in records.items():
+            with formatter.section(heading):
+                formatter.write_dl(section)
 
 
 @contextmanager
@@ -88,28 +89,27 @@ def say_where_the_log_is() -> None:
 
 def _os_error(error: OSError) -> str:
     """One line for what the operating system refused."""
-    place = f"{error.filename}: " if error.filename else ""
-    full = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
-    return f"{place}{error.strerror or error}{full}"
+    file = f"{error.filename}: " if error.filename else ""
+    remedy = "; make room, and the same command continues" if error.errno == errno.ENOSPC else ""
+    return f"{file}{error.strerror or error}{remedy}"
 
 
 def _is_foreseeable(error: BaseException) -> bool:
-    """Out of memory, a broken disk: by name, so that torch need not be imported."""
-    return type(error).__name__ in (
-        "MemoryError",
-        "OutOfMemoryError",
-        "AcceleratorError",
-    ) or any(word in str(error) for word in ("CUDA error", "can't allocate memory"))
+    """Whether memory or a GPU has failed; told by names, so that torch need not be imported."""
+    by_type = type(error).__name__ in ("MemoryError", "OutOfMemoryError", "AcceleratorError")
+    return by_type or any(words in str(error) for words in ("CUDA error", "can't allocate memory"))
 
 
 def _remedy(error: BaseException) -> str:
     """What helps against running out of memory."""
-    short = "Memory" in type(error).__name__ or "allocate memory" in str(error)
-    return "; out of memory: a smaller --batch-size needs less, or close what else uses it" if short else ""
+    out_of_memory = "Memory" in type(error).__name__ or "allocate memory" in str(error)
+    if not out_of_memory:
+        return ""
+    return "; out of memory: a smaller --batch-size needs less, or close what else uses it"
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of commands that are `Command`s."""
 
     command_class = Command
 

@@ -18,9 +18,7 @@ def read_options(context: click.Context, _: click.Parameter, path: Path | None) 
     """
     if path is None:
         return
-    known = {name: option for option in context.command.params if isinstance(option, click.Option)
-             for name in (*option.opts, str(option.name)) if option.expose_value}  # fmt: skip
-    known = {name.lstrip("-").replace("-", "_"): option for name, option in known.items()}
+    known = _options_by_name(context.command)
     defaults: dict[str, Any] = {}
     for key, value in _read(path).items():
         option = known.get(str(key).replace("-", "_"))
@@ -32,19 +30,29 @@ def read_options(context: click.Context, _: click.Parameter, path: Path | None) 
     context.default_map = {name: value for name, value in defaults.items() if value is not None}
 
 
+def _options_by_name(command: click.Command) -> dict[str, click.Option]:
+    """A command's options by all names that a file may call them, with underscores for hyphens."""
+    return {
+        name.lstrip("-").replace("-", "_"): option
+        for option in command.params
+        if isinstance(option, click.Option) and option.expose_value
+        for name in (*option.opts, str(option.name))
+    }
+
+
 def _read(path: Path) -> dict[Any, Any]:
     """A YAML file that holds one mapping."""
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise click.BadParameter(f"{path}{line}: not a readable YAML file ({first_line(error)})") from error
-    if not isinstance(found, dict | None):
+    if not isinstance(content, dict | None):
         raise click.BadParameter(f"{path}: holds no options by name, one a line, such as `epochs: 3`")
-    return found or {}
+    return content or {}
 
 
 def _checked(context: click.Context, option: click.Option, value: Any, where: str) -> Any:
@@ -53,9 +61,9 @@ def _checked(context: click.Context, option: click.Option, value: Any, where: st
         return None
     try:
         if option.is_flag:
-            typed: Any = _switch(value)
+            typed: Any = _boolean(value)
         elif option.multiple:
-            typed = [_word(each) for each in (value if isinstance(value, list) else [value])]
+            typed = [_word(item) for item in (value if isinstance(value, list) else [value])]
         else:
             typed = _word(value)
         option.type_cast_value(context, typed)
@@ -64,7 +72,7 @@ def _checked(context: click.Context, option: click.Option, value: Any, where: st
     return typed
 
 
-def _switch(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise click.BadParameter(f"is {value!r:.60}; it must be true or false")
     return value
@@ -81,17 +89,17 @@ def options_as_yaml() -> str:
     import yaml
 
     context = click.get_current_context()
-    asked = {
+    given = {
         name: _as_yaml(value)
         for name, value in context.params.items()
         if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT and name not in UNSAVED
     }
-    text: str = yaml.safe_dump(asked)
+    text: str = yaml.safe_dump(given)
     return text
 
 
 def _as_yaml(value: Any) -> Any:
     """An option's value as a YAML file can hold it."""
     if isinstance(value, tuple):
-        return [_as_yaml(each) for each in value]
+        return [_as_yaml(item) for item in value]
     return str(value) if isinstance(value, Path) else value

@@ -1,11 +1,11 @@
-"""Opening a collection for reading, wherever it lies: in a folder, behind a glob of tars or at a URL."""
+"""Open a collection for reading, wherever it lies: in a folder, behind a glob of tars or at a URL."""
 
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import writing
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.sharing.cache import is_url, open_cached_shards, split_url
@@ -31,7 +31,9 @@ def open_collection(
         The shards, ordered by target, attack, split and number; at least one.
 
     Raises:
-        InputError: There is no such collection, it cannot be read, or no shard passes the filters.
+        InputError: There is no such collection, or no shard passes the filters.
+        RemoteError: The URL cannot be read.
+        WriteError: The cache cannot be written.
 
     Example:
         >>> shards = open_collection("impure-data/builtin", splits=["train"])
@@ -39,10 +41,8 @@ def open_collection(
     if not is_url(str(shards)):
         return select_shards(str(shards), targets=targets, attacks=attacks, splits=splits)
     cache = cache_folder(str(shards))
-    try:
+    with writing(cache, "set IMPURE_CACHE to another folder"):
         cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{cache}: cannot be written ({error.strerror}); set IMPURE_CACHE") from error
     return open_cached_shards(str(shards), cache, targets=targets, attacks=attacks, splits=splits)
 
 
