@@ -12,6 +12,8 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
+from impure.pipeline.executors.execute import EXECUTORS
+from impure.pipeline.executors.executor_config import EXECUTOR_NAMES
 from impure.pipeline.executors.inline import rank_of, worker_share
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.events import (
@@ -135,6 +137,16 @@ def test_options_of_another_executor_are_refused(imagenet, card, run, tmp_path):
             },
             (1, 3),
         ),
+        (
+            None,
+            {
+                "SLURM_ARRAY_TASK_ID": "8",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_MIN": "4",
+                "SLURM_ARRAY_TASK_STEP": "2",
+            },
+            (2, 3),
+        ),
     ],
 )
 def test_a_rank_is_told_by_the_option_then_slurm_then_torchrun(worker, environment, found):
@@ -145,6 +157,10 @@ def test_a_rank_is_told_by_the_option_then_slurm_then_torchrun(worker, environme
 def test_a_rank_that_makes_no_sense_is_refused(worker):
     with pytest.raises(InputError):
         rank_of(worker, {})
+
+
+def test_the_names_that_help_shows_are_the_executors():
+    assert tuple(EXECUTORS) == EXECUTOR_NAMES
 
 
 def test_shares_are_disjoint_and_complete():

@@ -1,24 +1,35 @@
 """What goes wrong beside the attack is never taken for done."""
 
+import errno
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.pipeline.generation import clean_cache as shard_images
-from impure.pipeline.generation.background_writer import BackgroundWriter
-from impure.pipeline.generation.clean_cache import open_clean_cache
+from impure.pipeline.generation import clean_cache
+from impure.pipeline.generation.background_writer import (
+    MAX_WAITING,
+    BackgroundWriter,
+    PendingShard,
+    worth_retrying,
+)
+from impure.pipeline.generation.clean_cache import DECODE_AHEAD, open_clean_cache
 from impure.pipeline.generation.events import ShardFailed, ShardProgress
 from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
 from impure.pipeline.targets.preprocess import CleanImage
 
 PIXELS = np.full((2, 2, 3), 7, np.uint8)
+PAIRS = Storage()
+SHARD = ShardId("t", "fgsm", "train", 0)
 
 
 def test_after_a_step_that_fails_none_runs():
@@ -35,6 +46,46 @@ def test_after_a_step_that_fails_none_runs():
     assert not done
 
 
+def planned(names):
+    return [
+        {"source_id": name, "wnid": "n", "status": STATUS_OK, "clean_px_sha256": px_sha256(PIXELS)}
+        for name in names
+    ]
+
+
+def a_job(root, storage=PAIRS):
+    return SimpleNamespace(
+        source=None, target=SimpleNamespace(card=None), storage=storage, collection=SimpleNamespace(root=root)
+    )
+
+
+def test_a_bounded_number_of_images_is_decoded_ahead(tmp_path, monkeypatch):
+    decoded = []
+    load = lambda source, image, card: (decoded.append(image), CleanImage(image, PIXELS, "", ""))[1]  # noqa: E731
+    monkeypatch.setattr(clean_cache, "load_clean", load)
+    rows = planned(map(str, range(3 * DECODE_AHEAD)))
+    with (
+        ThreadPoolExecutor(4) as pool,
+        open_clean_cache(a_job(tmp_path), rows, pool, lambda _: None) as images,
+    ):
+        assert [image.row["source_id"] for image in images.read(0, 2)] == ["0", "1"]
+        pool.shutdown()
+        assert len(decoded) <= DECODE_AHEAD + 2
+    assert not list((tmp_path / "_tmp").iterdir())
+
+
+@pytest.mark.parametrize("profile", ["pairs", "clean-once", "delta"])
+def test_an_encoding_is_cached_where_every_attack_stores_it(tmp_path, monkeypatch, profile):
+    monkeypatch.setattr(
+        clean_cache, "load_clean", lambda source, image, card: CleanImage(image, PIXELS, "", "")
+    )
+    job = a_job(tmp_path, Storage(profile=profile))
+    with ThreadPoolExecutor(1) as pool, open_clean_cache(job, planned("a"), pool, lambda _: None) as images:
+        (first,) = images.read(0, 9)
+        assert first.encoded == (job.storage.encode(PIXELS) if profile == "pairs" else b"")
+        assert images.read(1, 9) == []
+
+
 def test_an_image_whose_decoding_fails_is_lost_to_no_attack(tmp_path, monkeypatch):
     tries = []
 
@@ -44,22 +95,70 @@ def test_an_image_whose_decoding_fails_is_lost_to_no_attack(tmp_path, monkeypatc
             raise OSError(5, "Input/output error")
         return CleanImage(image, PIXELS, "", "")
 
-    monkeypatch.setattr(shard_images, "load_clean", load)
-    rows = [
-        {"source_id": name, "wnid": "n", "status": STATUS_OK, "clean_px_sha256": px_sha256(PIXELS)}
-        for name in "abc"
-    ]
-    job = SimpleNamespace(
-        source=None, target=SimpleNamespace(card=None), storage=Storage(),
-        collection=SimpleNamespace(root=tmp_path),
-    )  # fmt: skip
-    with ThreadPoolExecutor(1) as pool, open_clean_cache(job, rows, pool, lambda event: None) as images:
+    monkeypatch.setattr(clean_cache, "load_clean", load)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        open_clean_cache(a_job(tmp_path), planned("abc"), pool, lambda event: None) as images,
+    ):
         for _ in range(2):
             with pytest.raises(OSError, match="Input/output"):
                 images.read(0, 3)
         (first,) = images.read(0, 1)
         assert (first.pixels == PIXELS).all()
         assert sorted(tries) == ["a", "b", "c"]
+
+
+def test_the_attack_waits_where_writing_falls_behind():
+    writer, go_on = BackgroundWriter(1), threading.Event()
+    for _ in range(MAX_WAITING):
+        writer.submit(go_on.wait)
+    submitted = threading.Event()
+    attack = threading.Thread(target=lambda: (writer.submit(lambda: None), submitted.set()))
+    attack.start()
+    assert not submitted.wait(0.2)
+    go_on.set()
+    assert submitted.wait(10)
+    attack.join()
+    writer.flush()
+    writer.close()
+
+
+def test_a_shard_that_failed_takes_no_more_samples_and_fails_once():
+    writer, events, written = BackgroundWriter(1), [], []
+
+    def breaks():
+        raise RuntimeError("cuDNN error\nmore")
+
+    shard = SimpleNamespace(add=written.append, note=written.append, commit=lambda *_: written.append("it"))
+    pending = PendingShard(SHARD, shard, ExitStack(), writer, events.append)
+    pending.add([breaks])
+    pending.add([lambda: "a sample"])
+    pending.add_rows([{}])
+    pending.commit({}, {})
+    pending.give_up(RuntimeError("again"))
+    writer.flush()
+    writer.close()
+    assert pending.ended
+    assert not written
+    assert events == [ShardFailed(SHARD, "RuntimeError: cuDNN error")]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(errno.EIO, "Input/output error"), True),
+        (RuntimeError("cuDNN error"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("CUDA error: an illegal memory access"), False),
+        (ValueError("a bug"), False),
+    ],
+    ids=str,
+)
+def test_what_is_worth_another_try(error, again):
+    assert worth_retrying(error) == again
 
 
 class Gone(io.StringIO):
@@ -69,8 +168,7 @@ class Gone(io.StringIO):
 
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
-    shard_id = ShardId("t", "fgsm", "train", 0)
     with ProgressBar(4, 1, 1, 1) as view:
-        view(ShardProgress(shard_id, 2))
-        view(ShardFailed(shard_id, "broken"))
+        view(ShardProgress(SHARD, 2))
+        view(ShardFailed(SHARD, "broken"))
     assert _UnbrokenStream(Gone()).write("text") is None

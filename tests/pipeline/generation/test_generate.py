@@ -54,6 +54,19 @@ def test_the_verdict_is_the_targets_on_the_stored_bytes(collection_root, card):
             assert target(image).argmax().item() == row["pred_adv"]
             assert row["success"] == (row["pred_adv"] != row["label"]) == sample.meta["success"]
             assert sample.label == row["label"] == target.card.wnids.index(row["wnid"])
+            assert row["conf_adv"] == pytest.approx(target(image).softmax(1).max().item(), abs=1e-4)
+
+
+def test_rows_measure_the_stored_change_and_what_the_attack_took(collection_root):
+    for shard in select_shards(str(collection_root)):
+        rows = {row["key"]: row for row in shard.rows()[0].to_pylist()}
+        for sample in read_shard(shard.tar):
+            row, change = rows[sample.key], sample.adversarial.astype(int) - sample.clean
+            assert row["linf_255"] == np.abs(change).max()
+            assert row["l2"] == pytest.approx(np.sqrt((change**2).sum()) / 255)
+            assert row["grad_evals"] == {"clean": 0, "fgsm": 1}.get(
+                shard.shard_id.attack, AttackConfig(name="pgd").params["steps"]
+            )
 
 
 def test_budgets_hold_on_the_stored_bytes_and_clean_pairs_are_untouched(collection_root):

@@ -87,6 +87,31 @@ def test_corrupt_images_are_passed_over_and_named(tmp_path, imagenet, target):
     assert Collection(tmp_path / "out").plan("small", "train").digest == plan.digest
 
 
+def test_what_was_passed_over_is_counted(tmp_path, imagenet, target):
+    """Where a class is short, each of its images is chosen, misclassified or unreadable, and counted once."""
+    images = shutil.copytree(imagenet, tmp_path / "images")
+    for path in sorted((images / "val" / "n01440764").iterdir())[:2]:
+        path.write_bytes(b"no picture")
+    for path in sorted((images / "val" / "n02102040").iterdir())[:3]:
+        shutil.copy(next((images / "val" / "n02979186").iterdir()), path)  # a picture of another class
+    source = open_source(str(images))
+    config = SampleConfig(split="val", per_class=9)
+    plans = sample(Collection(tmp_path / "out"), source, target, config, allow_short=True)
+    loaded = [load_clean(source, image, target.card) for image in source.images("val")]
+    readable = [clean for clean in loaded if clean.pixels is not None]
+    labels = [target.card.wnids.index(clean.image.wnid) for clean in readable]
+    right = sum(
+        prediction == label for (prediction, _), label in zip(classify(target, readable), labels, strict=True)
+    )
+    counts = [plan.counts() for plan in plans]
+    assert [count["asked"] for count in counts] == [27, 27]
+    assert [count["unreadable"] for count in counts] == [2, 0]
+    assert [count["misclassified"] for count in counts] == [len(readable) - right] * 2
+    assert len(readable) - right >= 3
+    assert sum(count["sampled"] for count in counts) == right
+    assert sum(count["short"] for count in counts) == 54 - right
+
+
 def test_two_images_of_one_name_are_refused_before_anything_is_attacked(tmp_path, imagenet, target):
     images = shutil.copytree(imagenet, tmp_path / "images")
     for wnid in ("n01440764", "n02102040"):
