@@ -26,10 +26,10 @@ from contenders import (
 from contest import Contender, Goal, Row, Section, compete, repeat
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks import reference_libraries as libraries
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_names import PRECISIONS
 from impure.pipeline.attacks.engine.precision import matrix_products
+from impure.pipeline.attacks.references.reference_libraries import REFERENCES
 
 GOALS = {
     "fgsm": 1.05, "pgd": 1.05, "mifgsm": 1.05, "difgsm": 1.08, "mdifgsm": 1.08, "apgd-ce": 1.10,
@@ -83,7 +83,7 @@ def ratio_goals(name: str, rows: list[Row]) -> list[Goal]:
     return goals + [
         Goal(text=f"ratio below that of {row.name},", value=ours, limit=row.ratio, met=ours < row.ratio)
         for row in rows
-        if row.name.startswith(tuple(libraries.REFERENCES))
+        if row.name.startswith(tuple(REFERENCES))
     ]
 
 
@@ -94,7 +94,7 @@ def run_deepfool(bench: Bench) -> list[Section]:
     """
     whole = deepfool_section(bench, "deepfool", AttackConfig(name="deepfool"), None, [], bench.rounds)
     once = AttackConfig(name="deepfool", overrides=(("steps", 1),))
-    reference = libraries.REFERENCES["torchattacks"]["deepfool"]
+    reference = REFERENCES["torchattacks"]["deepfool"]
     work = partial(reference.run, bench.model, bench.problem("deepfool", 1), {"overshoot": 0.02, "steps": 1})
     rivals = [Contender(name="torchattacks", work=work, units=1)]
     step = deepfool_section(bench, "deepfool: one step on one image", once, 1, rivals, 1)

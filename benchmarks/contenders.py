@@ -12,11 +12,12 @@ from contest import Contender, matmul_rate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from impure.pipeline.attacks import reference_libraries as libraries
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.precision import in_precision
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, make_problem
+from impure.pipeline.attacks.references.library_attack import LibraryModel, Params
+from impure.pipeline.attacks.references.reference_libraries import REFERENCES
 from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import TargetCard
@@ -131,14 +132,14 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
     """
     contenders = []
     built = replace(problem, clean=problem.clean.contiguous())
-    for library, attacks in libraries.REFERENCES.items():
+    for library, attacks in REFERENCES.items():
         if (reference := attacks.get(config.name)) is None:
             continue
         params = {name: config.params[name] for name in reference.parameters}
         if reference.required:  # Torchattacks' C&W has no search; with a large c it does not stop early
             params |= {"steps": published(config), "c0": 1000.0}
         run = cleverhans_cw if (library, config.name) == ("cleverhans", "cw") else reference.run
-        counter = libraries.LibraryModel(bench.model, problem.clean)
+        counter = LibraryModel(bench.model, problem.clean)
         run(counter, problem, params)
         ours = partial(run, bench.model, problem, params)
         theirs = partial(run, bench.as_built, built, params)
@@ -149,7 +150,7 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
     return contenders
 
 
-def cleverhans_cw(model: nn.Module, problem: Problem, params: libraries.Params) -> Tensor:
+def cleverhans_cw(model: nn.Module, problem: Problem, params: Params) -> Tensor:
     """Run CleverHans' C&W without the forward pass by which our wrapper learns the number of classes."""
     images: Tensor = carlini_wagner_l2(
         model, problem.clean, CLASSES, y=problem.labels, lr=params["lr"], confidence=params["kappa"],

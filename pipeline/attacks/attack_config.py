@@ -1,6 +1,5 @@
 """What a user chooses about an attack, validated and ready to be digested."""
 
-import math
 from dataclasses import dataclass
 
 from impure.manifests.base.errors import InputError
@@ -12,12 +11,12 @@ from impure.pipeline.attacks.attack_names import (
     PRESETS,
     TARGET_CLASS_CHOICES,
 )
+from impure.pipeline.attacks.attack_parameters import Value, as_type_of
 from impure.pipeline.attacks.attack_registry import ATTACKS, Params
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.threat_model import Attack
-from impure.pipeline.attacks.reference_libraries import REFERENCES, LibraryAttack, Reference
-
-Value = float | int | bool
+from impure.pipeline.attacks.references.library_attack import LibraryAttack, Reference
+from impure.pipeline.attacks.references.reference_libraries import REFERENCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +116,7 @@ class AttackConfig:
             _choose(f"parameter of {self.implementation} {self.name}", name, tuple(sorted(names)))
             if name in typed:
                 raise InputError(f"parameter {name} of {self.name} is set twice")
-            typed[name] = _typed(name, value, type(preset[name]))
+            typed[name] = as_type_of(name, value, type(preset[name]))
         return tuple(sorted(typed.items()))
 
     def _check_targeted(self) -> None:
@@ -144,42 +143,6 @@ class AttackConfig:
                     f"{self.implementation} {self.name} knows no {name}, and preset {self.preset} "
                     f"asks for {name}={params[name]}; use preset library or another implementation"
                 )
-
-
-def parse_override(text: str) -> tuple[str, Value]:
-    """Read a parameter as given on the command line, such as "steps=20" or "random_start=false".
-
-    Raises:
-        InputError: the text is not name=value with a finite number, true or false.
-    """
-    name, equals, written = (part.strip() for part in text.partition("="))
-    if name and equals:
-        value = _number(written.lower())
-        if value is not None:
-            return name, value
-    raise InputError(f"cannot read {text!r}: write NAME=VALUE with a number, true or false, such as steps=20")
-
-
-def _number(written: str) -> Value | None:
-    if written in ("true", "false"):
-        return written == "true"
-    for kind in (int, float):
-        try:
-            value = kind(written)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None
-    return None
-
-
-def _typed(name: str, value: Value, kind: type) -> Value:
-    """Return the value in its parameter's type; whole numbers pass for floats, nothing else is converted."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        words = {int: "a whole number", float: "a number", bool: "true or false"}
-        raise InputError(f"{name} must be {words[kind]}, got {value!r}")
-    return value
 
 
 def _choose(what: str, value: str, allowed: tuple[str, ...]) -> None:

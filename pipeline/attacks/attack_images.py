@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.attack_config import AttackConfig, Value
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_parameters import Value
 from impure.pipeline.attacks.engine.precision import check_precision
 from impure.pipeline.attacks.engine.threat_model import model_dtype
 from impure.pipeline.attacks.run_attack import attack_batch

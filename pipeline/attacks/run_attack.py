@@ -6,20 +6,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
-from impure.pipeline.attacks.attack_registry import ATTACKS, AttackSpec
+from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.attacks.engine.iterate import run_in_sequence
-from impure.pipeline.attacks.engine.precision import (
-    check_precision,
-    in_precision,
-    matrix_products,
-)
+from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.target_class import choose_criterion
 from impure.pipeline.attacks.engine.threat_model import (
     Attack,
-    AttackError,
     AttackResult,
     Problem,
     Proposal,
@@ -27,19 +21,6 @@ from impure.pipeline.attacks.engine.threat_model import (
     make_problem,
     model_dtype,
 )
-
-__all__ = [
-    "ATTACKS",
-    "AttackConfig",
-    "AttackError",
-    "AttackSpec",
-    "AttackResult",
-    "Model",
-    "attack_batch",
-    "check_precision",
-    "matrix_products",
-    "parse_override",
-]
 
 
 def attack_batch(
@@ -77,9 +58,9 @@ def attack_batch(
         problem = make_problem(model, clean, labels, config.eps_255, rng, dtype or model_dtype(model))
         problem = problem.with_criterion(choose_criterion(config.targeted, problem))
     with matrix_products(config.precision):
-        attacked = model if compiled is None else compiled  # a compiled module has no truth value
-        attacked_through = in_precision(attacked, config.precision, problem.clean)
-        proposal = _propose(config, problem.with_model(attacked_through))
+        form = model if compiled is None else compiled  # a compiled module has no truth value
+        attacked_form = in_precision(form, config.precision, problem.clean)
+        proposal = _propose(config, problem.with_model(attacked_form))
     with matrix_products("fp32"):
         return finalize(problem, proposal)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
@@ -16,7 +17,14 @@ where its slope is not zero, so that they can move. Storage clips what leaves [0
 
 @dataclass(slots=True, kw_only=True)
 class BestIterates:
-    """The iterate to hand back, per image: the nearest success, else the one with the largest margin."""
+    """The iterate to return, per image: the nearest success, else the one with the largest margin.
+
+    Attributes:
+        images: the best iterates, (N, C, H, W).
+        distance: squared L2 distance of the nearest success, infinite where there is none, (N,).
+        margin: margin of the best iterate, (N,).
+        broken: whether the target ever gave NaN logits, (N,).
+    """
 
     images: Tensor
     distance: Tensor
@@ -24,8 +32,8 @@ class BestIterates:
     broken: Tensor
 
     @classmethod
-    def nothing_yet(cls, problem: Problem) -> "BestIterates":
-        """Start with NaN images, which the base refuses, in place of any fallback."""
+    def empty(cls, problem: Problem) -> "BestIterates":
+        """Start with NaN images, which the threat model refuses, in place of any fallback."""
         distance = torch.full_like(problem.clean[:, 0, 0, 0], torch.inf)
         return cls(
             images=torch.full_like(problem.clean, torch.nan),
@@ -45,16 +53,32 @@ class BestIterates:
         self.broken |= margin.isnan()
 
     def proposal(self) -> Tensor:
-        """Return the images; NaN where the target ever answered NaN."""
+        """Return the images; NaN where the target ever gave NaN logits."""
         return self.images.masked_fill(per_image(self.broken), torch.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CW:
-    """Carlini & Wagner 2017, section 5 (L2, f₆): minimise ‖δ‖² + c·max(κ − margin, 0) for a searched c.
+    """Carlini & Wagner's attack (L2, f₆): minimise ‖δ‖² + c·max(κ − margin, 0) by Adam, with a search over c.
+
+    Paper: "Towards Evaluating the Robustness of Neural Networks", Carlini & Wagner 2017, arXiv:1608.04644,
+    section 5.
 
     The forward pass sees the image as stored (projected to ε, rounded); the gradient passes straight through
     both, since the perturbations are so small that rounding afterwards would erase them.
+
+    Attributes:
+        steps: steps of Adam for each c (preset `paper`: 50).
+        search_steps: values of c to try (5).
+        lr: learning rate of Adam (0.01).
+        c0: the first c (0.1).
+        kappa: κ, the margin that counts as success (40).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "cw", kappa=0, steps=100)
     """
 
     steps: int
@@ -72,13 +96,14 @@ class CW:
 
     def propose(self, problem: Problem) -> Proposal:
         """Search each image's c on its own: ten times larger until it succeeds, then bisect."""
-        best = BestIterates.nothing_yet(problem)
+        best = BestIterates.empty(problem)
         c = torch.full_like(best.distance, self.c0)
-        lowest, highest = torch.zeros_like(c), torch.full_like(c, torch.inf)
+        lowest = torch.zeros_like(c)
+        highest = torch.full_like(c, torch.inf)
         for _ in range(self.search_steps):
-            found = self._descend(problem, c, best)
-            highest = torch.where(found, c, highest)
-            lowest = torch.where(found, lowest, c)
+            succeeded = self._descend(problem, c, best)
+            highest = torch.where(succeeded, c, highest)
+            lowest = torch.where(succeeded, lowest, c)
             c = torch.where(highest.isinf(), c * 10, (lowest + highest) / 2)
         images = best.proposal()
         return Proposal(images=images, grad_evals=grad_evals_of(problem, self.steps * self.search_steps))
@@ -87,7 +112,7 @@ class CW:
         """Run Adam from the clean image with fresh state; returns who succeeded with this c, (N,)."""
         weights = torch.atanh((problem.clean - 0.5) / REACH)
         adam = torch.optim.Adam([weights], lr=self.lr, fused=True)
-        found = torch.zeros_like(best.broken)
+        succeeded = torch.zeros_like(best.broken)
         for _ in range(self.steps):
             slope = weights.tanh()
             images = slope.mul(REACH).add_(0.5)
@@ -97,12 +122,21 @@ class CW:
                 seen,
                 lambda logits: c * (self.kappa - problem.criterion.margin(logits)).clamp_min(0),
             )
-            reached = problem.criterion.margin(logits)
-            success = reached > self.kappa
+            margin = problem.criterion.margin(logits)
+            success = margin > self.kappa
             distance = (seen - problem.clean).square_().sum(dim=(1, 2, 3))
-            best.record(images, distance, reached, success)
-            found |= success
+            best.record(images, distance, margin, success)
+            succeeded |= success
             pull = (images - problem.clean).mul_(2)
             weights.grad = pull.add_(gradient).mul_(slope.square_().neg_().add_(1).mul_(REACH))
             adam.step()
-        return found
+        return succeeded
+
+
+CW_SPEC = AttackSpec(
+    kind=CW,
+    paper={"steps": 50, "search_steps": 5, "lr": 0.01, "c0": 0.1, "kappa": 40.0},
+    library={"steps": 50, "search_steps": 1, "lr": 0.01, "c0": 1.0, "kappa": 0.0},
+    summary="smallest L2 perturbation by Adam, with a search over c",
+    source="Carlini & Wagner 2017, arXiv:1608.04644",
+)

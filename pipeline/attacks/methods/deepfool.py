@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 from impure.pipeline.attacks.engine.criteria import top_other_classes
 from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.iterate import iterate, not_reached
@@ -17,12 +18,21 @@ EXTRA = 1e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeepFool:
-    """Moosavi-Dezfooli 2016, Algorithm 2 (L2), until the image as it would be stored is misclassified.
+    """DeepFool (L2): steps to the nearest linearised class boundary until the stored image is misclassified.
+
+    Paper: "DeepFool: a simple and accurate method to fool deep neural networks", Moosavi-Dezfooli et al.
+    2016, arXiv:1511.04599, Algorithm 2.
 
     Attributes:
-        steps: the most iterations.
-        candidates: how many classes to consider, the true one included: the largest logits when clean.
-        overshoot: η, by which the sum of the steps is stretched.
+        steps: the most iterations (preset `paper`: 50).
+        candidates: how many classes to consider, the true one included: the largest logits when clean (10).
+        overshoot: η, by which the sum of the steps is extended (0.02).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "deepfool", eps=16, steps=100)
     """
 
     steps: int
@@ -35,39 +45,39 @@ class DeepFool:
         at_least("overshoot", self.overshoot, 0)
 
     def propose(self, problem: Problem) -> Proposal:
-        """Walk all images at once; those that are misclassified as stored leave the batch."""
-        first = ForwardPass.at(problem, problem.clean)
-        rivals = top_other_classes(first.logits.detach(), problem.labels, self.candidates - 1)
-        start = DeepFoolState(
+        """Step all images at once; those that are misclassified as stored leave the batch."""
+        clean_pass = ForwardPass.at(problem, problem.clean)
+        rivals = top_other_classes(clean_pass.logits.detach(), problem.labels, self.candidates - 1)
+        state = DeepFoolState(
             problem=problem,
             images=problem.clean,
             total=torch.zeros_like(problem.clean),
             extra=torch.full_like(problem.clean[:, 0, 0, 0], EXTRA),
             rivals=rivals,
             overshoot_factor=1 + self.overshoot,
-            look=first,
+            last_pass=clean_pass,
         )
-        return iterate(start, self.steps, early_stop=True, cost=rivals.shape[1])
+        return iterate(state, self.steps, early_stop=True, cost=rivals.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardPass:
     """Stored images (N, C, H, W) and the target's logits of them, still to be differentiated."""
 
-    seen: Tensor
+    images: Tensor
     logits: Tensor
 
     @classmethod
     def at(cls, problem: Problem, images: Tensor) -> "ForwardPass":
         """Run the target once."""
         with torch.enable_grad():
-            seen = problem.stored(images).detach().requires_grad_()
-            return cls(seen, problem.model(seen))
+            stored = problem.stored(images).detach().requires_grad_()
+            return cls(stored, problem.model(stored))
 
 
 @dataclass(slots=True, kw_only=True)
 class DeepFoolState:
-    """DeepFool under way.
+    """The state of DeepFool, with a row for each image.
 
     Steps are summed unrounded and every linearisation is taken at the stored image, so that steps which
     rounding erases add up until they show.
@@ -77,10 +87,10 @@ class DeepFoolState:
         images: the current iterates, unrounded.
         total: the sum of the steps.
         extra: what each image's next step is longer than to the boundary, (N,).
-        rivals: classes to flee to, int64, (N, R).
+        rivals: the other classes considered, int64, (N, R).
         overshoot_factor: 1 + η.
-        look: the last forward pass, which serves both to tell who is fooled and to go on; None after images
-            left, whose part in it would be differentiated in vain.
+        last_pass: the last forward pass, which serves both to tell which images are fooled and to go on; None
+            after images left, whose rows in it would be differentiated in vain.
     """
 
     problem: Problem
@@ -89,32 +99,32 @@ class DeepFoolState:
     extra: Tensor
     rivals: Tensor
     overshoot_factor: float
-    look: ForwardPass | None
+    last_pass: ForwardPass | None
 
     def step(self, _: int) -> None:
         """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
-        look = self.look or ForwardPass.at(self.problem, self.images)
-        self.total += nearest_boundary(look, self.problem.labels, self.rivals, self.extra)
+        current = self.last_pass or ForwardPass.at(self.problem, self.images)
+        self.total += nearest_boundary(current, self.problem.labels, self.rivals, self.extra)
         self.images = torch.add(self.problem.clean, self.total, alpha=self.overshoot_factor)
-        unmoved = (self.problem.stored(self.images) == look.seen).flatten(1).all(1)
+        unmoved = (self.problem.stored(self.images) == current.images).flatten(1).all(1)
         self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
 
     def not_fooled(self) -> Tensor:
         """See `IterativeAttack`."""
-        self.look = ForwardPass.at(self.problem, self.images)
-        return not_reached(self.problem, self.look.logits.detach())
+        self.last_pass = ForwardPass.at(self.problem, self.images)
+        return not_reached(self.problem, self.last_pass.logits.detach())
 
     def select(self, indices: Tensor) -> "DeepFoolState":
-        """Return the walk of some of the images."""
+        """Return the state of some of the images."""
         rows = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
-        return replace(self, problem=self.problem.select(indices), look=None, **rows)
+        return replace(self, problem=self.problem.select(indices), last_pass=None, **rows)
 
     def result(self) -> Tensor:
         """Return the last iterate."""
         return self.images
 
 
-def nearest_boundary(look: ForwardPass, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
+def nearest_boundary(forward: ForwardPass, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
     """Return the shortest step to a linearised boundary: |f_k|·w_k / ‖w_k‖² (Algorithm 2).
 
     f_k = z_k − z_y and w_k is its gradient: one vector-Jacobian product per rival on the graph of one forward
@@ -122,21 +132,33 @@ def nearest_boundary(look: ForwardPass, labels: Tensor, rivals: Tensor, extra: T
     memory of one, and on a CPU is as fast as one batched product or faster (see benchmarks/README.md).
 
     Args:
-        look: the forward pass to linearise; its graph is used up.
+        forward: the forward pass to linearise; its graph is used up.
         labels: true classes, int64, (N,).
         rivals: class indices, int64, (N, R).
         extra: added to the step's length, (N,).
     """
-    gaps = look.logits.gather(1, rivals) - look.logits.gather(1, labels[:, None])
+    gaps = forward.logits.gather(1, rivals) - forward.logits.gather(1, labels[:, None])
     nearest = torch.full_like(extra, torch.inf)
-    step = torch.zeros_like(look.seen)
+    step = torch.zeros_like(forward.images)
     for index, gap in enumerate(gaps.unbind(1), start=1):
-        (slope,) = torch.autograd.grad(gap.sum(), look.seen, retain_graph=index < gaps.shape[1])
+        (slope,) = torch.autograd.grad(gap.sum(), forward.images, retain_graph=index < gaps.shape[1])
         norm = slope.square().sum(dim=(1, 2, 3)).sqrt()
         length = gap.detach().abs() / norm + extra
-        # A flat class (norm 0) is infinitely far; a NaN wins and stays, for the base to refuse.
+        # A flat class (norm 0) is infinitely far; a NaN wins and stays, for the threat model to refuse.
         length = torch.where(norm == 0, torch.inf, length)
         nearer = ~(length >= nearest) & ~nearest.isnan()
         nearest = torch.where(nearer, length, nearest)
         torch.where(per_image(nearer), slope * per_image(length / norm), step, out=step)
     return step
+
+
+_PARAMS: Params = {"steps": 50, "candidates": 10, "overshoot": 0.02}
+
+DEEPFOOL_SPEC = AttackSpec(
+    kind=DeepFool,
+    paper=_PARAMS,
+    library=_PARAMS,
+    summary="steps to the nearest linearised class boundary, L2",
+    source="Moosavi-Dezfooli 2016, arXiv:1511.04599",
+    targeted=False,
+)

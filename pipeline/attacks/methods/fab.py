@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec
 from impure.pipeline.attacks.engine.criteria import logit_of, top_other_classes
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.iterate import run_in_sequence
@@ -13,7 +14,7 @@ from impure.pipeline.attacks.engine.parameter_checks import at_least, within
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
 SHORTEST = 1e-8
-"""The authors' program takes shorter ways to the boundary for this long; two of no length share evenly."""
+"""The authors' program takes shorter ways to the boundary for this long; two of no length weigh the same."""
 
 SLACK = 1e-3
 """Perturbations less than this above a whole number of 8-bit levels are that number: floats are not exact."""
@@ -21,7 +22,10 @@ SLACK = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FABT:
-    """Fast adaptive boundary attack for L∞, towards one likely class after another (arXiv:1907.02044).
+    """Fast adaptive boundary attack for L∞, towards one likely class after another.
+
+    Paper: "Minimally distorted Adversarial Examples with a Fast Adaptive Boundary Attack", Croce & Hein 2020,
+    arXiv:1907.02044, Algorithm 1.
 
     The targeted form of AutoAttack's program (arXiv:2003.01690, section 5): each run starts at the clean
     image, and the paper's final line search is left out. Nothing is drawn. Iterates are not held to ±ε: the
@@ -33,11 +37,17 @@ class FABT:
     any whole budget that held it before.
 
     Attributes:
-        steps: iterations towards each class; a gradient and a forward pass each.
-        aims: how many classes to head for: those with the largest logits when clean.
-        alpha_max: the most that a step leans towards the clean image's own projection.
-        eta: η, by which steps overshoot the linearised boundary.
-        beta: β, what is left of the perturbation after stepping back from an adversarial iterate.
+        steps: iterations towards each class; a gradient and a forward pass each (preset `paper`: 100).
+        target_classes: how many classes to steer to in turn, those with the largest logits when clean (9).
+        alpha_max: the most weight that a step gives to the clean image's own projection (0.1).
+        eta: η, by which steps overshoot the linearised boundary (1.05).
+        beta: β, what is left of the perturbation after stepping back from an adversarial iterate (0.9).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "fab-t", eps=8, steps=20)
     """
 
     steps: int
@@ -62,55 +72,55 @@ class FABT:
         )
 
     def _towards(self, target_classes: Tensor, problem: Problem, indices: Tensor) -> Proposal:
-        return self.approach(problem, target_classes[indices])
+        return self.minimise_distance(problem, target_classes[indices])
 
-    def approach(self, problem: Problem, target_classes: Tensor) -> Proposal:
+    def minimise_distance(self, problem: Problem, target_classes: Tensor) -> Proposal:
         """Run Algorithm 1 once, with a single boundary for each image.
 
         Args:
-            problem: clean images and the goal that tells which iterates are adversarial.
-            aims: the class whose boundary with the true one is sought, int64, (N,).
+            problem: clean images and the criterion that tells which iterates are adversarial.
+            target_classes: the class whose boundary with the true one is sought, int64, (N,).
 
         Returns:
             The adversarial iterates nearest to the clean images in L∞, as bytes would hold them; where there
             was none, the last iterates.
         """
         images = nearest = problem.clean
-        record = torch.full_like(images[:, 0, 0, 0], torch.inf)
+        shortest = torch.full_like(images[:, 0, 0, 0], torch.inf)
         for _ in range(self.steps):
-            images = self._leap(problem, target_classes, images)
-            seen, reached = _look(problem, images)
-            distance = _linf(seen - problem.clean)
-            # A NaN is recorded as if it were nearest, and stays, for the base to refuse.
-            nearer = (reached & (distance < record)) | distance.isnan()
-            nearest = torch.where(per_image(nearer), seen, nearest)
-            record = torch.where(nearer, distance, record)
+            images = self._biased_step(problem, target_classes, images)
+            stored, reached = _evaluate_stored(problem, images)
+            distance = _linf(stored - problem.clean)
+            # A NaN is recorded as if it were nearest, and stays, for the threat model to refuse.
+            nearer = (reached & (distance < shortest)) | distance.isnan()
+            nearest = torch.where(per_image(nearer), stored, nearest)
+            shortest = torch.where(nearer, distance, shortest)
             images = torch.where(per_image(reached), torch.lerp(problem.clean, images, self.beta), images)
-        images = torch.where(per_image(record.isinf()), images, nearest)
+        images = torch.where(per_image(shortest.isinf()), images, nearest)
         return Proposal(images=images, grad_evals=grad_evals_of(problem, self.steps))
 
-    def _leap(self, problem: Problem, target_classes: Tensor, images: Tensor) -> Tensor:
+    def _biased_step(self, problem: Problem, target_classes: Tensor, images: Tensor) -> Tensor:
         """Set x ← clip((1 − α)(x + ηδ) + α(x_clean + ηδ_clean)) with the δ that lead to the boundary.
 
         α is |δ| / (|δ| + |δ_clean|), at most α_max (Algorithm 1, the biased step with extrapolation).
         """
-        lead, _, slope = loss_and_gradient(
+        gap, _, slope = loss_and_gradient(
             problem.model,
             images,
             lambda logits: logit_of(logits, target_classes) - logit_of(logits, problem.labels),
         )
-        lead_clean = lead + (slope * (problem.clean - images)).flatten(1).sum(1)
-        move, move_clean = (
-            step_to_hyperplane(images, slope, lead),
-            step_to_hyperplane(problem.clean, slope, lead_clean),
-        )
-        length, length_clean = (_linf(step).clamp(min=SHORTEST) for step in (move, move_clean))
+        gap_clean = gap + (slope * (problem.clean - images)).flatten(1).sum(1)
+        step = step_to_hyperplane(images, slope, gap)
+        step_clean = step_to_hyperplane(problem.clean, slope, gap_clean)
+        length = _linf(step).clamp(min=SHORTEST)
+        length_clean = _linf(step_clean).clamp(min=SHORTEST)
         alpha = (length / (length + length_clean)).clamp(max=self.alpha_max)
-        far, near = images + self.eta * move, problem.clean + self.eta * move_clean
-        return torch.lerp(far, near, per_image(alpha)).clamp_(0, 1)
+        from_iterate = images + self.eta * step
+        from_clean = problem.clean + self.eta * step_clean
+        return torch.lerp(from_iterate, from_clean, per_image(alpha)).clamp_(0, 1)
 
 
-def step_to_hyperplane(points: Tensor, slope: Tensor, lead: Tensor) -> Tensor:
+def step_to_hyperplane(points: Tensor, slope: Tensor, value: Tensor) -> Tensor:
     """Return the smallest L∞ steps to where a linear function vanishes, inside the box (section 3.1).
 
     All pixels move by λ, each until it meets the box: λ solves |f| = Σ_i |w_i|·min(λ, room_i). The right-hand
@@ -121,12 +131,12 @@ def step_to_hyperplane(points: Tensor, slope: Tensor, lead: Tensor) -> Tensor:
     Args:
         points: in [0, 1], shape (N, C, H, W).
         slope: w, shape of `points`. Pixels with slope 0 do not move.
-        lead: f, the function's values at the points, (N,).
+        value: f, the function's values at the points, (N,).
 
     Returns:
         Steps δ, shape of `points`; NaN for an image with a NaN among its values.
     """
-    direction = -slope.sign() * per_image(lead.sign())
+    direction = -slope.sign() * per_image(value.sign())
     room = torch.where(direction > 0, 1 - points, points) * direction.abs()
     # Stable: the order of ties decides how sums round, and must not depend on the batch.
     rooms, order = room.flatten(1).sort(dim=1, stable=True)
@@ -134,19 +144,19 @@ def step_to_hyperplane(points: Tensor, slope: Tensor, lead: Tensor) -> Tensor:
     stopped = rooms * weights
     stopped = stopped.cumsum(1) - stopped
     moving = weights.flip(1).cumsum(1).flip(1).clamp_(min=torch.finfo(weights.dtype).tiny)
-    size = ((lead.abs()[:, None] - stopped) / moving).amax(1)
+    size = ((value.abs()[:, None] - stopped) / moving).amax(1)
     return direction * torch.minimum(per_image(size), room)
 
 
 @torch.no_grad()
-def _look(problem: Problem, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the images as bytes would hold them and which of those reach the goal, (N,).
+def _evaluate_stored(problem: Problem, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images as bytes would hold them and which of those reach the criterion, (N,).
 
-    Those for which the target's answer is not finite are NaN.
+    Images whose logits are not finite become NaN.
     """
-    seen = _rounded_away(problem.clean, images) if problem.quantised else images
-    logits = problem.model(seen)
-    return seen + per_image(logits.sum(1) * 0), problem.criterion.reached(logits)
+    stored = _rounded_away(problem.clean, images) if problem.quantised else images
+    logits = problem.model(stored)
+    return stored + per_image(logits.sum(1) * 0), problem.criterion.reached(logits)
 
 
 def _rounded_away(clean: Tensor, images: Tensor) -> Tensor:
@@ -159,3 +169,13 @@ def _rounded_away(clean: Tensor, images: Tensor) -> Tensor:
 def _linf(steps: Tensor) -> Tensor:
     """Return each image's largest magnitude, (N,)."""
     return steps.abs().flatten(1).amax(1)
+
+
+FAB_T_SPEC = AttackSpec(
+    kind=FABT,
+    paper={"steps": 100, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+    library={"steps": 10, "target_classes": 9, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9},
+    summary="smallest L∞ perturbation across the boundaries to the nine likeliest classes",
+    source="Croce & Hein 2020, arXiv:1907.02044",
+    targeted=False,
+)

@@ -2,17 +2,30 @@
 
 from dataclasses import dataclass
 
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.signed_gradient import IteratedSignedGradient
-from impure.pipeline.attacks.engine.threat_model import (
-    Problem,
-    Proposal,
-)
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MIFGSM(IteratedSignedGradient):
-    """Momentum iterative FGSM (Dong 2018, Algorithm 1); no random start."""
+    """Momentum iterative FGSM: signed steps along a momentum of normalised gradients, no random start (L∞).
+
+    Paper: "Boosting Adversarial Attacks with Momentum", Dong et al. 2018, arXiv:1710.06081, Algorithm 1.
+
+    Attributes:
+        steps: gradient evaluations (preset `paper`: 10).
+        alpha_255: step size in units of 1/255 (4).
+        decay: the momentum factor μ (1).
+        early_stop: whether images that are fooled as stored leave the batch (False).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "mifgsm", eps=8, decay=0.9)
+    """
 
     decay: float
 
@@ -21,5 +34,14 @@ class MIFGSM(IteratedSignedGradient):
         at_least("decay", self.decay, 0)
 
     def propose(self, problem: Problem) -> Proposal:
-        """Climb with momentum from the clean image."""
+        """Maximise the loss with momentum from the clean image."""
         return self.maximise(problem, problem.clean.clone(), self.decay)
+
+
+MIFGSM_SPEC = AttackSpec(
+    kind=MIFGSM,
+    paper={"steps": 10, "alpha_255": 4.0, "decay": 1.0, "early_stop": False},
+    library={"steps": 10, "alpha_255": 2.0, "decay": 1.0, "early_stop": False},
+    summary="signed steps along a momentum of normalised gradients",
+    source="Dong 2018, arXiv:1710.06081",
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec
 from impure.pipeline.attacks.engine.criteria import Targeted
 from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
@@ -16,19 +17,27 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The queries of 10000 after which p is halved, as in the authors' programs."""
 
 CHECK_EVERY = 20
-"""The most queries between two looks at which images are finished; each look waits for the device."""
+"""The most queries between two checks of which images are finished; a check waits for the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Square:
-    """Square Attack for L∞ (Algorithms 1 and 2), with the details of the authors' SquareAttack in AutoAttack.
+    """Square Attack for L∞: a random search over square patches, without gradients.
 
-    Those are: the start is a query on top; a square never touches the last row and column, unless it is as
+    Paper: "Square Attack: a query-efficient black-box adversarial attack via random search", Andriushchenko
+    et al. 2020, arXiv:1912.00049, Algorithms 1 and 2, with the details of the authors' SquareAttack in
+    AutoAttack: the start is a query on top; a square never touches the last row and column, unless it is as
     high or wide as the image; and a proposal may equal the image that it came from.
 
     Attributes:
-        queries: proposals to try on each image after its start.
-        p_init: p, the share of an image's pixels that the first squares cover.
+        queries: proposals to try on each image after its start (preset `paper`: 5000).
+        p_init: p, the fraction of an image's pixels that the first squares cover (0.8).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "square", eps=8, queries=1000)
     """
 
     queries: int
@@ -46,31 +55,33 @@ class Square:
 
     @torch.no_grad()
     def propose(self, problem: Problem) -> Proposal:
-        """Search on all images at once; an image keeps its pixels once it reaches the goal."""
+        """Search on all images at once; an image keeps its pixels once it reaches the criterion."""
         height, width = problem.clean.shape[2:]
-        now = SquareState.start(problem, [self.side(query, height, width) for query in range(self.queries)])
-        images, left = now.result(), torch.arange(len(problem.clean), device=problem.clean.device)
+        state = SquareState.start(problem, [self.side(query, height, width) for query in range(self.queries)])
+        images = state.result()
+        remaining = torch.arange(len(problem.clean), device=problem.clean.device)
         for first in range(0, self.queries, CHECK_EVERY):
-            stay = (~now.finished).nonzero().flatten()
-            if len(stay) < len(left):
-                images[left] = now.result()
-                now, left = now.select(stay), left[stay]
-            if not len(left):
+            stay = (~state.finished).nonzero().flatten()
+            if len(stay) < len(remaining):
+                images[remaining] = state.result()
+                state = state.select(stay)
+                remaining = remaining[stay]
+            if not len(remaining):
                 break
-            now.run(slice(first, first + CHECK_EVERY))
-        images[left] = now.result()
+            state.run(slice(first, first + CHECK_EVERY))
+        images[remaining] = state.result()
         return Proposal(images=images, grad_evals=grad_evals_of(problem, 0))
 
 
 @dataclass(slots=True, kw_only=True)
 class SquareState:
-    """Algorithm 1 under way: a row for each image.
+    """The state of Algorithm 1, with a row for each image.
 
     Attributes:
-        problem: target, budget and goal.
+        problem: target, budget and criterion.
         levels: the best images in units of 1/255: whole numbers within the budget, as they would be stored.
-        loss: theirs, (N,); the margin, or minus the cross-entropy of the class aimed at.
-        finished: whether they reach the goal or break the target (then the loss is not finite), (N,).
+        loss: theirs, (N,); the margin, or minus the cross-entropy of the target class.
+        finished: whether they reach the criterion or break the target (then the loss is not finite), (N,).
         moves: top, left, bottom and right of each query's square, then its step in every channel in units of
             1/255; (N, queries, 4 + C).
     """
@@ -83,7 +94,7 @@ class SquareState:
 
     @classmethod
     def start(cls, problem: Problem, sides: list[int]) -> "SquareState":
-        """Draw all squares, and look at vertical stripes of ±ε (section 3, initialization)."""
+        """Draw all squares, and evaluate vertical stripes of ±ε (section 3, initialization)."""
         channels, height, width = problem.clean.shape[1:]
         uniform = problem.rng.uniform("squares", (len(sides), 2 + channels))
         side = torch.tensor(sides)[:, None]
@@ -96,17 +107,17 @@ class SquareState:
         return cls(problem=problem, levels=levels, loss=loss, finished=finished, moves=moves)
 
     def select(self, indices: Tensor) -> "SquareState":
-        """Return the search on some of the images."""
+        """Return the state of some of the images."""
         rows = {name: getattr(self, name)[indices] for name in ("levels", "loss", "finished", "moves")}
         return replace(self, problem=self.problem.select(indices), **rows)
 
     def result(self) -> Tensor:
-        """Return the best images in [0, 1]; NaN where the target broke, for the base to refuse."""
+        """Return the best images in [0, 1]; NaN where the target broke, for the threat model to refuse."""
         return (self.levels / LEVELS).masked_fill_(per_image(~self.loss.isfinite()), torch.nan)
 
-    def run(self, part: slice) -> None:
+    def run(self, queries: slice) -> None:
         """Try some of the moves (Algorithm 2), each the outer product of its steps, rows and columns."""
-        moves, (height, width) = self.moves[:, part].transpose(0, 1)[..., None], self.levels.shape[2:]
+        moves, (height, width) = self.moves[:, queries].transpose(0, 1)[..., None], self.levels.shape[2:]
         rows = between(moves[:, :, 0:1], moves[:, :, 2:3], height)
         columns = between(moves[:, :, 1:2], moves[:, :, 3:4], width).to(moves)
         for step, column in zip((moves[:, :, 4:] * rows)[..., None], columns[..., None, :], strict=True):
@@ -121,7 +132,7 @@ class SquareState:
 
 
 def evaluate_levels(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Query the target; returns the loss to climb and whether the search may end, (N,) each."""
+    """Query the target; returns the loss to maximise and whether the search may end, (N,) each."""
     logits = problem.model(levels / LEVELS)
     targeted = isinstance(problem.criterion, Targeted)
     loss = problem.criterion.cross_entropy(logits) if targeted else problem.criterion.margin(logits)
@@ -129,7 +140,7 @@ def evaluate_levels(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def signs(uniform: Tensor) -> Tensor:
-    """Turn draws from U[0, 1) into −1 and 1."""
+    """Turn numbers from U[0, 1) into −1 and 1."""
     return torch.where(uniform < 0.5, -1.0, 1.0)
 
 
@@ -137,3 +148,13 @@ def between(first: Tensor, end: Tensor, size: int) -> Tensor:
     """Return which of `size` places lie from `first` up to but not at `end`, bool, (..., size)."""
     places = torch.arange(size, device=first.device)
     return (places >= first) & (places < end)
+
+
+SQUARE_SPEC = AttackSpec(
+    kind=Square,
+    paper={"queries": 5000, "p_init": 0.8},
+    library={"queries": 5000, "p_init": 0.8},
+    summary="random search with squares, without gradients",
+    source="Andriushchenko 2020, arXiv:1912.00049",
+    random=True,
+)

@@ -156,7 +156,7 @@ def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional
         reference = FAB(theirs, eps=1.0, steps=20, multi_targeted=True, n_classes=10, **changes)
         reference.target_class = place + 2
         nearest = reference.attack_single_run_targeted(problem.clean, problem.labels)
-        images = attack(**changes).approach(problem.with_model(ours), target_classes).images
+        images = attack(**changes).minimise_distance(problem.with_model(ours), target_classes).images
         assert len(ours.seen) == 2 * 20
         torch.testing.assert_close(torch.stack(ours.seen), torch.stack(theirs.seen[2:]), rtol=0, atol=1e-9)
         assert fools(problem, images).all()
@@ -229,8 +229,8 @@ def test_the_stored_attack_keeps_every_success_of_the_bare_one(convolutional):
     """Rounding away stays within every whole budget that held the unrounded image."""
     problem = convolutional.problem("fab-t", 255)
     for target_classes in classes_of(problem, 3):
-        bare = attack().approach(replace(problem, quantised=False), target_classes).images
-        kept = attack().approach(problem, target_classes).images
+        bare = attack().minimise_distance(replace(problem, quantised=False), target_classes).images
+        kept = attack().minimise_distance(problem, target_classes).images
         assert fools(problem, kept).all()
         assert torch.equal(problem.stored(kept), kept)
         assert (moved(problem, kept) <= (moved(problem, bare) * 255).ceil() / 255 + 1e-12).all()
@@ -342,7 +342,7 @@ def test_a_target_that_breaks_under_way_breaks_the_proposal(gradients_only, conv
 
     model = Broken(convolutional.model, has_moved, gradients_only)
     problem = replace(convolutional, model=model).problem("fab-t")
-    images = attack().approach(problem, classes_of(problem)[0]).images
+    images = attack().minimise_distance(problem, classes_of(problem)[0]).images
     assert images.isnan().flatten(1).any(1).all()
 
 

@@ -14,7 +14,7 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.criteria import Untargeted
 from impure.pipeline.attacks.engine.input_diversity import InputDiversity, shrink
 from impure.pipeline.attacks.engine.threat_model import finalize
-from impure.pipeline.attacks.methods.apgd import APGDCE, APGDState
+from impure.pipeline.attacks.methods.apgd_state import APGDState
 
 EPS = 16 / 255
 ALPHA = 4 / 255
@@ -142,9 +142,7 @@ class Recorder(nn.Module):
 
 
 def run_apgd(problem, loss, steps):
-    start = APGDState.start(
-        problem, LOSSES[loss], problem.criterion, APGDCE(steps=steps, rho=0.75, early_stop=False)
-    )
+    start = APGDState.start(problem, LOSSES[loss], problem.criterion, steps=steps, rho=0.75)
     for step in range(steps):
         start.step(step)
     return start

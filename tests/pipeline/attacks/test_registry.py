@@ -8,16 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.attacks.attack_config import AttackConfig, parse_override
+from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_names import (
     ATTACK_NAMES,
     IMPLEMENTATIONS,
     PRESETS,
     TARGET_CLASS_CHOICES,
 )
+from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
-from impure.pipeline.attacks.reference_libraries import REFERENCES
+from impure.pipeline.attacks.references.reference_libraries import REFERENCES
 
 EVERY = [(name, preset) for name in ATTACKS for preset in ("paper", "library")]
 

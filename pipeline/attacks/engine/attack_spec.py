@@ -1,0 +1,36 @@
+"""What the registry says of an attack: its class, its presets, and who published it."""
+
+from dataclasses import dataclass
+
+from impure.pipeline.attacks.attack_names import PRESETS
+from impure.pipeline.attacks.engine.threat_model import Attack
+
+Params = dict[str, float | int | bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackSpec:
+    """One registered attack.
+
+    Attributes:
+        kind: the attack's class; its fields are the parameters.
+        paper: parameters as in the paper (section 4.1 and the authors' scripts); for attacks that it does not
+            use, as first published.
+        library: parameters as Torchattacks' own defaults.
+        summary: one line for listings.
+        source: who published it.
+        random: whether it draws random numbers, so that a restart is another attempt.
+        targeted: whether it can steer to one class.
+    """
+
+    kind: type[Attack]
+    paper: Params
+    library: Params
+    summary: str
+    source: str
+    random: bool = False
+    targeted: bool = True
+
+    def preset(self, name: str) -> Params:
+        """Return a preset's parameters by its name, one of `attack_names.PRESETS`."""
+        return dict(zip(PRESETS, (self.paper, self.library), strict=True))[name]

@@ -1,0 +1,1 @@
+"""Attacks of other libraries, to compare ours with."""
