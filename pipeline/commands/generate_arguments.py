@@ -9,8 +9,8 @@ from impure.manifests.collection.storage import MAX_CHANGE, Storage
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.sharing.open_collection import cache_home
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.attacks.attack_names import ALL_ATTACKS, ATTACK_NAMES, PAPER_ATTACKS
+from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.commands.sample_arguments import SampleArguments
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation.run import GenerateConfig
