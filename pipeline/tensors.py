@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
 
 
@@ -31,3 +32,17 @@ def to_uint8(images: Tensor) -> Tensor:
     replace it first (`nan_to_num`).
     """
     return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def check_images(images: Tensor) -> None:
+    """Make sure that a user's images are a batch of floats; costs no synchronisation with the device.
+
+    Raises:
+        InputError: They are not (N, C, H, W) with N >= 1, or not of a floating-point type.
+    """
+    if images.dim() != 4 or not len(images):
+        raise InputError(f"images must be (N, C, H, W), N >= 1; these are {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise InputError(
+            f"images must be floating point in [0, 1]; these are {images.dtype}. Divide 8-bit images by 255"
+        )

@@ -14,6 +14,7 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.builtin.drawing import CLASSES, render
 from impure.pipeline.targets.target import Target
+from impure.purifier.riae.riae_config import preset
 
 INIT = Path(str(impure.__file__))
 
@@ -113,7 +114,7 @@ def _nan(images: Tensor) -> Tensor:
     [
         (lambda x, y: {"images": x[0]}, r"\(N, C, H, W\)"),
         (lambda x, y: {"images": x[:0]}, "N >= 1"),
-        (lambda x, y: {"images": x.int()}, "floating point in .* or uint8"),
+        (lambda x, y: {"images": x.int()}, "floating point .*int32"),
         (lambda x, y: {"images": x.float()}, r"must lie in \[0, 1\].*255"),
         (lambda x, y: {"images": x / 255 - 0.5}, r"must lie in \[0, 1\]"),
         (lambda x, y: {"images": _nan(x)}, r"must lie in \[0, 1\].*nan"),
@@ -139,6 +140,19 @@ def test_wrong_input_is_one_clear_error(
     with pytest.raises(impure.InputError, match=message) as raised:
         impure.attack(**changed)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda x: x[0], r"\(N, C, H, W\)"), (lambda x: (255 * x).byte(), "uint8. Divide 8-bit images by 255")],
+)
+def test_purifiers_refuse_what_is_no_batch_of_floats(classifier: nn.Module, change, message: str) -> None:
+    images = change(torch.rand(2, 3, 64, 64))
+    purifier = impure.RIAE(preset("tiny"))
+    with pytest.raises(impure.InputError, match=message):
+        purifier.purify(images)
+    with pytest.raises(impure.InputError, match=message):
+        impure.DefendedModel(purifier, classifier)(images)
 
 
 def test_a_collection_opens_by_folder_and_glob(collection_root: Path) -> None:

@@ -11,6 +11,7 @@ from impure.pipeline.attacks.attack_parameters import Value
 from impure.pipeline.attacks.engine.precision import check_precision
 from impure.pipeline.attacks.engine.threat_model import model_dtype
 from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.tensors import check_images, to_float, to_uint8
 
 
 def attack(
@@ -74,19 +75,16 @@ def _to_8_bits(images: Tensor) -> Tensor:
     Raises:
         InputError: They are no batch of images in [0, 1] or of uint8.
     """
-    if images.dim() != 4 or not len(images):
-        raise InputError(f"images must be (N, C, H, W), N >= 1; these are {tuple(images.shape)}")
-    if images.dtype == torch.uint8:
+    if images.dtype == torch.uint8 and images.dim() == 4 and len(images):
         return images
-    if not images.is_floating_point():
-        raise InputError(f"images must be floating point in [0, 1] or uint8; these are {images.dtype}")
+    check_images(images)
     lowest, highest = float(images.min()), float(images.max())
     if not (lowest >= 0 and highest <= 1):  # false for NaN too
         raise InputError(
             f"images must lie in [0, 1]; these reach from {lowest:.4g} to {highest:.4g}. Normalisation belongs "
             "into the model"
         )
-    return (images.detach().float() * 255).round().to(torch.uint8)
+    return to_uint8(images.float())
 
 
 def _check_labels(labels: Tensor, count: int) -> Tensor:
@@ -114,7 +112,7 @@ def _check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
         raise InputError(
             "the model is in training mode, so its outputs depend on the batch; call model.eval()"
         )
-    logits = model(pixels[:1].to(model_dtype(model)) / 255)
+    logits = model(to_float(pixels[:1]).to(model_dtype(model)))
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise InputError("the model must return logits (N, classes)")
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:

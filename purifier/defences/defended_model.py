@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.pipeline.tensors import check_images
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
@@ -71,7 +72,12 @@ class DefendedModel(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, or votes (see `combine`)."""
+        """Logits, or votes (see `combine`).
+
+        Raises:
+            InputError: The images are no batch, or of an integer type.
+        """
+        check_images(images)
         self._begin_noise()
         if self.combine == "vote":
             return self._vote(images)
