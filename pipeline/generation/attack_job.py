@@ -1,11 +1,11 @@
-"""One attack on one plan, with all that it needs, and what its shards are made with."""
+"""An attack job: one attack on one plan, with all that it needs, and what the markers of its shards record."""
 
 import platform
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -24,13 +24,33 @@ from impure.pipeline.targets.target import Target
 SOFTWARE = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
+class Circumstances(TypedDict):
+    """What float32 rounding depends on beside the batch: CPU threads, and the device with its name."""
+
+    threads: int
+    device: str
+
+
+class Software(TypedDict):
+    """Versions by name of what computed the pixels."""
+
+    software: dict[str, str]
+
+
+class ShardFacts(Circumstances, Software):
+    """What a marker records beside the config: the run, and the sizes of its batches."""
+
+    run_id: str
+    attacked_together: list[int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttackJob:
     """One attack on the plan of one split, with all that it needs.
 
     Attributes:
         attack: None for the untouched pairs.
-        seed: Of every draw.
+        seed: Of every random stream.
         batch_size: Images attacked at once. Part of the config, because float32 rounding depends on it.
         compiled: The target compiled, to attack through; None runs it as it is. The verdict never uses it.
         storage: How the pairs are stored.
@@ -70,26 +90,30 @@ class AttackJob:
             }
         )
 
-    def shard_id(self, shard: int) -> ShardId:
-        """The unit of one of the plan's shards."""
-        return ShardId(self.target.card.name, self.attack_name, self.plan.split, shard)
+    def shard_id(self, number: int) -> ShardId:
+        """The identity of a shard of this job, by its number in the plan."""
+        return ShardId(self.target.card.name, self.attack_name, self.plan.split, number)
 
-    def committed(self, shard: int) -> CommittedShard | None:
-        """A shard that is there and whole (see `find_committed`); None if it has to be made."""
-        return find_committed(self.collection, self.shard_id(shard), self.config())
+    def committed(self, number: int) -> CommittedShard | None:
+        """A shard that is committed and whole (see `find_committed`); None if it has to be made."""
+        return find_committed(self.collection, self.shard_id(number), self.config())
 
-    def facts(self, together: list[int]) -> dict[str, Any]:
+    def facts(self, batch_sizes: list[int]) -> ShardFacts:
         """What a shard's marker records beside the config.
 
         Args:
-            together: How many of the stored images were attacked at once, call by call.
+            batch_sizes: How many of the stored images were attacked at once, call by call.
         """
         library = "impure" if self.attack is None else self.attack.implementation
-        run = {"run_id": self.run_id, "attacked_together": together}
-        return run | circumstances(self.target) | software(library)
+        return {
+            "run_id": self.run_id,
+            "attacked_together": batch_sizes,
+            **circumstances(self.target),
+            **software(library),
+        }
 
 
-def circumstances(target: Target) -> dict[str, Any]:
+def circumstances(target: Target) -> Circumstances:
     """What float32 rounding depends on beside the batch."""
     device = target.mean.device
     name = (
@@ -105,7 +129,7 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
-def software(library: str = "impure") -> dict[str, Any]:
+def software(library: str = "impure") -> Software:
     """Versions of what computed the pixels, the attacks' own library among them."""
     versions = {name: version(name) for name in (*SOFTWARE, library)}
     return {"software": versions | {"python": platform.python_version()}}

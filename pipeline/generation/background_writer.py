@@ -14,6 +14,7 @@ from impure.manifests.base.errors import first_line
 from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.writer import Encoded, ReadBackError, ShardWriter
+from impure.pipeline.generation.attack_job import ShardFacts
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
 from impure.pipeline.generation.events import WRITE, Emit, ShardCommitted, ShardFailed, timed
 
@@ -114,7 +115,7 @@ class PendingShard:
         """Add the rows of images that have no sample."""
         self._writer.submit(partial(self._try, self._shard.note, rows))
 
-    def commit(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    def commit(self, config: dict[str, Any], facts: ShardFacts) -> None:
         """Commit once all is written."""
         self._writer.submit(partial(self._try, self._commit, config, facts))
 
@@ -140,7 +141,7 @@ class PendingShard:
             with timed(self._emit, WRITE):
                 self._shard.add(encoded)
 
-    def _commit(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _commit(self, config: dict[str, Any], facts: ShardFacts) -> None:
         seconds = time.perf_counter() - self._started_at
         with timed(self._emit, WRITE):
             marker = self._shard.commit(config, {**facts, "seconds": round(seconds, 3)})

@@ -110,7 +110,7 @@ class GenerationRun:
                     allow_short=allow_short, progress=advance,
                 )  # fmt: skip
             with commit_lock(self.collection):  # the plans of another target may be under way
-                self.collection.write_about(software())
+                self.collection.write_about({**software()})
         return plans
 
     def jobs(self, config: GenerateConfig) -> dict[str, list[AttackJob]]:

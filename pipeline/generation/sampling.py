@@ -1,9 +1,10 @@
-"""Which images are attacked: seeded, so many a class, and only those that the target classifies correctly."""
+"""Sampling: which images are attacked, so many of each class, of those that the target classifies correctly."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def sample(
         target: Decides which images count as correctly classified.
         config: How many, which seed.
         allow_short: Accept classes that do not have enough correctly classified images.
-        progress: Called with the number of images found, as they are found.
+        progress: Called with the number of images chosen, as they are chosen.
 
     Returns:
         One plan for each split of the collection, in the order of `SPLITS_OF`.
@@ -73,8 +74,8 @@ def sample(
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }
     tables = {
-        split: mix_into_shards(split, _dealt(tallies, place, config), facts)
-        for place, split in enumerate(splits)
+        split: mix_into_shards(split, _rows_of_split(tallies, index, config), facts)
+        for index, split in enumerate(splits)
     }
     return [collection.freeze_plan(split, table, facts) for split, table in tables.items()]
 
@@ -97,12 +98,12 @@ def _frozen_plan(
     return plan
 
 
-def _dealt(tallies: Mapping[str, Tally], place: int, config: SampleConfig) -> list[Row]:
-    """The rows of one of the splits drawn together; unreadable images are named in the first."""
+def _rows_of_split(tallies: Mapping[str, Tally], index: int, config: SampleConfig) -> list[Row]:
+    """The rows of one of the splits that are drawn together; unreadable images are named in the first."""
     rows = []
     for tally in tallies.values():
-        rows += tally.chosen[place * config.per_class : (place + 1) * config.per_class]
-        rows += tally.unreadable if place == 0 else []
+        rows += tally.chosen[index * config.per_class : (index + 1) * config.per_class]
+        rows += tally.unreadable if index == 0 else []
     return rows
 
 
@@ -149,20 +150,18 @@ def _draw(
 ) -> dict[str, Tally]:
     """Try each class's images in seeded order until it has enough."""
     wanted = config.per_class * len(SPLITS_OF[config.split])
-    waiting = {
+    untried = {
         wnid: iter(sorted(images, key=lambda image: shuffled(config.seed, image.source_id)))
         for wnid, images in classes_in(source, target, config.split).items()
     }
-    tallies = {wnid: Tally() for wnid in waiting}
-    while waiting:
+    tallies = {wnid: Tally() for wnid in untried}
+    while untried:
         tries = []
-        for wnid, images in list(waiting.items()):
-            found = [
-                image for image, _ in zip(images, range(wanted - len(tallies[wnid].chosen)), strict=False)
-            ]
-            tries += found
-            if not found:
-                del waiting[wnid]
+        for wnid, images in list(untried.items()):
+            candidates = list(islice(images, wanted - len(tallies[wnid].chosen)))
+            tries += candidates
+            if not candidates:
+                del untried[wnid]
         for start in range(0, len(tries), config.batch_size):
             progress(_try_batch(source, target, tries[start : start + config.batch_size], tallies))
     return tallies
@@ -171,21 +170,19 @@ def _draw(
 def _try_batch(
     source: Source, target: Target, images: Sequence[SourceImage], tallies: Mapping[str, Tally]
 ) -> int:
-    """Decode and classify a batch; note each image in its class's tally. Returns how many were chosen."""
+    """Decode and classify a batch; count each image in its class's tally. Returns how many were chosen."""
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(lambda image: load_clean(source, image, target.card), images))
-    readable = [each for each in loaded if each.pixels is not None]
-    for each in loaded:
-        if each.pixels is None:
-            tallies[each.image.wnid].unreadable.append(_row(each, UNREADABLE))
+    readable = [clean for clean in loaded if clean.pixels is not None]
+    for clean in loaded:
+        if clean.pixels is None:
+            tallies[clean.image.wnid].unreadable.append(_row(clean, UNREADABLE))
     chosen = 0
-    for each, (prediction, confidence) in zip(readable, classify(target, readable), strict=True):
-        tally = tallies[each.image.wnid]
-        if prediction == target.card.wnids.index(each.image.wnid):
-            row = _row(each, STATUS_OK)
-            tally.chosen.append(
-                {**row, "label": prediction, "pred_clean": prediction, "conf_clean": confidence}
-            )
+    for clean, (prediction, confidence) in zip(readable, classify(target, readable), strict=True):
+        tally = tallies[clean.image.wnid]
+        if prediction == target.card.wnids.index(clean.image.wnid):
+            verdict = {"label": prediction, "pred_clean": prediction, "conf_clean": confidence}
+            tally.chosen.append(_row(clean, STATUS_OK) | verdict)
             chosen += 1
         else:
             tally.misclassified += 1
@@ -194,7 +191,7 @@ def _try_batch(
 
 def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, float]]:
     """Prediction and its confidence for each readable image, in fp32."""
-    pixels = [each.pixels for each in images if each.pixels is not None]
+    pixels = [clean.pixels for clean in images if clean.pixels is not None]
     if not pixels:
         return []
     with torch.inference_mode(), matrix_products("fp32"):

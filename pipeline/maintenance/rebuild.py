@@ -1,4 +1,4 @@
-"""Put perturbations and photographs together again: a `delta` collection becomes one of whole pairs.
+"""Rebuild: perturbations and photographs are put together again, and a `delta` collection becomes one of pairs.
 
 Nothing is taken on trust: clean pixels have to hash to what the manifest says before the perturbation is
 added, adversarial ones afterwards.
@@ -33,10 +33,10 @@ from impure.pipeline.targets.target_card import TargetCard
 _AT_ONCE = 32  # images put together ahead of the writer
 
 Row = dict[str, Any]
-Made = tuple[Sample | None, Row]
+RowOutcome = tuple[Sample | None, Row]
 """What became of a manifest's row: the pair to store, or None and the row says why."""
 
-Write = Callable[[ShardId, Iterator[Made], dict[str, Any]], object]
+Write = Callable[[ShardId, Iterator[RowOutcome], dict[str, Any]], object]
 """Stores and commits a shard under a config: samples and rows in order, numbered anew."""
 
 Load = Callable[[TargetCard, str], CleanImage]
@@ -45,12 +45,12 @@ Load = Callable[[TargetCard, str], CleanImage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """What became of one unit.
+    """What became of one shard.
 
     Attributes:
         stored: Pairs that were put together; where there is none, the shard was not written.
         lost: Why others could not be, by source id.
-        resumed: It was there already, and nothing was lost.
+        resumed: It had been rebuilt before, and nothing was lost.
     """
 
     shard_id: ShardId
@@ -67,7 +67,7 @@ def rebuild(
     write: Write,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Rebuilt]:
-    """Rebuild every `delta` unit of a collection into another collection. Killed, the same call goes on.
+    """Rebuild every `delta` shard of a collection into another collection. Killed, the same call goes on.
 
     The photographs of a shard are decoded once for all attacks, with the preprocessing of the target that the
     markers describe; its weights are not needed.
@@ -77,7 +77,7 @@ def rebuild(
         source: The receiver's own photographs.
         out: Where to; its plans and collection.json become those of `collection`.
         storage: How the pairs are stored there.
-        write: Called once for each unit of which at least one pair could be put together.
+        write: Called once for each shard of which at least one pair could be put together.
         progress: Called with the number of images done, as they are done.
 
     Yields:
@@ -86,21 +86,21 @@ def rebuild(
     Raises:
         InputError: There is nothing to rebuild, a shard is damaged, or `out` holds something else.
     """
-    shards = [each for each in collection.committed if storage_of(each).profile == "delta"]
+    shards = [shard for shard in collection.committed if storage_of(shard).profile == "delta"]
     if not shards:
         raise InputError(f"{collection.root}: holds no perturbations to rebuild pairs from")
     if storage.profile == "delta" or out.root.resolve() == collection.root.resolve():
         raise InputError(f"{out.root}: pairs are rebuilt into another folder, as pairs or clean-once")
     _copy_description(collection, out)
     photographs = cache(partial(_photographs, source))
-    for (_, split, _), shard in groupby(sorted(shards, key=_place), key=_place):
+    for (_, split, _), of_images in groupby(sorted(shards, key=_images_of), key=_images_of):
         load = cache(photographs(split).load)
-        for each in shard:
-            yield _rebuild_shard(each, load, out, storage, write, progress)
+        for shard in of_images:
+            yield _rebuild_shard(shard, load, out, storage, write, progress)
 
 
-def _place(committed: CommittedShard) -> tuple[str, str, int]:
-    """What the units of one set of images have in common."""
+def _images_of(committed: CommittedShard) -> tuple[str, str, int]:
+    """What the shards of all attacks on one set of images have in common."""
     return committed.shard_id.target, committed.shard_id.split, committed.shard_id.number
 
 
@@ -112,10 +112,11 @@ def _copy_description(collection: Collection, out: Collection) -> None:
     """
     plans = [f"plans/{name}.parquet" for name in collection.plans()]
     for name in [*plans, *(["collection.json"] if collection.about_path.exists() else [])]:
-        data, goal = (collection.root / name).read_bytes(), out.root / name
-        if goal.exists() and goal.read_bytes() != data:
-            raise InputError(f"{goal}: of another collection; choose another --out")
-        with atomic_path(goal) as path:
+        data = (collection.root / name).read_bytes()
+        destination = out.root / name
+        if destination.exists() and destination.read_bytes() != data:
+            raise InputError(f"{destination}: of another collection; choose another --out")
+        with atomic_path(destination) as path:
             path.write_bytes(data)
 
 
@@ -156,20 +157,20 @@ def _rebuild_shard(
     write: Write,
     progress: Callable[[int], object],
 ) -> Rebuilt:
-    """Rebuild one shard, unless it is there."""
+    """Rebuild one shard, unless it was before."""
     config = {**committed.marker["config"], "storage": asdict(storage)}
-    stored, there = committed.marker["counts"]["stored"], find_committed(out, committed.shard_id, config)
-    if there and there.marker["counts"]["stored"] == stored:
-        progress(there.marker["counts"]["planned"])
+    stored = committed.marker["counts"]["stored"]
+    rebuilt = find_committed(out, committed.shard_id, config)
+    if rebuilt and rebuilt.marker["counts"]["stored"] == stored:
+        progress(rebuilt.marker["counts"]["planned"])
         return Rebuilt(shard_id=committed.shard_id, stored=stored, lost={}, resumed=True)
     samples = _index(committed)
     lost: dict[str, str] = {}
-    made = _from_first_pair(_made(committed, samples, load, lost, progress))
-    if made is not None:
-        out.marker_path(committed.shard_id).unlink(
-            missing_ok=True
-        )  # photographs that were lost may be there now
-        write(committed.shard_id, made, config)
+    outcomes = _from_first_pair(_outcomes(committed, samples, load, lost, progress))
+    if outcomes is not None:
+        # A marker that is there vouches for fewer pairs: photographs that were lost then may be there now.
+        out.marker_path(committed.shard_id).unlink(missing_ok=True)
+        write(committed.shard_id, outcomes, config)
     return Rebuilt(shard_id=committed.shard_id, stored=len(samples) - len(lost), lost=lost, resumed=False)
 
 
@@ -185,41 +186,42 @@ def _index(committed: CommittedShard) -> dict[str, SampleIndex]:
     return samples
 
 
-def _from_first_pair(made: Iterator[Made]) -> Iterator[Made] | None:
-    """All that was made; None where there is no pair in it, as with the wrong folder of photographs."""
-    lost: list[Made] = []
-    for each in made:
-        if each[0] is not None:
-            return chain(lost, [each], made)
-        lost.append(each)
+def _from_first_pair(outcomes: Iterator[RowOutcome]) -> Iterator[RowOutcome] | None:
+    """All outcomes; None where there is no pair among them, as with the wrong folder of photographs."""
+    lost: list[RowOutcome] = []
+    for outcome in outcomes:
+        sample, _ = outcome
+        if sample is not None:
+            return chain(lost, [outcome], outcomes)
+        lost.append(outcome)
     return None
 
 
-def _made(
+def _outcomes(
     committed: CommittedShard,
     samples: dict[str, SampleIndex],
     load: Load,
     lost: dict[str, str],
     progress: Callable[[int], object],
-) -> Iterator[Made]:
-    """Put a shard's pairs together, row by row, a few ahead; notes in `lost` what fails."""
+) -> Iterator[RowOutcome]:
+    """Put a shard's pairs together, row by row, a few ahead; puts into `lost` why one fails."""
     card, rows = _card(committed), committed.rows()[0].to_pylist()
     with ThreadPoolExecutor() as pool:
-        for at in range(0, len(rows), _AT_ONCE):
-            batch = rows[at : at + _AT_ONCE]
-            for row, found in zip(batch, pool.map(partial(_pair, card, samples, load), batch), strict=True):
-                if isinstance(found, Sample):
-                    yield found, row
+        for start in range(0, len(rows), _AT_ONCE):
+            batch = rows[start : start + _AT_ONCE]
+            for row, pair in zip(batch, pool.map(partial(_pair, card, samples, load), batch), strict=True):
+                if isinstance(pair, Sample):
+                    yield pair, row
                 elif row["status"] == STATUS_OK:
-                    lost[row["source_id"]] = found["error"]
-                    yield None, {**row, **found}
+                    lost[row["source_id"]] = pair["error"]
+                    yield None, {**row, **pair}
                 else:
                     yield None, row
             progress(len(batch))
 
 
 def _pair(card: TargetCard, samples: dict[str, SampleIndex], load: Load, row: Row) -> Sample | Row:
-    """The pair of a row, or what is to be said of it."""
+    """The pair of a row, or the columns that say why there is none."""
     if row["status"] != STATUS_OK:
         return row
     photograph = load(card, row["source_id"])

@@ -1,8 +1,9 @@
-"""Make units of a collection again, from what it says of itself."""
+"""Repair: make damaged shards of a collection again, as their markers say they were made."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ _KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "sto
 
 def bad_shards(findings: Sequence[Finding]) -> list[ShardId]:
     """The shards in which something was found; what is wrong with plans is no shard's."""
-    return [shard_id for each in findings if (shard_id := parse_shard_id(f"{each.shard_id}.done.json"))]
+    named = (parse_shard_id(f"{finding.shard_id}.done.json") for finding in findings)
+    return [shard_id for shard_id in named if shard_id]
 
 
 def shards_to_make(collection: Collection, findings: Sequence[Finding]) -> list[ShardId]:
@@ -41,28 +43,26 @@ def shards_to_make(collection: Collection, findings: Sequence[Finding]) -> list[
     Where clean images are stored once, a damaged clean shard spoils all attacks on it, and mends them too.
     """
     shard_ids = bad_shards(findings)
-    clean = {_place(shard) for shard in shard_ids if shard.attack == CLEAN}
-    waiting = {
-        each.shard_id for each in collection.readable()
-        if _place(each.shard_id) in clean and each.shard_id.attack != CLEAN
-        and each.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
+    clean = {_images_of(shard_id) for shard_id in shard_ids if shard_id.attack == CLEAN}
+    dependent = {
+        shard.shard_id for shard in collection.readable()
+        if _images_of(shard.shard_id) in clean and shard.shard_id.attack != CLEAN
+        and shard.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
     }  # fmt: skip
-    own = set(bad_shards(verify(collection, "hash"))) if waiting else set()
-    return [shard for shard in shard_ids if shard not in waiting or shard in own]
+    damaged = set(bad_shards(verify(collection, "hash"))) if dependent else set()
+    return [shard_id for shard_id in shard_ids if shard_id not in dependent or shard_id in damaged]
 
 
-def _spoil(collection: Collection, shard_id: ShardId) -> None:
+def _invalidate(collection: Collection, shard_id: ShardId) -> None:
     """Make a shard count as not made; a marker that says how it was made stays until the new one comes."""
-    with suppress(InputError):
-        marker = collection.read(shard_id).marker
-        if marker["shard_id"] == str(shard_id) and marker["config_digest"] == digest(marker["config"]):
-            collection.stem(shard_id).with_suffix(".tar").unlink(missing_ok=True)
-            return
-    collection.marker_path(shard_id).unlink(missing_ok=True)
+    if _sound_config(collection, shard_id) is None:
+        collection.marker_path(shard_id).unlink(missing_ok=True)
+    else:
+        collection.stem(shard_id).with_suffix(".tar").unlink(missing_ok=True)
 
 
-def _place(shard_id: ShardId) -> tuple[str, str, int]:
-    """What the units of one set of images have in common."""
+def _images_of(shard_id: ShardId) -> tuple[str, str, int]:
+    """What the shards of all attacks on one set of images have in common."""
     return shard_id.target, shard_id.split, shard_id.number
 
 
@@ -71,16 +71,16 @@ def repair(
     shard_ids: Sequence[ShardId],
     source: Source,
     targets: Mapping[str, Target],
-    tell: Emit,
+    listener: Emit,
 ) -> dict[ShardId, str]:
     """Make shards again, each as its own marker says, or, where that is lost, another one's of its attack.
 
     Args:
         collection: To mend.
-        shards: Which; others are not touched.
+        shard_ids: Which; others are not touched.
         source: The clean images.
         targets: By name.
-        tell: Hears the events.
+        listener: Gets the events.
 
     Returns:
         Shards that could not be made, and why.
@@ -94,12 +94,12 @@ def repair(
     failed: dict[ShardId, str] = {}
     for shard_id, job in zip(shard_ids, jobs, strict=True):
         torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
-        _spoil(collection, shard_id)
+        _invalidate(collection, shard_id)
         task = ShardTask(shard_id.target, shard_id.split, shard_id.number, (shard_id.attack,), 0)
-        ledger = TaskQueue([task], tell)
+        queue = TaskQueue([task], listener)
         with disk_errors_named(collection.root):
-            run_inline(lambda made={shard_id.split: [job]}: ShardWorker(made, cores()), ledger)  # type: ignore[misc]
-        failed |= ledger.failed
+            run_inline(partial(ShardWorker, {shard_id.split: [job]}, cores()), queue)
+        failed |= queue.failed
     return failed
 
 
@@ -109,14 +109,14 @@ def _check_images(collection: Collection, shard_ids: Sequence[ShardId], jobs: Se
     Raises:
         InputError: Planned images are missing or have changed; the message names one.
     """
-    had_lost = {each.shard_id: each.marker["counts"]["failed"] for each in collection.readable()}
-    lost_at: dict[tuple[str, str, int], dict[str, str]] = {}
+    lost_before = {shard.shard_id: shard.marker["counts"]["failed"] for shard in collection.readable()}
+    lost_now: dict[tuple[str, str, int], dict[str, str]] = {}
     with ThreadPoolExecutor(cores()) as pool:
         for shard_id, job in zip(shard_ids, jobs, strict=True):
-            if _place(shard_id) not in lost_at:
-                lost_at[_place(shard_id)] = lost_images(job, job.plan.rows_of(shard_id.number), pool)
-            lost = lost_at[_place(shard_id)]
-            if len(lost) > had_lost.get(shard_id, 0):
+            if _images_of(shard_id) not in lost_now:
+                lost_now[_images_of(shard_id)] = lost_images(job, job.plan.rows_of(shard_id.number), pool)
+            lost = lost_now[_images_of(shard_id)]
+            if len(lost) > lost_before.get(shard_id, 0):
                 source_id, reason = next(iter(lost.items()))
                 raise InputError(
                     f"{shard_id}: {len(lost)} of its images are not those that were planned, such as "
@@ -127,18 +127,19 @@ def _check_images(collection: Collection, shard_ids: Sequence[ShardId], jobs: Se
 def job_of(
     collection: Collection, shard_id: ShardId, source: Source, targets: Mapping[str, Target]
 ) -> AttackJob:
-    """What a shard was made by.
+    """The job that a shard was made by.
 
     Raises:
         InputError: Nothing says it; its target or plan is not there.
     """
-    config = checked(config_of(collection, shard_id), f"{shard_id}: its config")
+    where = f"{shard_id}: its config"
+    config = checked(config_of(collection, shard_id), where)
     plan = collection.plan(shard_id.target, shard_id.split)
     if plan is None:
         raise InputError(f"{shard_id}: its plan is lost; sample again into another --out")
     if shard_id.target not in targets:
         raise InputError(f"{shard_id}: give its target with --target card.json or timm:NAME")
-    target, where = targets[shard_id.target], f"{shard_id}: its config"
+    target = targets[shard_id.target]
     if config["target"]["weights"] != target.weights_sha256:
         raise InputError(f"{shard_id}: was made on {shard_id.target!r} with other weights; give the same")
     return AttackJob(
@@ -151,7 +152,7 @@ def job_of(
 
 
 def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """A config that says all that a shard is made by; anybody may have written it.
+    """A config that says all that a shard is made by; check it, as anybody may have written it.
 
     Raises:
         InputError: Something is missing or of the wrong kind.
@@ -168,33 +169,33 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     Raises:
         InputError: There is no such attack.
     """
-    said = {name: value for name, value in config["attack"].items() if name != "params"}
-    return None if said.get("name") == CLEAN else from_mapping(AttackConfig, said, where)
+    fields = {name: value for name, value in config["attack"].items() if name != "params"}
+    return None if fields.get("name") == CLEAN else from_mapping(AttackConfig, fields, where)
 
 
 def config_of(collection: Collection, shard_id: ShardId) -> dict[str, Any]:
-    """The config that a shard was made with, by its own marker or that of another unit of its attack.
+    """The config that a shard was made with, by its own marker or that of another shard of its attack.
 
     Raises:
         InputError: No marker is left, or they contradict each other.
     """
-    kin = [
-        each
-        for each in collection.marked()
-        if (each.target, each.attack) == (shard_id.target, shard_id.attack)
-    ]
-    found: dict[str, dict[str, Any]] = {}
-    for each in sorted(kin, key=lambda other: other != shard_id):
-        try:
-            marker = collection.read(each).marker
-        except InputError:
-            continue
-        if marker["shard_id"] != str(each) or marker["config_digest"] != digest(marker["config"]):
-            continue
-        if each == shard_id:
-            return dict(marker["config"])
-        found[digest({**marker["config"], "plan": ""})] = marker["config"]
-    if len(found) != 1:
-        what = "no marker says" if not found else "other shards contradict each other about"
+    if own := _sound_config(collection, shard_id):
+        return own
+    configs = {}
+    for other in collection.marked():
+        if (other.target, other.attack) == (shard_id.target, shard_id.attack) and other != shard_id:
+            if config := _sound_config(collection, other):
+                configs[digest({**config, "plan": ""})] = config
+    if len(configs) != 1:
+        what = "no marker says" if not configs else "other shards contradict each other about"
         raise InputError(f"{shard_id}: {what} how it was made; run its generate command")
-    return next(iter(found.values()))
+    return next(iter(configs.values()))
+
+
+def _sound_config(collection: Collection, shard_id: ShardId) -> dict[str, Any] | None:
+    """The config in a shard's marker; None where the marker is lost, another shard's, or was edited."""
+    with suppress(InputError):
+        marker = collection.read(shard_id).marker
+        if marker["shard_id"] == str(shard_id) and marker["config_digest"] == digest(marker["config"]):
+            return dict(marker["config"])
+    return None

@@ -1,4 +1,4 @@
-"""Ask the target again: are the stored verdicts, and on request the stored pixels, what it gives today?"""
+"""Replay: whether the target, and on request the attack, gives today what a shard says."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -32,9 +32,9 @@ def replayed(committed: CommittedShard, target: Target, count: int) -> Iterator[
         both = to_float(to_tensor([sample.clean, sample.adversarial], target.mean.device))
         with torch.inference_mode(), matrix_products("fp32"):
             probabilities = target(both).softmax(1)
-        for name, found in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
-            if not _agrees(found, row[name]):
-                yield f"sample {sample.key}: {name} is {row[name]}, the target says {int(found.argmax())}"
+        for name, of_image in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
+            if not _agrees(of_image, row[name]):
+                yield f"sample {sample.key}: {name} is {row[name]}, the target says {int(of_image.argmax())}"
 
 
 def _agrees(probabilities: Tensor, prediction: int) -> bool:
@@ -63,14 +63,14 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
     ids, compiled = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
     try:
-        made = attack_batch(attack, target, clean, labels, ids, config["seed"], compiled=compiled)
+        attacked = attack_batch(attack, target, clean, labels, ids, config["seed"], compiled=compiled)
     except AttackError as error:
         return f"the attack breaks: {first_line(error)}"
-    found = [px_sha256(image) for image in to_pixels(made.adversarial)]
-    other = sum(sha256 != row["adv_px_sha256"] for sha256, row in zip(found, rows, strict=True))
-    if not other:
+    hashes = [px_sha256(image) for image in to_pixels(attacked.adversarial)]
+    differing = sum(sha256 != row["adv_px_sha256"] for sha256, row in zip(hashes, rows, strict=True))
+    if not differing:
         return None
-    now = circumstances(target) | software(attack.implementation)
+    now = {**circumstances(target), **software(attack.implementation)}
     changed = [name for name, value in now.items() if value != marker.get(name)]
     why = f" (but here {', '.join(changed)} differ)" if changed else ""
-    return f"the attack gives other pixels on {other} of {len(samples)} images{why}"
+    return f"the attack gives other pixels on {differing} of {len(samples)} images{why}"
