@@ -23,7 +23,18 @@ from tests.common import one_line, small_run
 
 Run = Callable[..., Result]
 PLAIN = ("--model", "tiny", "--epochs", 1, "--batch-size", 9, "--device", "cpu", "--threads", 1)
-MORE = ("--lr", "2e-3", "--ema", 0.5, "--variants", 1, "--no-clean-pairs", "--bf16", "--validate", "none")
+MORE = (
+    "--lr",
+    "2e-3",
+    "--model-ema-decay",
+    0.5,
+    "--variants",
+    1,
+    "--no-clean-pairs",
+    "--bf16",
+    "--validate",
+    "none",
+)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +161,7 @@ def test_a_dry_run_says_what_and_writes_nothing(
     run: Run, collection_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = ("train", "--shards", collection_root, *PLAIN, "--accumulate", 2, "--dry-run")
+    asked = ("train", "--shards", collection_root, *PLAIN, "--grad-accum-steps", 2, "--dry-run")
     found = planned(run(*asked, "--json"))
     assert (found["model"], found["images_an_epoch"], found["ranks"]) == ("tiny", 27, 1)
     assert found["updates"] == found["updates_an_epoch"] * found["epochs"] == 3
@@ -164,7 +175,7 @@ def test_a_dry_run_says_what_and_writes_nothing(
         (("--blr", "1e-3"), {"learning_rate": 1e-3 * 9 / 256}),
         (("--epochs", 20), {"warmup_epochs": 1}),
         (("--mask", "occlusion", "--decoder", "cross"), {"mask": "occlusion", "decoder": "cross"}),
-        (("--warmup-epochs", 0, "--grad-clip", 1), {"warmup_epochs": 0, "grad_clip": 1}),
+        (("--warmup-epochs", 0, "--clip-grad", 1), {"warmup_epochs": 0, "clip_grad": 1}),
         (("--crop", 24, "--weight-decay", 0), {"crop": 24, "weight_decay": 0}),
         (("--recipe", "code", "--bf16", "--compile"), {"recipe": "code", "bf16": True, "compiled": True}),
         (("--attacks", "pgd", "--split", "test"), {"clean_pairs": True}),
@@ -254,8 +265,8 @@ def test_pairs_and_photographs_do_not_mix(run: Run, tmp_path: Path, more: tuple[
         (("--split", "dev"), "has test, train, validation", 1),
         (("--lr", 1, "--blr", 1), "--lr and --blr both set the learning rate", 1),
         (("--lr", "nan"), "learning_rate is nan", 1),
-        (("--ema", 1), "ema is 1.0; it must be below 1", 1),
-        (("--grad-clip", -1), "grad_clip is -1", 1),
+        (("--model-ema-decay", 1), "ema_decay is 1.0; it must be below 1", 1),
+        (("--clip-grad", -1), "clip_grad is -1", 1),
         (("--warmup-epochs", 2), "warmup_epochs 2 exceeds epochs 1", 1),
         (("--crop", 1000), "crop", 1),
         (("--recipe", "code"), "vgg19_bn.*--feature-weights", 1),
@@ -266,7 +277,7 @@ def test_pairs_and_photographs_do_not_mix(run: Run, tmp_path: Path, more: tuple[
         (("--feature-weights", "x.pth"), "recipe 'pixel' has no feature network", 1),
         (("--device", "cuda:77"), "cuda:77", 1),
         (("--mask", "noise"), "'noise' is not one of", 2),
-        (("--accumulate", 20), "batch", 1),
+        (("--grad-accum-steps", 20), "batch", 1),
     ],
 )  # fmt: skip
 def test_bad_options_are_one_clear_line(
@@ -332,10 +343,10 @@ def test_the_same_command_goes_on(train: Run, tmp_path: Path, monkeypatch: pytes
     fine(train(tmp_path / "whole", *asked))
     whole = TrainStep.update
 
-    def dying(self: TrainStep, parts: Any, step: int, rate: float) -> torch.Tensor:
+    def dying(self: TrainStep, micro_batches: Any, step: int, rate: float) -> torch.Tensor:
         if step == 4:  # in the second of three epochs of three updates
             raise KeyboardInterrupt
-        return whole(self, parts, step, rate)
+        return whole(self, micro_batches, step, rate)
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainStep, "update", dying)

@@ -14,7 +14,9 @@ BIN = Path(sys.executable).parent
 
 
 def command(ranks: int, workers: int, root: Path, out: Path) -> list[str]:
-    options = f"--model tiny --epochs 12 --batch-size 8 --validate none --ema 0.9 --workers {workers}"
+    options = (
+        f"--model tiny --epochs 12 --batch-size 8 --validate none --model-ema-decay 0.9 --workers {workers}"
+    )
     train = [str(BIN / "impure-train"), "--shards", str(root), *options.split(), "--out", str(out)]
     train += ["--threads", "1"]
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "--no-python"]
@@ -73,7 +75,7 @@ def test_killed_and_resumed(collection_root: Path, tmp_path: Path, ranks: int, w
 @pytest.mark.slow
 def test_two_ranks_learn_what_one_learns_in_two_parts(collection_root: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    finish(start([*command(1, 0, collection_root, one), "--accumulate", "2"]))
+    finish(start([*command(1, 0, collection_root, one), "--grad-accum-steps", "2"]))
     finish(start(command(2, 0, collection_root, two)))
     assert [row[:2] for row in rows(one)] == [row[:2] for row in rows(two)]
     for mine, theirs in zip(rows(one), rows(two), strict=True):

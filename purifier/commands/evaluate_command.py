@@ -2,22 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from impure.manifests.commands.click_options import comma_separated, device_options, json_option
-from impure.manifests.commands.console import (
-    HELP,
-    Command,
-    print_json,
-    writable,
+from impure.manifests.commands.click_options import (
+    comma_separated,
+    default_of,
+    device_options,
+    json_option,
+    options,
 )
+from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
 from impure.pipeline.sources.source_names import BUILTIN
-from impure.purifier.commands.shared_inputs import open_device, open_shards, partition_option
+from impure.purifier.commands.shared_inputs import (
+    classifier_options,
+    open_device,
+    open_shards,
+    partition_option,
+    shards_option,
+)
+from impure.purifier.defences.defence_names import DEFENCE_NAMES
+from impure.purifier.evaluation.evaluate_config import Combine, EvaluateConfig
 
 if TYPE_CHECKING:
-    from impure.purifier.evaluation.predict import Combine
     from impure.purifier.riae.noise import Partition
 
 
@@ -32,7 +40,7 @@ class EvaluateArguments:
     attacks: str | None
     limit: int | None
     samples: int
-    combine: "Combine"
+    combine: Combine
     partition: "Partition"
     extra_resize: bool
     targets: tuple[str, ...]
@@ -45,51 +53,56 @@ class EvaluateArguments:
     as_json: bool
 
 
-@click.command("impure-eval", cls=Command, context_settings=HELP)
-@click.version_option(package_name="impure")
-@click.option("--shards", required=True, help="A collection's folder or URL (https://, s3://, …), or a glob "
-    "of its tars: 'ROOT/resnet101/*/train/*.tar'.",
+data_options = options(
+    shards_option(required=True),
+    click.option("--split", default="test", show_default=True, help="Evaluate on this split."),
+    click.option("--attacks", show_default="all there are",
+        help="Evaluate on these attacks only, separated by commas, such as fgsm,pgd."),
+    click.option("--limit", type=click.IntRange(min=1), show_default="all",
+        help="At most this many images of each target and attack, for a quick look."),
+    classifier_options,
 )  # fmt: skip
-@click.option("--checkpoint", type=click.Path(path_type=Path),
-    help="For riae: run folder, model.safetensors, or owner/name[@revision] on the Hugging Face Hub.",
+defence_options = options(
+    click.option("--checkpoint", type=click.Path(path_type=Path), help="The purifier that riae is: a run's "
+        "folder, its model.safetensors, or owner/name[@revision] on the Hugging Face Hub."),
+    click.option("--defence", "defences", default=",".join(DEFENCE_NAMES), show_default=True,
+        help=f"Defences to compare, separated by commas: {', '.join(DEFENCE_NAMES)}."),
+    click.option("--samples", type=click.IntRange(min=1), default=default_of(EvaluateConfig, "samples"),
+        show_default=True, help="How often random defences are run on each image."),
+    click.option("--combine", type=click.Choice(get_args(Combine)), show_default=True,
+        default=default_of(EvaluateConfig, "combine"), help="What becomes of several samples: classify the "
+        "mean image, take the majority, or count an image as right only if every sample is."),
+    partition_option,
+    click.option("--extra-resize", is_flag=True, help="Also evaluate behind the resizing of the authors' test "
+        "script, as rows NAME+resize."),
+    click.option("--seed", type=click.IntRange(min=0), default=default_of(EvaluateConfig, "seed"),
+        show_default=True, help="Random seed of random defences."),
 )  # fmt: skip
-@click.option("--defence", "defences", default="none,jpeg,riae", show_default=True,
-    help="What to compare, with commas: none, jpeg, riae.",
+run_options = options(
+    click.option("--batch-size", type=click.IntRange(min=1), show_default=True,
+        default=default_of(EvaluateConfig, "batch_size"), help="Images at once."),
+    device_options,
+    click.option("--out", type=click.Path(path_type=Path),
+        show_default="CHECKPOINT/report, or ./impure-report where CHECKPOINT is not a path here",
+        help="Folder of the report."),
+    json_option,
 )  # fmt: skip
-@click.option("--split", default="test", show_default=True, help="Split to evaluate on.")
-@click.option("--attacks", help="Only these attacks, e.g. fgsm,pgd. [default: all there are]")
-@click.option("--limit", type=click.IntRange(min=1),
-    help="At most this many images of each target and attack, for a quick look. [default: all]",
-)  # fmt: skip
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Runs of random defences on each image.",
-)  # fmt: skip
-@click.option("--combine", type=click.Choice(["average", "vote", "worst"]), default="average",
-    show_default=True, help="Several samples: judge the mean image, take the majority, or count an image only "
-    "if every sample is right.",
-)  # fmt: skip
-@partition_option
-@click.option("--extra-resize", is_flag=True,
-    help="Also judge behind the resizing of the authors' test script, as NAME+resize.",
-)  # fmt: skip
-@click.option("--target", "targets", multiple=True,
-    help="card.json or timm:NAME of the target that made the shards, where its name is none of resnet101, "
-    "inception_v3, inception_resnet_v2 and builtin.",
-)  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="Weights of that target.")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images at once."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random defences.")
-@device_options
-@click.option("--out", type=click.Path(path_type=Path),
-    help="Report folder. [default: CHECKPOINT/report, or ./impure-report where CHECKPOINT is not here]",
-)  # fmt: skip
-@json_option
-def evaluate(**values: Any) -> None:
-    """Measure defences: accuracy on clean and attacked images, with 95 % intervals (the paper's Table 1).
 
-    Judges the stored bytes, and writes the table as Markdown, CSV, JSON and a self-contained HTML page.
+SECTIONS = {"shards": "Data", "checkpoint": "Defences", "batch_size": "Run"}
+"""Headings in --help, by the first option below each."""
+
+
+@click.command("impure-eval", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@click.version_option(package_name="impure")
+@data_options
+@defence_options
+@run_options
+def evaluate(**values: Any) -> None:
+    """Measure accuracy behind defences (the paper's Table 1).
+
+    The stored bytes of clean and attacked images are classified bare and behind each defence, by the
+    classifier that the shards were made on. The table, with 95 % intervals, is printed, and written as
+    Markdown, CSV, JSON and a self-contained HTML page.
 
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
@@ -97,7 +110,6 @@ def evaluate(**values: Any) -> None:
     """
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
     from impure.purifier.defences.defence_registry import build_defences
-    from impure.purifier.evaluation.measure import EvaluateConfig
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, table, write_report
     from impure.purifier.riae.model import RIAE

@@ -1,4 +1,4 @@
-"""`impure-model`: what becomes of a trained purifier."""
+"""`impure-model`: export, convert, push and describe a trained purifier."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,7 +20,9 @@ run_argument = click.argument("run", type=click.Path(path_type=Path, exists=True
 @click.group("impure-model", cls=Group, context_settings=HELP)
 @click.version_option(package_name="impure")
 def model() -> None:
-    """Hand on a trained purifier: as one file without impure, on the Hugging Face Hub, with its card.
+    """Export and share trained purifiers.
+
+    A purifier becomes one file that runs without impure, or a model on the Hugging Face Hub with its card.
 
     \b
       impure-model export ./impure-runs/imagenet-base purifier.onnx
@@ -33,9 +35,11 @@ def model() -> None:
 @click.argument("checkpoint")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.onnx|OUT.pt2")
 @click.option("--height", type=click.IntRange(min=1), default=224, show_default=True,
-    help="Of the images that the file will take, in pixels.",
+    help="Height in pixels of the images that the file will take.",
 )  # fmt: skip
-@click.option("--width", type=click.IntRange(min=1), default=224, show_default=True, help="Likewise.")
+@click.option("--width", type=click.IntRange(min=1), default=224, show_default=True,
+    help="Width in pixels of the images that the file will take.",
+)  # fmt: skip
 @json_option
 def export_command(checkpoint: str, out: Path, height: int, width: int, as_json: bool) -> None:
     """Write a purifier as one file that runs without impure.
@@ -81,13 +85,15 @@ def _trained_on(config: Mapping[str, Any]) -> list[str]:
 )
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--mask", type=click.Choice(["occlusion", "image-noise", "feature-noise", "both"]),
-    help="Masking mode that it was trained for; the paper's method is both. [default: what the file tells]",
+    show_default="what the file tells",
+    help="Masking mode that the network was trained for; the paper's method is both.",
 )  # fmt: skip
 @json_option
 def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool) -> None:
-    """Turn a checkpoint of the paper's release into a run of ours, ready to evaluate and to purify with.
+    """Turn a checkpoint of the paper's release into a run.
 
-    No code in the file is run. The release states no licence: the card says so.
+    The run can be evaluated and purified with as any other. No code in the file is run. The release states no
+    licence: the card says so.
 
     \b
       impure-model convert checkpoint-99.pth ./impure-runs/authors
@@ -121,12 +127,14 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
 @run_argument
 @click.argument("repo_id")
 @click.option("--private", is_flag=True, help="Make a new repository for its owner only.")
-@click.option("--revision", help="Branch, made if it is not there. [default: the main one]")
+@click.option("--revision", show_default="the main one",
+    help="Branch to push to; it is made if it is not there.",
+)  # fmt: skip
 @json_option
 def push_command(run: Path, repo_id: str, private: bool, revision: str | None, as_json: bool) -> None:
-    """Upload config, weights and a fresh card of a run to the Hugging Face Hub, and nothing else of it.
+    """Upload a run to the Hugging Face Hub.
 
-    REPO_ID is owner/name. Log in first: `hf auth login`, or the environment's HF_TOKEN.
+    Its config, its weights and a fresh card are uploaded, and nothing else of it. REPO_ID is owner/name. Log in first: `hf auth login`, or the environment's HF_TOKEN.
 
     \b
       impure-model push ./impure-runs/imagenet-base/best lab/purifier --private
@@ -144,7 +152,10 @@ def push_command(run: Path, repo_id: str, private: bool, revision: str | None, a
 @run_argument
 @json_option
 def card_command(run: Path, as_json: bool) -> None:
-    """Write README.md beside a checkpoint: what it is, what it learnt from, its accuracies, its licence."""
+    """Write a checkpoint's model card, README.md.
+
+    It says what the network is, what it learnt from, its accuracies and its licence.
+    """
     from impure.purifier.checkpoints.model_card import write_card
 
     path = write_card(run)

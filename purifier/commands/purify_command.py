@@ -10,7 +10,7 @@ from impure.manifests.commands.click_options import device_options, json_option
 from impure.manifests.commands.console import (
     HELP,
     SHORTFALL,
-    Command,
+    CommandWithSections,
     print_json,
     say,
 )
@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from impure.purifier.riae.noise import Partition
 
 
-@click.command("impure-purify", cls=Command, context_settings=HELP)
+SECTIONS = {"checkpoint": "Purifier", "device": "Run"}
+"""Headings in --help, by the first option below each."""
+
+
+@click.command("impure-purify", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
 @click.version_option(package_name="impure")
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path),
-    help="Run folder, model.safetensors, or owner/name[@revision] on the Hugging Face Hub.",
+    help="The purifier: a run's folder, its model.safetensors, or owner/name[@revision] on the Hugging Face "
+    "Hub.",
 )  # fmt: skip
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Purifications averaged."
-)
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Purify each image so often, and write the average.",
+)  # fmt: skip
 @partition_option
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the purifier's noise."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Random seed of the purifier's noise.",
+)  # fmt: skip
 @device_options
 @json_option
 def purify(
@@ -47,9 +52,14 @@ def purify(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Purify one image, or every image below a folder, into PNG files.
+    """Purify an image, or all images below a folder.
 
-    Images that cannot be read are named and skipped (exit code 3).
+    IN is an image or a folder; OUT is a .png file or a folder. Pictures keep their size and their place in
+    the tree, and are written as PNG. Images that cannot be read are named and skipped, with exit code 3.
+
+    \b
+      impure-purify photo.jpg clean.png --checkpoint ./impure-runs/builtin-tiny
+      impure-purify ./photos ./purified --checkpoint lab/purifier --samples 4
     """
     from impure.purifier.defences.purify_files import purify_path
     from impure.purifier.riae.model import RIAE

@@ -1,20 +1,41 @@
-"""What the purifier's commands share: opening shards here or far away, the device, and one option."""
+"""What the purifier's commands share: opening shards here or far away, the device, and some options."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import say
+from impure.pipeline.targets.target_names import TARGETS
 
 if TYPE_CHECKING:
     import torch
 
     from impure.manifests.collection.collection import CommittedShard
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+classifier_options = options(
+    click.option("--target", "targets", multiple=True,
+        help="card.json or timm:NAME of the classifier that the shards were made on, where its name is none "
+        f"of {', '.join(TARGETS)}."),
+    click.option("--weights", type=click.Path(path_type=Path),
+        help="File of that classifier's weights, where they cannot be downloaded."),
+)  # fmt: skip
 partition_option = click.option(
     "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
-    help="How riae divides an image's patches (paper 5.3).",
+    help="How riae divides an image's patches into subsets (paper 5.3).",
 )  # fmt: skip
+
+
+def shards_option(*, required: bool = False) -> Decorator:
+    """The option that names a collection, or some of its shards."""
+    return click.option(
+        "--shards", required=required, help="Folder or URL (https://, s3://, …) of a collection, or a glob of "
+        "its tars such as 'ROOT/resnet101/*/train/*.tar'.",
+    )  # fmt: skip
 
 
 def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedShard]":

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Options by the field of TrainConfig that they set.
 _FIELDS = (
-    "epochs", "batch_size", "accumulate", "variants", "crop", "warmup_epochs", "weight_decay", "grad_clip",
-    "ema", "seed", "mask", "decoder", "recipe", "bf16", "compiled", "clean_pairs",
+    "epochs", "batch_size", "grad_accum", "variants", "crop", "warmup_epochs", "weight_decay", "clip_grad",
+    "ema_decay", "seed", "mask", "decoder", "recipe", "bf16", "compiled", "clean_pairs",
 )  # fmt: skip
 #: Options that say nothing about photographs.
 _FOR_PAIRS = (
@@ -46,15 +46,15 @@ class TrainArguments:
     feature_weights: Path | None
     epochs: int | None
     batch_size: int | None
-    accumulate: int | None
+    grad_accum: int | None
     variants: int | None
     crop: int | None
     lr: float | None
     blr: float | None
     warmup_epochs: int | None
     weight_decay: float | None
-    grad_clip: float | None
-    ema: float | None
+    clip_grad: float | None
+    ema_decay: float | None
     bf16: bool
     compiled: bool
     seed: int

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 def train(**values: Any) -> None:
     """Train the RIAE purifier on the shards of a collection.
 
-    Writes config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/ (the best
-    weights by validation) and the state to go on from: killed at any moment, the same command continues, and
-    on the CPU ends with the same weights.
+    The run's folder gets config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/
+    (the best weights by validation) and the state to go on from: killed at any moment, the same command
+    continues, and on the CPU ends with the same weights. If a run fails, its logs/ hold the tracebacks.
 
     \b
       impure-train --shards ./impure-data/builtin --epochs 1
@@ -65,7 +65,7 @@ def train(**values: Any) -> None:
     with joined(rank, world, device) as ranks:
         train_riae(
             config, data_source, features, out, device,
-            habits=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
+            runtime=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
         )  # fmt: skip
     return None if rank else print_run(out, config, shards, asked)
 

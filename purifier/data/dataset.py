@@ -24,13 +24,13 @@ class Batch(NamedTuple):
         adversarial: (B, 3, H, W).
         clean: Each distinct clean image once (U, 3, H, W).
         clean_row: Row of `clean` that belongs to each adversarial image (B,), int64.
-        share: This part's share of the whole update's images.
+        weight: Number of these pairs divided by that of the update's global batch.
     """
 
     adversarial: Tensor
     clean: Tensor
     clean_row: Tensor
-    share: float
+    weight: float
 
 
 class PairDataset(Dataset[Any]):
@@ -50,11 +50,11 @@ class PairDataset(Dataset[Any]):
             InputError: A shard is inconsistent, or there is no pair at all.
         """
         indices = ShardIndices()
-        found = list_pairs(shards, indices)
-        self.pairs: Pairs = found.attacked()
+        stored = list_pairs(shards, indices)
+        self.pairs: Pairs = stored.attacked()
         self._attacked = len(self.pairs)
         if clean_pairs:
-            self.pairs += found.distinct_clean()
+            self.pairs += stored.distinct_clean()
         if not self.pairs:
             raise InputError("the chosen shards hold no sample to train on")
         self.clean_ids = self.pairs.clean_ids
@@ -77,21 +77,23 @@ class PairDataset(Dataset[Any]):
         at = range(len(self))[index]  # minds negative indices and the end
         return torch.stack(self._pair(at, None))
 
-    def __getitems__(self, part: MicroBatch) -> Batch:
+    def __getitems__(self, micro_batch: MicroBatch) -> Batch:
         """A batch of pairs of one size; each distinct clean image is decoded once.
 
         Raises:
             InputError: See `PairReader.read`.
         """
-        numbers = self.clean_ids[part.indices].tolist()
+        numbers = self.clean_ids[micro_batch.indices].tolist()
         clean: dict[int, Tensor] = {}
         adversarial = []
-        for index, number in zip(part.indices, numbers, strict=True):
+        for index, number in zip(micro_batch.indices, numbers, strict=True):
             attack, clean[number] = self._pair(index, clean.get(number))
             adversarial.append(attack)
         row = {number: at for at, number in enumerate(clean)}
         clean_row = torch.tensor([row[number] for number in numbers])
-        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), clean_row, part.share)
+        return Batch(
+            torch.stack(adversarial), torch.stack(list(clean.values())), clean_row, micro_batch.weight
+        )
 
     def _pair(self, index: int, clean: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image; the clean one is decoded unless it is given."""
@@ -114,8 +116,8 @@ class Loader:
         """Start nothing yet.
 
         Args:
-            data: A dataset whose `__getitems__` makes the batch of a part.
-            sampler: Yields the parts; what is set on it before a pass counts for that pass.
+            data: A dataset whose `__getitems__` makes the batch of a micro-batch.
+            sampler: Yields the micro-batches; what is set on it before a pass counts for that pass.
             workers: Processes that make batches ahead of time; 0 for this one.
             pin_memory: Have batches ready for fast copies to a GPU.
         """
@@ -132,12 +134,12 @@ class Loader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for found in self._found():
-            if isinstance(found, ImpureError):
-                raise InputError(str(found)) from found  # itself, it would keep this frame, and the workers
-            yield found
+        for batch in self._batches_or_errors():
+            if isinstance(batch, ImpureError):
+                raise InputError(str(batch)) from batch  # itself, it would keep this frame, and the workers
+            yield batch
 
-    def _found(self) -> Iterator[Batch | ImpureError]:
+    def _batches_or_errors(self) -> Iterator[Batch | ImpureError]:
         """Batches, or what went wrong; a worker that was killed is most often one too many for the memory."""
         try:
             yield from self._batches
@@ -156,9 +158,9 @@ class _Guarded(Dataset["Batch | ImpureError"]):
     def __init__(self, data: Any) -> None:
         self._data = data
 
-    def __getitem__(self, part: Any) -> Batch | ImpureError:
+    def __getitem__(self, micro_batch: Any) -> Batch | ImpureError:
         try:
-            batch: Batch = self._data.__getitems__(part)
+            batch: Batch = self._data.__getitems__(micro_batch)
         except ImpureError as error:
             return error
         except OSError as error:

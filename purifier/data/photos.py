@@ -13,24 +13,25 @@ from impure.manifests.base.errors import InputError, first_line
 from impure.purifier.data.dataset import Batch
 from impure.purifier.data.sampler import BatchSplit
 
-LEAST_SIDE, MOST_SIDE = 160, 320  # pixels, of crops
-SCALE = (0.2, 1.0)  # crop's share of the photograph's area: MAE (He et al. 2022, appendix A.1)
+LEAST_SIDE = 160  # pixels, of crops
+MOST_SIDE = 320
+SCALE = (0.2, 1.0)  # crop's fraction of the photograph's area: MAE (He et al. 2022, appendix A.1)
 RATIO = (3 / 4, 4 / 3)  # crop's width by height
 TRIES = 10  # crops drawn before one that fits is made
 
 
 class PhotoMicroBatch(NamedTuple):
-    """What a rank computes at a time: crops of some photographs.
+    """Some photographs of an update's global batch, to be cropped: what one rank computes at a time.
 
     Attributes:
         indices: Of the photographs.
-        share: Their number divided by the whole batch's.
-        side: Of their crops, pixels; the same in the whole batch.
+        weight: Their number divided by the global batch's.
+        side: Of their crops, pixels; the same in the whole global batch.
         seed: With an index, what decides a photograph's crop.
     """
 
     indices: list[int]
-    share: float
+    weight: float
     side: int
     seed: tuple[int, int]
 
@@ -51,7 +52,7 @@ def photo_sides(multiple: int) -> list[int]:
 
 
 class PhotoSampler(Sampler[PhotoMicroBatch]):
-    """Parts of batches of photographs in an order that depends on (seed, epoch) alone; every one once.
+    """Micro-batches of photographs in an order that depends on (seed, epoch) alone; every one once.
 
     Set `epoch` and `start` before iterating; `start` updates are passed over, for resuming inside an epoch.
 
@@ -66,23 +67,25 @@ class PhotoSampler(Sampler[PhotoMicroBatch]):
 
         Args:
             count: Of the photographs.
-            split: How batches are divided.
+            split: How batches are split.
             sides: Of crops, pixels; each batch draws one (see `photo_sides`).
             seed: Of order, sides and crops.
 
         Raises:
-            InputError: There is no photograph, or too few for ranks and parts.
+            InputError: There is no photograph, or too few for ranks and micro-batches.
         """
         if count < 1:
             raise InputError("there is no photograph to pre-train on")
         self._cuts = split.batches(count, "photographs")
-        self._split, self._sides, self._seed = split, list(sides), seed
+        self._split = split
+        self._sides = list(sides)
+        self._seed = seed
         self.steps = len(self._cuts) - 1
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return (self.steps - self.start) * self._split.accumulate
+        return (self.steps - self.start) * self._split.grad_accum
 
     def __iter__(self) -> Iterator[PhotoMicroBatch]:
         seed = (self._seed, self.epoch)
@@ -90,9 +93,9 @@ class PhotoSampler(Sampler[PhotoMicroBatch]):
         batches = np.split(order.permutation(self._cuts[-1]), self._cuts[1:-1])
         sides = order.choice(self._sides, len(batches)).tolist()
         return (
-            PhotoMicroBatch(*part, side=side, seed=seed)
+            PhotoMicroBatch(*micro_batch, side=side, seed=seed)
             for batch, side in list(zip(batches, sides, strict=True))[self.start :]
-            for part in self._split.parts(batch)
+            for micro_batch in self._split.micro_batches(batch)
         )
 
 
@@ -106,35 +109,36 @@ class PhotoDataset(Dataset[Batch]):
             load: Decodes the photograph with an index, to RGB; raises InputError, naming it, where it cannot.
             count: Of the photographs.
         """
-        self._load, self._count = load, count
+        self._load = load
+        self._count = count
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitems__(self, part: PhotoMicroBatch) -> Batch:
-        """Crops of a part's photographs.
+    def __getitems__(self, micro_batch: PhotoMicroBatch) -> Batch:
+        """Crops of a micro-batch's photographs.
 
         Raises:
             InputError: A photograph cannot be read.
         """
-        crops = torch.stack([self._crop(index, part) for index in part.indices])
-        return Batch(crops, crops, torch.arange(len(crops)), part.share)
+        crops = torch.stack([self._crop(index, micro_batch) for index in micro_batch.indices])
+        return Batch(crops, crops, torch.arange(len(crops)), micro_batch.weight)
 
-    def _crop(self, index: int, part: PhotoMicroBatch) -> Tensor:
+    def _crop(self, index: int, micro_batch: PhotoMicroBatch) -> Tensor:
         """One photograph's crop, uint8 (3, side, side)."""
-        stream = np.random.SeedSequence(part.seed, spawn_key=(index,))
+        stream = np.random.SeedSequence(micro_batch.seed, spawn_key=(index,))
         try:
             picture = self._load(index)
         except OSError as error:
             raise InputError(f"photograph {index}: cannot be read ({first_line(error)})") from error
-        crop = random_crop(picture, part.side, np.random.default_rng(stream))
+        crop = random_crop(picture, micro_batch.side, np.random.default_rng(stream))
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
 
 
 def random_crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Image.Image:
     """A random window of an RGB picture, resized (bicubic) to a square and mirrored every other time.
 
-    The window has a share of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform in
+    The window has a fraction of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform in
     its logarithm (Szegedy et al. 2015). Where none of `TRIES` fits into the picture, it is the largest
     central one of such a ratio.
 

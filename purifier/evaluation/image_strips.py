@@ -1,4 +1,4 @@
-"""Image strips for people: what an attack did to an image, what a defence made of it, and the answers."""
+"""Image strips for people: what an attack did to an image, what a defence made of it, and the predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import GAIN, Pixels, amplify
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
+from impure.pipeline.tensors import to_uint8
 from impure.purifier.data.pairs import Pair
 from impure.purifier.evaluation.predict import NO_CLASS
 
@@ -31,15 +32,15 @@ class Example:
 
 
 class Panel(NamedTuple):
-    """One picture of a strip; differences are around grey, `GAIN` times as large, and have no answer."""
+    """One picture of a strip; differences are around grey, `GAIN` times as large, and have no prediction."""
 
     caption: str
     pixels: Pixels
-    answer: int | None
+    prediction: int | None
 
 
 def example(
-    target: str, attack: str, pair: Pair, images: Mapping[str, Tensor], answers: Mapping[str, Tensor]
+    target: str, attack: str, pair: Pair, images: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
 ) -> Example:
     """The first image of a batch in all its forms.
 
@@ -48,7 +49,7 @@ def example(
         attack: Of the sample.
         pair: The sample.
         images: RGB in [0,1] (B, 3, H, W) by name.
-        answers: Predicted classes (B,) by the same names.
+        predictions: Predicted classes (B,) by the same names.
     """
     return Example(
         target=target,
@@ -56,29 +57,29 @@ def example(
         key=pair.key,
         label=pair.label,
         images={name: to_pixels(batch[0]) for name, batch in images.items()},
-        predictions={name: int(answers[name][0]) for name in images},
+        predictions={name: int(predictions[name][0]) for name in images},
     )
 
 
 def to_pixels(image: Tensor) -> Pixels:
     """RGB in [0,1] (3, H, W) as 8-bit pixels (H, W, 3); what is no number is black."""
-    levels = (image.detach().nan_to_num(0).clamp(0, 1) * 255).round().byte()
-    pixels: Pixels = levels.permute(1, 2, 0).cpu().numpy()
+    pixels: Pixels = to_uint8(image.nan_to_num(0)).permute(1, 2, 0).cpu().numpy()
     return pixels
 
 
 def panels(shown: Example) -> list[Panel]:
     """The pictures of a strip from left to right; of a clean image the attack's are left out."""
-    images, answers = shown.images, shown.predictions
-    found = [Panel("clean", images["clean"], answers["clean"])]
+    images = shown.images
+    predictions = shown.predictions
+    strip = [Panel("clean", images["clean"], predictions["clean"])]
     if shown.attack != CLEAN:
-        found.append(Panel("adversarial", images["adversarial"], answers["adversarial"]))
-        found.append(Panel(f"perturbation ×{GAIN}", amplify(images["adversarial"], images["clean"]), None))
-    for name in (each for each in images if each not in _UNDEFENDED):
-        found.append(Panel(name, images[name], answers[name]))
+        strip.append(Panel("adversarial", images["adversarial"], predictions["adversarial"]))
+        strip.append(Panel(f"perturbation ×{GAIN}", amplify(images["adversarial"], images["clean"]), None))
+    for name in (name for name in images if name not in _UNDEFENDED):
+        strip.append(Panel(name, images[name], predictions[name]))
         if images[name].shape == images["clean"].shape:  # some defences enlarge
-            found.append(Panel(f"{name}: residual ×{GAIN}", amplify(images[name], images["clean"]), None))
-    return found
+            strip.append(Panel(f"{name}: residual ×{GAIN}", amplify(images[name], images["clean"]), None))
+    return strip
 
 
 def class_name(label: int, names: Sequence[str]) -> str:
@@ -100,11 +101,11 @@ def draw_strips(shown: Sequence[Example], names: Sequence[str] = ()) -> Image.Im
     """
     if not shown:
         raise InputError("no example to draw")
-    return draw_sheet([_strip(each, names) for each in shown])
+    return draw_sheet([_strip(example, names) for example in shown])
 
 
 def _strip(shown: Example, names: Sequence[str]) -> Strip:
-    """One example: the pictures side by side, and the answers below them."""
+    """One example: the pictures side by side, and the predictions below them."""
     title = f"{shown.attack} on {shown.target}: {class_name(shown.label, names)}"
     return Strip(title, [[_picture(panel, shown.label, names) for panel in panels(shown)]])
 
@@ -112,7 +113,7 @@ def _strip(shown: Example, names: Sequence[str]) -> Strip:
 def _picture(panel: Panel, label: int, names: Sequence[str]) -> Picture:
     """A panel as it is drawn."""
     caption = panel.caption.replace("×", "x")  # Pillow's own font lacks the sign
-    if panel.answer is None:
+    if panel.prediction is None:
         return Picture(panel.pixels, caption)
-    text = f"{caption}: {class_name(panel.answer, names)}"
-    return Picture(panel.pixels, text[:LONGEST], GOOD if panel.answer == label else BAD)
+    text = f"{caption}: {class_name(panel.prediction, names)}"
+    return Picture(panel.pixels, text[:LONGEST], GOOD if panel.prediction == label else BAD)

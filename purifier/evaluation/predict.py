@@ -1,7 +1,7 @@
-"""What a target predicts for defended images, and how predictions of several samples are combined."""
+"""What a classifier predicts for images, and how predictions of several samples are combined."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from impure.manifests.collection.shard_id import CLEAN
+from impure.pipeline.tensors import to_float
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair
+from impure.purifier.evaluation.evaluate_config import Combine
 
-NO_CLASS = -1  # the answer where an image or its largest logit is not finite: always wrong
-
-
-Combine = Literal["average", "vote", "worst"]
+NO_CLASS = -1  # predicted where an image or its largest logit is not finite: always wrong
 
 
 class Loaded(NamedTuple):
@@ -42,41 +41,41 @@ def load(reader: PairReader, batch: Sequence[Pair], attack: str, device: torch.d
 
 def _to_device(images: Sequence[Tensor], device: torch.device) -> Tensor:
     """Bytes (3, H, W) each as one batch in [0,1] on the device."""
-    return torch.stack(list(images)).to(device).float() / 255
+    return to_float(torch.stack(list(images)).to(device))
 
 
-def predict(target: nn.Module, images: Tensor) -> Tensor:
-    """The classes (B,) that a target sees; `NO_CLASS` where the image or its largest logit is not finite.
+def predict(classifier: nn.Module, images: Tensor) -> Tensor:
+    """The predicted classes (B,); `NO_CLASS` where the image or its largest logit is not finite.
 
     Args:
-        target: RGB in [0,1] (B, 3, H, W) in, logits (B, classes) out.
+        classifier: RGB in [0,1] (B, 3, H, W) in, logits (B, classes) out.
         images: What it is shown.
     """
-    logits: Tensor = target(images.nan_to_num(0, 0, 0))
+    logits: Tensor = classifier(images.nan_to_num(0, 0, 0))
     finite = images.flatten(1).isfinite().all(1) & logits.amax(1).isfinite()  # -inf only rules a class out
     return logits.argmax(1).masked_fill(~finite, NO_CLASS)
 
 
-def combined(answers: Tensor, labels: Tensor, combine: Combine) -> Tensor:
-    """One answer for each image out of the answers to its samples.
+def combined(predictions: Tensor, labels: Tensor, combine: Combine) -> Tensor:
+    """One prediction for each image out of those of its samples.
 
     Args:
-        answers: (samples, B).
-        labels: (B,).
-        combine: `vote`: the class seen most often, among equals the one drawn first. `worst`: the first wrong
-            answer if there is one, so that only images right in every sample are right. `average` was done on
-            the images: the one answer.
+        predictions: Classes (samples, B).
+        labels: True classes (B,).
+        combine: `vote`: the class seen most often, among equals the one of the earlier sample. `worst`: the
+            first wrong class if there is one, so that only images right in every sample are right. `average`
+            was done on the images, and leaves a single sample.
 
     Returns:
-        (B,).
+        Classes (B,).
     """
     if combine == "vote":
-        votes = (answers[:, None] == answers[None]).sum(1)  # samples, B
-        return answers.gather(0, votes.argmax(0, keepdim=True))[0]  # argmax takes the first of equals
+        votes = (predictions[:, None] == predictions[None]).sum(1)  # samples, B
+        return predictions.gather(0, votes.argmax(0, keepdim=True))[0]  # argmax takes the first of equals
     if combine == "worst":
-        wrong = (answers != labels).byte()
-        return answers.gather(0, wrong.argmax(0, keepdim=True))[0]
-    return answers[0]
+        wrong = (predictions != labels).byte()
+        return predictions.gather(0, wrong.argmax(0, keepdim=True))[0]
+    return predictions[0]
 
 
 def batch_seed(seed: int, batch: int, sample: int) -> int:
@@ -85,7 +84,7 @@ def batch_seed(seed: int, batch: int, sample: int) -> int:
 
 
 def release_resize(images: Tensor) -> Tensor:
-    """What the authors' test script does to purified images before the target sees them.
+    """What the authors' test script does to purified images before the classifier sees them.
 
     224 pixels: 32 black pixels on every side, then back to 224. 299: enlarged to 331. Sides of another length
     are padded by a seventh, as 224 are. Bilinear, without antialiasing (`data_process/main_advpur.py` of the

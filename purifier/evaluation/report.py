@@ -68,7 +68,7 @@ def markdown(evaluation: Evaluation, images: str) -> str:
 
 
 def as_csv(evaluation: Evaluation) -> str:
-    """One line for each target, attack, defence and combination of samples; shares between 0 and 1."""
+    """One line for each target, attack, defence and combination of samples; accuracies between 0 and 1."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -94,7 +94,9 @@ def html(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> st
         {
             "target": target,
             "cells": _cells(evaluation, target),
-            "strips": [_strip(each, classes) for each in evaluation.examples if each.target == target],
+            "strips": [
+                _strip(example, classes) for example in evaluation.examples if example.target == target
+            ],
         }
         for target in _targets(evaluation)
     ]
@@ -112,11 +114,11 @@ def _cells(evaluation: Evaluation, target: str) -> list[list[str]]:
     """A target's table as text: header, one line for each attack, the mean."""
     rows = [row for row in evaluation.rows if row.target == target]
     defences = list(dict.fromkeys(row.label for row in rows))
-    found = {(row.attack, row.label): row for row in rows}
+    row_of = {(row.attack, row.label): row for row in rows}
     lines = [[target, "n", *defences]]
     for attack in dict.fromkeys(row.attack for row in rows):
-        cells = [_percent(found[attack, defence]) for defence in defences]
-        lines.append([attack, str(found[attack, defences[0]].n), *cells])
+        cells = [_percent(row_of[attack, defence]) for defence in defences]
+        lines.append([attack, str(row_of[attack, defences[0]].n), *cells])
     means = [mean for mean in evaluation.means if mean.target == target]
     if means:
         lines.append([MEAN_LABEL, "", *(f"{100 * mean.accuracy:.1f}" for mean in means)])
@@ -148,8 +150,8 @@ def _strip(shown: Example, classes: Sequence[str]) -> dict[str, Any]:
             {
                 "caption": panel.caption,
                 "uri": data_uri(panel.pixels),
-                "answer": "" if panel.answer is None else class_name(panel.answer, classes),
-                "right": panel.answer == shown.label,
+                "prediction": "" if panel.prediction is None else class_name(panel.prediction, classes),
+                "right": panel.prediction == shown.label,
             }
             for panel in panels(shown)
         ],

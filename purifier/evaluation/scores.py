@@ -1,4 +1,4 @@
-"""What is counted: right answers of a target behind a defence, with Wilson's interval."""
+"""Scores: right predictions behind a defence, with Wilson's interval, and means over the attacks."""
 
 import math
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ class Row:
     defence: str
     n: int
     correct: int
-    combine: str = "one"  # how the samples became one answer; see `judging.combined`
+    combine: str = "one"  # how the samples became one prediction; see `predict.combined`
     samples: int = 1
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class Row:
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
+        """Right predictions divided by all."""
         return self.correct / self.n
 
     @property
@@ -99,7 +99,8 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     """
     if n < 1 or not 0 <= correct <= n:
         raise InputError(f"no interval for {correct} right of {n}")
-    share, z2 = correct / n, Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    rate = correct / n
+    z2 = Z_95**2
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -24,32 +24,33 @@ class Group(NamedTuple):
 
 
 def select_groups(
-    shards: Sequence[CommittedShard], targets: Mapping[str, nn.Module], limit: int | None = None
+    shards: Sequence[CommittedShard], classifiers: Mapping[str, nn.Module], limit: int | None = None
 ) -> list[Group]:
-    """The groups to judge, by target and in the order of Table 1, `clean` first.
+    """The groups to evaluate, by target and in the order of Table 1, `clean` first.
 
     Args:
         shards: The shards.
-        targets: Classifiers by the names that they have in the shards.
+        classifiers: By the names of their targets in the shards.
         limit: At most this many samples of a group (see `evenly`).
 
     Raises:
-        InputError: There is no sample, `limit` is below 1, or a target is not given.
+        InputError: There is no sample, `limit` is below 1, or a target has no classifier.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"at most {limit} images of an attack are none to judge; allow at least 1")
+        raise InputError(f"at most {limit} images of an attack are none to evaluate; allow at least 1")
     pairs = list_pairs(shards)
     if not pairs:
-        raise InputError("nothing to judge: the chosen shards hold no sample")
-    found: dict[tuple[str, str], list[Pair]] = {}
+        raise InputError("nothing to evaluate: the chosen shards hold no sample")
+    groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in pairs.distinct_clean():
-        found.setdefault((pair.shard.shard_id.target, CLEAN), []).append(pair)
+        groups.setdefault((pair.shard.shard_id.target, CLEAN), []).append(pair)
     for pair in pairs.attacked():
-        found.setdefault((pair.shard.shard_id.target, pair.shard.shard_id.attack), []).append(pair)
-    if missing := sorted({target for target, _ in found} - targets.keys()):
-        raise InputError(f"the shards are of target {missing[0]!r}; given are {', '.join(targets) or 'none'}")
-    order = sorted(found, key=lambda key: (key[0], _table_place(key[1])))
-    return [Group(*key, evenly(found[key], limit)) for key in order]
+        groups.setdefault((pair.shard.shard_id.target, pair.shard.shard_id.attack), []).append(pair)
+    if missing := sorted({target for target, _ in groups} - classifiers.keys()):
+        given = ", ".join(classifiers) or "none"
+        raise InputError(f"the shards are of target {missing[0]!r}; given are {given}")
+    order = sorted(groups, key=lambda key: (key[0], _table_place(key[1])))
+    return [Group(*key, evenly(groups[key], limit)) for key in order]
 
 
 def _table_place(attack: str) -> tuple[int, str]:

@@ -1,37 +1,11 @@
 """The loss: pixels in normalised space, and perceptual features (paper, section 3.2.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from impure.purifier.losses.feature_network import FeatureNetwork
-from impure.purifier.losses.rcm import Combination
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A perceptual loss: which network, which of its layers, how they are weighed."""
-
-    network: str = ""  # "" for none
-    lambdas: Mapping[str, float] = field(default_factory=dict)  # submodule -> weight (lambda_i of Eq. 14)
-    combination: Combination = "code"
-    per_position: bool = False  # sum over channels, mean over positions (Eqs. 12, 13); else mean over all
-
-
-RECIPES: dict[str, Recipe] = {
-    "code": Recipe(
-        network="torchvision:vgg19_bn", lambdas={"features.38": 30, "features.51": 10, "classifier.1": 10}
-    ),
-    "paper": Recipe(
-        network="torchvision:vgg19",
-        lambdas={"features.26": 30, "features.35": 10, "classifier.6": 5},
-        combination="paper",
-        per_position=True,
-    ),
-    "pixel": Recipe(),
-}
 
 
 def l1(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:

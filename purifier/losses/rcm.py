@@ -1,13 +1,12 @@
 """RCM, the Random Combination Module (paper, section 3.2.2)."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-
-Combination = Literal["code", "paper"]
+from impure.purifier.losses.recipe import Combination
 
 
 def combine(

@@ -1,4 +1,4 @@
-"""What a run learns from: stored pairs, or clean photographs to pre-train on."""
+"""What a training run learns from: stored pairs, or clean photographs to pre-train on."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -29,8 +29,12 @@ class DataSource(Protocol):
     def dataset(self) -> Dataset[Any]:
         """Makes the batches that an order asks for."""
 
+    @property
+    def images(self) -> int:
+        """How many there are in an epoch."""
+
     def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
-        """This rank's parts of every batch."""
+        """This rank's micro-batches of every update."""
 
     def describe(self) -> dict[str, Any]:
         """Its identity, for `config.json`."""
@@ -59,17 +63,28 @@ class PairSource:
         """The pairs."""
         return self._data
 
+    @property
+    def images(self) -> int:
+        """The number of pairs."""
+        return len(self._data)
+
     def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """See `EpochSampler`.
 
         Raises:
-            InputError: Some images are smaller than the crop, or a batch cannot be divided.
+            InputError: Some images are smaller than the crop, or a batch has too few for all ranks and
+                micro-batches.
         """
         multiple = config.riae().multiple
         for side in np.unique(self._data.sizes).tolist():
             crop_side(side, config.crop, multiple)
-        data, split = self._data, _split(config, ranks)
-        return EpochSampler(data.sizes, data.clean_ids, split, variants=config.variants, seed=config.seed)
+        return EpochSampler(
+            self._data.sizes,
+            self._data.clean_ids,
+            _split(config, ranks),
+            variants=config.variants,
+            seed=config.seed,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Digests of pixels and collections, and the names of the shards."""
@@ -87,18 +102,24 @@ class PhotoSource:
     """Photographs, for pre-training with the pixel loss alone."""
 
     def __init__(self, load: Callable[[int], Image.Image], names: Sequence[str]) -> None:
-        """Take over a list of photographs.
+        """Hold a list of photographs.
 
         Args:
             load: Decodes the photograph with an index.
             names: What tells them apart.
         """
-        self._load, self._names = load, names
+        self._load = load
+        self._names = names
 
     @property
     def dataset(self) -> Dataset[Any]:
         """Random crops."""
         return PhotoDataset(self._load, len(self._names))
+
+    @property
+    def images(self) -> int:
+        """The number of photographs."""
+        return len(self._names)
 
     def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """See `PhotoSampler`."""
@@ -111,7 +132,7 @@ class PhotoSource:
 
 
 def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:
-    """How a run divides its batches."""
+    """How a run's batches are split among ranks and micro-batches."""
     return BatchSplit(
-        batch_size=config.batch_size, rank=ranks.rank, world=ranks.world, accumulate=config.accumulate
+        batch_size=config.batch_size, rank=ranks.rank, world=ranks.world, grad_accum=config.grad_accum
     )

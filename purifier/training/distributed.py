@@ -1,4 +1,4 @@
-"""The processes that train one model together: DDP under torchrun."""
+"""The processes that train one model together: distributed data parallel (DDP) under torchrun."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from impure.manifests.base.errors import InputError, first_line
 
-PATIENCE = timedelta(hours=1)  # while the leading rank validates; torchrun ends all where one fails
+TIMEOUT = timedelta(hours=1)  # others wait while the main rank validates; torchrun ends all where one fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """This process's number and how many there are; alone, nothing is ever sent."""
+    """This process's rank and the world size; a single process never sends anything."""
 
     rank: int = 0
     world: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
@@ -34,21 +34,21 @@ class Ranks:
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of every rank's values; all ranks must ask."""
+        """The sum of the values of all ranks, in place; all ranks must call this."""
         if self.world > 1:
             dist.all_reduce(values)
         return values
 
-    def decide(self, choice: bool, device: torch.device) -> bool:
-        """What the leading rank chose; all ranks must ask."""
+    def broadcast(self, choice: bool, device: torch.device) -> bool:
+        """What the main rank chose; all ranks must call this."""
         if self.world == 1:
             return choice
         chosen = torch.tensor(int(choice), device=device)
         dist.broadcast(chosen, 0)
         return bool(chosen)
 
-    def wait(self) -> None:
-        """Until every rank is here."""
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
         if self.world > 1:
             dist.barrier()
 
@@ -58,8 +58,8 @@ def joined(rank: int, world: int, device: torch.device) -> Iterator[Ranks]:
     """Join the other processes that torchrun started; it says where they are in MASTER_ADDR and MASTER_PORT.
 
     Args:
-        rank: This process's number.
-        world: How many there are; with 1 nobody is looked for.
+        rank: This process's number, from 0.
+        world: World size, the number of processes; with 1 no others are looked for.
         device: What this process computes on.
 
     Raises:
@@ -73,7 +73,7 @@ def joined(rank: int, world: int, device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     try:
         backend = "nccl" if cuda else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"rank {rank} of {world} cannot find the others ({first_line(error)}); start it with torchrun"

@@ -1,23 +1,31 @@
-"""A training run's folder: made, recognised, locked."""
+"""A training run's folder: what identifies the run, its lock, and the options it was started with."""
 
 import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from impure.manifests.base.canonical_json import differing_fields
+import torch
+
+from impure.manifests.base.canonical_json import differing_fields, plain
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import take_lock
-from impure.manifests.base.files import read_json, writing
+from impure.manifests.base.files import atomic_path, read_json, writing
 from impure.purifier.checkpoints.checkpoint import STATE, save_config
 from impure.purifier.riae.pretrained import CONFIG, WEIGHTS
+from impure.purifier.training.train_config import TrainConfig
+
+OPTIONS = "run.yaml"
+IDENTITY = ("riae", "train", "data", "init")  # in config.json: what another run would differ in
+_WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 
 
 @contextmanager
 def only_trainer(out: Path) -> Iterator[None]:
-    """Make a run's folder and hold it: a second process on it would be lost work.
+    """Make a run's folder and lock it: a second process on it would be lost work.
 
     Raises:
         InputError: Another process trains there.
@@ -28,8 +36,8 @@ def only_trainer(out: Path) -> Iterator[None]:
         folder = os.open(out, os.O_RDONLY)
     try:
         _lock(folder, out)
-        for left in out.rglob(".*.tmp"):  # of a run that was killed while it wrote
-            left.unlink()
+        for leftover in out.rglob(".*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink()
         yield
     finally:
         os.close(folder)
@@ -45,7 +53,11 @@ def _lock(folder: int, out: Path) -> None:
 
 
 def open_run(out: Path, config: Mapping[str, Any]) -> bool:
-    """Make a run's folder, or recognise the run that is there.
+    """Begin a run in a folder, or recognise the run that is there.
+
+    Args:
+        out: The folder.
+        config: What `config.json` shall hold; see `describe_run`.
 
     Returns:
         Whether there is a state to go on from.
@@ -57,11 +69,31 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
     if not any((out / name).exists() for name in (STATE, WEIGHTS)):  # nothing there that could be lost
         save_config(out, config)
         return False
-    found = read_json(out / CONFIG)
-    parts = ("riae", "train", "data", "init")
-    ours, theirs = ({part: each.get(part) for part in parts} for each in (config, found))
+    present = read_json(out / CONFIG)
+    ours = {name: config.get(name) for name in IDENTITY}
+    theirs = {name: present.get(name) for name in IDENTITY}
     if differing := differing_fields(ours, theirs):
         raise InputError(
             f"{out}: holds another run; it differs in {'; '.join(differing)}. Choose another folder"
         )
     return (out / STATE).exists()
+
+
+def describe_run(config: TrainConfig, data: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` holds: the network, the training, the data's identity, the software.
+
+    Args:
+        config: The recipe.
+        data: What identifies the data.
+        init: What identifies the weights that the run began with; empty for random ones.
+    """
+    identity = {"riae": asdict(config.riae()), "train": asdict(config), "data": data, "init": init}
+    return {**plain(identity), "software": {"torch": torch.__version__}}
+
+
+def keep_options(path: Path, options: str) -> None:
+    """Write what a new run was asked for, but never over a file that somebody wrote themselves."""
+    ours = not path.exists() or path.read_bytes().startswith(_WRITTEN.encode())
+    if options and ours:
+        with atomic_path(path) as temporary:
+            temporary.write_text(_WRITTEN + options, encoding="utf-8")

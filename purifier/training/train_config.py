@@ -1,22 +1,16 @@
-"""What decides a training run, and its learning-rate schedule."""
+"""What decides a training run: its hyperparameters, and the schedule of its learning rate; no torch."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-import torch
-
-from impure.manifests.base.canonical_json import plain
 from impure.manifests.base.errors import InputError
-from impure.purifier.losses.perceptual import RECIPES, Recipe
+from impure.purifier.losses.recipe import RECIPES, Recipe
 from impure.purifier.riae.riae_config import DecoderKind, Mask, RIAEConfig, preset
 
 Stage = Literal["pairs", "pretrain"]
 
-
-FINAL_RATE = 1e-8  # where the cosine ends
-
+FINAL_RATE = 1e-8  # learning rate where the cosine ends
 
 #: What differs from the paper's training for a preset; `TrainConfig.for_preset` applies it.
 TRAINING: dict[str, dict[str, Any]] = {
@@ -34,35 +28,41 @@ class TrainConfig:
         InputError: A value is impossible; the message names it.
     """
 
-    preset: str = "base"
-    mask: Mask = "both"
-    decoder: DecoderKind = "copies"
+    preset: str = "base"  # the paper's network, 115.8 M parameters; others in riae_config.PRESETS
+    mask: Mask = (
+        "both"  # how a subset of patches is masked: noise on the image and on the features (paper, 5.1)
+    )
+    decoder: DecoderKind = (
+        "copies"  # the paper's; cross decodes the masked tokens alone, at a quarter of its cost
+    )
     stage: Stage = "pairs"  # pretrain: clean photographs and the pixel loss alone
-    recipe: str = "code"
-    feature_network: str = ""  # "" for the recipe's
-    nodes: tuple[str, ...] = ()  # of the feature network; empty for the recipe's
-    lambdas: tuple[float, ...] = ()  # one for each node
-    epochs: int = 100
-    batch_size: int = 64  # images of one update, over all ranks and accumulated parts
-    accumulate: int = 1  # parts of each rank's share of a batch, one after the other
+    recipe: str = (
+        "code"  # of the loss, see losses.recipe: the authors' code, the paper's text, or pixels alone
+    )
+    feature_network: str = ""  # network of the perceptual loss; "" for the recipe's
+    nodes: tuple[str, ...] = ()  # layers of the feature network; empty for the recipe's
+    lambdas: tuple[float, ...] = ()  # weight of each node in the loss (lambda_i of Eq. 14)
+    epochs: int = 100  # passes over all pairs
+    batch_size: int = 64  # global: images of one update, over all ranks and micro-batches
+    grad_accum: int = 1  # micro-batches of a rank in one update, one after the other, for less memory
     variants: int = 2  # pairs of one clean image that stand together and share its crop and features
-    learning_rate: float = 1e-4
-    warmup_epochs: int = 5
-    weight_decay: float = 0.05
-    grad_clip: float = 0.0  # largest norm of the gradient; 0 for none
-    ema: float = 0.0  # decay of the averaged weights, such as 0.9999; 0 for none
-    crop: int | None = None  # pixels; None: 192 of 224, 256 of 299, and else the whole image
+    learning_rate: float = 1e-4  # AdamW's at the peak, after the warm-up
+    warmup_epochs: int = 5  # epochs of linearly rising learning rate; a cosine follows, down to FINAL_RATE
+    weight_decay: float = 0.05  # AdamW's, on matrices and kernels alone
+    clip_grad: float = 0.0  # largest norm of the gradient; 0 for no clipping
+    ema_decay: float = 0.0  # of the moving average of the weights, such as 0.9999; 0 for no average
+    crop: int | None = None  # side in pixels; None: 192 of 224, 256 of 299, and else the whole image
     clean_pairs: bool = True  # also learn to leave clean images alone
-    bf16: bool = False
-    compiled: bool = False
-    seed: int = 0
+    bf16: bool = False  # autocast to bfloat16; weights and loss stay float32
+    compiled: bool = False  # compile the network with torch.compile
+    seed: int = 0  # of initial weights, order, crops, partitions and noise
 
     def __post_init__(self) -> None:
         self.riae()
-        for name in ("epochs", "batch_size", "accumulate", "variants"):
+        for name in ("epochs", "batch_size", "grad_accum", "variants"):
             if getattr(self, name) < 1:
                 raise InputError(f"training: {name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "weight_decay", "grad_clip", "ema", "seed", "warmup_epochs"):
+        for name in ("learning_rate", "weight_decay", "clip_grad", "ema_decay", "seed", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(
                     f"training: {name} is {getattr(self, name)}; it must be finite, not negative"
@@ -75,8 +75,8 @@ class TrainConfig:
             raise InputError(
                 f"training: stage {self.stage!r} with recipe {self.recipe!r}; pre-training takes recipe pixel"
             )
-        if not self.ema < 1:
-            raise InputError(f"training: ema is {self.ema}; it must be below 1")
+        if not self.ema_decay < 1:
+            raise InputError(f"training: ema_decay is {self.ema_decay}; it must be below 1")
         if len(self.nodes) != len(self.lambdas):
             raise InputError(
                 f"training: {len(self.nodes)} nodes but {len(self.lambdas)} lambdas; give one for each"
@@ -106,27 +106,15 @@ class TrainConfig:
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Learning rate of a step: linear warm-up, then a cosine down to `FINAL_RATE`.
+    """Learning rate of an update: linear warm-up, then a cosine down to `FINAL_RATE` (paper, section 4.1).
 
     Args:
         config: The training.
-        step: Counted from the beginning, from 0.
-        steps: In an epoch.
+        step: Number of the update since the beginning, from 0.
+        steps: Updates in an epoch.
     """
     warm, total = config.warmup_epochs * steps, config.epochs * steps
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    share = (step - warm) / max(total - warm, 1)
-    return FINAL_RATE + (config.learning_rate - FINAL_RATE) * (1 + math.cos(math.pi * share)) / 2
-
-
-def describe_run(config: TrainConfig, data: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.json` holds: the network, the training, the data's identity, the software.
-
-    Args:
-        config: The recipe.
-        data: What identifies the data.
-        init: What identifies the weights that the run began with; empty for random ones.
-    """
-    parts = {"riae": asdict(config.riae()), "train": asdict(config), "data": data, "init": init}
-    return {**plain(parts), "software": {"torch": torch.__version__}}
+    progress = (step - warm) / max(total - warm, 1)
+    return FINAL_RATE + (config.learning_rate - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2

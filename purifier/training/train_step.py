@@ -1,9 +1,9 @@
-"""One step of learning: crops, the network's random choices, the loss, the update (paper, Algorithm 1)."""
+"""One update of the weights: crops, randomness, loss, gradients, optimiser (paper, Algorithm 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from impure.manifests.base.errors import InputError, first_line
 from impure.pipeline.targets.weights import load_strictly
+from impure.pipeline.tensors import to_float
 from impure.purifier.data.crops import crop_side, paired_crops
 from impure.purifier.data.dataset import Batch
 from impure.purifier.losses.perceptual import PerceptualLoss, l1
@@ -22,8 +23,19 @@ from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.train_config import TrainConfig
 
 
+class TrainState(TypedDict):
+    """All of a training step that changes: what a checkpoint holds to go on from."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]  # as PyTorch's optimiser describes itself
+    ema_model: dict[str, Tensor]  # empty without a moving average
+
+
 class TrainStep:
-    """The model, its optimiser and its average; draws depend on seed, step and part alone."""
+    """The model, its optimiser and its moving average.
+
+    The random numbers of a micro-batch depend on the seed, the update and the micro-batch alone.
+    """
 
     def __init__(
         self,
@@ -42,9 +54,10 @@ class TrainStep:
                 recipes without one.
             device: Where to compute.
             ranks: The processes that learn together.
-
         """
-        self.config, self.model, self.device = config, model.to(device), device
+        self.config = config
+        self.model = model.to(device)
+        self.device = device
         self.ranks = ranks or Ranks()
         self.perceptual: PerceptualLoss | None = None
         if features is not None:
@@ -53,62 +66,70 @@ class TrainStep:
                 features.to(device), loss.lambdas, per_position=loss.per_position, bf16=config.bf16
             )
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.95), fused=True)
-        self.average = deepcopy(model).requires_grad_(False) if config.ema else None
+        self.ema_model = deepcopy(model).requires_grad_(False) if config.ema_decay else None
         self.generator = Generator(device)
         self.parallel = self.ranks.wrap(model)
-        self._settle()
+        self._fix_buckets()
         self.network = compiled(self.parallel) if config.compiled else self.parallel
 
     @property
     def export_model(self) -> RIAE:
-        """What users get: the averaged weights, where there are any."""
-        return self.model if self.average is None else self.average
+        """What users get: the moving average of the weights, where there is one."""
+        return self.model if self.ema_model is None else self.ema_model
 
-    def update(self, parts: Sequence[Batch], step: int, rate: float) -> Tensor:
+    def update(self, micro_batches: Sequence[Batch], step: int, rate: float) -> Tensor:
         """One update of the weights.
 
         Args:
-            parts: This rank's parts of the batch; their shares over all ranks sum to 1.
-            step: Counted from the beginning.
+            micro_batches: This rank's, in order; the weights of all ranks' sum to 1.
+            step: Number of the update since the beginning, from 0.
             rate: Learning rate.
 
         Returns:
-            This rank's share of loss, pixel loss and perceptual loss (3,), on the device.
+            Loss, pixel loss and perceptual loss (3,) of this rank's images, each weighted by its part of the
+            global batch: summed over all ranks, the batch's. On the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros(3, device=self.device)
-        for number, part in enumerate(parts):
-            self._reseed(step, number)
-            with self._together(number == len(parts) - 1):
-                losses = self.losses(*self.crop(part)) * part.share
-                (losses[0] * self.ranks.world).backward()  # DDP takes the mean over the ranks
-            total += losses.detach()
-        if self.config.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
+        losses = self._add_gradients(micro_batches, step)
+        if self.config.clip_grad:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         self.optimizer.step()
-        if self.average is not None:
-            self._add_to(self.average, 1 - self.config.ema if step else 1.0)
+        if self.ema_model is not None:
+            self._move_average(self.ema_model, 1 - self.config.ema_decay if step else 1.0)
+        return losses
+
+    def _add_gradients(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
+        """Add up the gradients of the global batch, on every rank; returns the losses as `update` does."""
+        total = torch.zeros(3, device=self.device)
+        for number, micro_batch in enumerate(micro_batches):
+            self._reseed(step, number)
+            with self._exchange(number == len(micro_batches) - 1):
+                losses = self.losses(*self.crop(micro_batch)) * micro_batch.weight
+                (
+                    losses[0] * self.ranks.world
+                ).backward()  # DDP takes the mean over ranks; weights need the sum
+            total += losses.detach()
         return total
 
     def crop(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Random windows in [0,1]: (B, 3, h, w), distinct clean ones (U, 3, h, w), and rows (B,) of these."""
-        adversarial, clean, clean_row = (each.to(self.device, non_blocking=True) for each in batch[:3])
-        batch = Batch(adversarial, clean, clean_row, batch.share)
+        adversarial, clean, clean_row = (images.to(self.device, non_blocking=True) for images in batch[:3])
+        batch = Batch(adversarial, clean, clean_row, batch.weight)
         height, width = batch.clean.shape[2:]
         if self.config.stage == "pairs":
             multiple = self.model.config.multiple
             height, width = (crop_side(side, self.config.crop, multiple) for side in (height, width))
         adversarial, clean = paired_crops(batch, height, width, self.generator)
-        return adversarial.float() / 255, clean.float() / 255, batch.clean_row
+        return to_float(adversarial), to_float(clean), batch.clean_row
 
     def losses(self, adversarial: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
         """Loss, pixel loss and perceptual loss (3,) (Eq. 15).
 
         Args:
             adversarial: RGB in [0,1] (B, 3, H, W).
-            clean: Distinct clean images, likewise (U, 3, H, W).
+            clean: Distinct clean images in [0,1] (U, 3, H, W).
             clean_row: Row of `clean` that belongs to each attacked image (B,).
         """
         loss, model = self.config.loss, self.model
@@ -137,7 +158,7 @@ class TrainStep:
             ) from error
         return output
 
-    def _settle(self) -> None:
+    def _fix_buckets(self) -> None:
         """Let DDP arrange its buckets, which it does after the first backward pass of a process.
 
         Else a resumed run would add up the gradients of three and more ranks in another order.
@@ -148,16 +169,15 @@ class TrainStep:
             self.parallel(images, self.model.draw_training(images, self.generator)).sum().backward()
             self.optimizer.zero_grad(set_to_none=True)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TrainState:
         """All that changes, for `load`."""
-        average = {} if self.average is None else self.average.state_dict()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": average,
+            "ema_model": {} if self.ema_model is None else self.ema_model.state_dict(),
         }
 
-    def load(self, state: Mapping[str, Any], where: str) -> None:
+    def load(self, state: TrainState, where: str) -> None:
         """Take what `state` returned.
 
         Raises:
@@ -165,29 +185,29 @@ class TrainStep:
         """
         load_strictly(self.model, state["model"], where)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            load_strictly(self.average, state["average"], where)
+        if self.ema_model is not None:
+            load_strictly(self.ema_model, state["ema_model"], where)
 
     @torch.no_grad()
-    def _add_to(self, average: RIAE, share: float) -> None:
+    def _move_average(self, ema_model: RIAE, weight: float) -> None:
         """Move the averaged weights towards the present ones; PyTorch's own way waits for the GPU."""
-        torch._foreach_lerp_(list(average.parameters()), list(self.model.parameters()), share)
+        torch._foreach_lerp_(list(ema_model.parameters()), list(self.model.parameters()), weight)
 
     def is_finite(self) -> bool:
         """Whether the weights are worth keeping."""
         return bool(torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all())
 
-    def _reseed(self, step: int, part: int) -> None:
-        """Begin the draws of a part; there is no generator whose state a resumed run would have to know.
+    def _reseed(self, step: int, number: int) -> None:
+        """Seed the generator for a micro-batch; a resumed run need not know any generator's state.
 
-        Parts count through all ranks: two ranks draw what one rank with two parts draws.
+        Micro-batches count through all ranks: two ranks draw what one rank with two micro-batches draws.
         """
-        part += self.ranks.rank * self.config.accumulate
-        words = np.random.SeedSequence([self.config.seed, step, part]).generate_state(2)
+        number += self.ranks.rank * self.config.grad_accum
+        words = np.random.SeedSequence([self.config.seed, step, number]).generate_state(2)
         self.generator.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
-    def _together(self, last: bool) -> AbstractContextManager[None]:
-        """Gradients are exchanged once, with the last part."""
+    def _exchange(self, last: bool) -> AbstractContextManager[None]:
+        """Exchange gradients between ranks once an update, with the last micro-batch."""
         if last or not isinstance(self.parallel, DistributedDataParallel):
             return nullcontext()
         return self.parallel.no_sync()

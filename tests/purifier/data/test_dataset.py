@@ -57,7 +57,7 @@ def test_a_batch_holds_each_clean_image_once(
     batch = data.__getitems__(MicroBatch(indices, 0.25))
     assert batch.adversarial.shape == (6, 3, 16, 16) and batch.clean.shape == (3, 3, 16, 16)
     assert batch.clean_row.tolist() == [0, 0, 0, 1, 1, 2] and batch.clean_row.dtype == torch.int64
-    assert batch.share == 0.25
+    assert batch.weight == 0.25
     assert decoded.count("clean") == 3 and decoded.count("adv") == 4
     for at, index in enumerate(indices):
         assert torch.equal(
@@ -68,11 +68,11 @@ def test_a_batch_holds_each_clean_image_once(
 def test_clean_images_stored_once(tmp_path: Path) -> None:
     """Each attack's shard without clean images, the clean one's without attacked ones."""
     shards = write_collection(tmp_path, attacks=("clean", "pgd"), key="x__image{index}")
-    part = MicroBatch([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
-    whole = PairDataset(shards).__getitems__(part)
+    micro_batch = MicroBatch([0, 7, 5, 1, 2], 1.0)  # image 2 last, attacked
+    whole = PairDataset(shards).__getitems__(micro_batch)
     for shard, left_out in zip(shards, ("adv.png", "clean.png"), strict=True):
         rewrite(shard.tar, left_out)
-    assert same(PairDataset(shards).__getitems__(part), whole)
+    assert same(PairDataset(shards).__getitems__(micro_batch), whole)
     untouched = list_pairs(shards)[2]
     assert torch.equal(*reader.PairReader(0).read(untouched))
     assert torch.equal(reader.PairReader(0).adversarial(untouched), whole.clean[-1])
@@ -92,7 +92,7 @@ def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
     shards = write_collection(tmp_path, sizes=((16, 16), (24, 16)))
     data = PairDataset(shards)
     sampler = EpochSampler(
-        data.sizes, data.clean_ids, BatchSplit(batch_size=4, accumulate=2), variants=2, seed=3
+        data.sizes, data.clean_ids, BatchSplit(batch_size=4, grad_accum=2), variants=2, seed=3
     )
     loader = Loader(data, sampler, workers=workers)
     for sampler.epoch in (0, 1):
@@ -102,7 +102,7 @@ def test_workers_change_nothing(tmp_path: Path, workers: int) -> None:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return one.share == other.share and all(map(torch.equal, one[:3], other[:3]))
+    return one.weight == other.weight and all(map(torch.equal, one[:3], other[:3]))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -31,28 +31,30 @@ def sampler(epoch: int = 0, start: int = 0, **values: int) -> PhotoSampler:
 
 def test_every_photograph_once_and_one_side_in_a_batch() -> None:
     whole = list(sampler())
-    assert sorted(index for part in whole for index in part.indices) == list(range(COUNT))
-    assert [len(part.indices) for part in whole] == [3, 4, 4] and len(sampler()) == sampler().steps == 3
-    divided = [list(sampler(rank=rank, world=2, accumulate=1)) for rank in range(2)]
+    assert sorted(index for micro_batch in whole for index in micro_batch.indices) == list(range(COUNT))
+    assert [len(micro_batch.indices) for micro_batch in whole] == [3, 4, 4] and len(
+        sampler()
+    ) == sampler().steps == 3
+    divided = [list(sampler(rank=rank, world=2, grad_accum=1)) for rank in range(2)]
     for step, batch in enumerate(whole):
         pieces = [rank[step] for rank in divided]
-        assert sum((part.indices for part in pieces), []) == batch.indices
-        assert sum(part.share for part in pieces) == pytest.approx(1)
-        assert {(part.side, part.seed) for part in pieces} == {(batch.side, batch.seed)}
-    sides = {part.side for epoch in range(20) for part in sampler(epoch)}
+        assert sum((micro_batch.indices for micro_batch in pieces), []) == batch.indices
+        assert sum(micro_batch.weight for micro_batch in pieces) == pytest.approx(1)
+        assert {(micro_batch.side, micro_batch.seed) for micro_batch in pieces} == {(batch.side, batch.seed)}
+    sides = {micro_batch.side for epoch in range(20) for micro_batch in sampler(epoch)}
     assert sides == set(photo_sides(32)) == {160, 192, 224, 256, 288, 320}
 
 
 def test_resuming_gives_the_tail_and_epochs_differ() -> None:
-    whole = list(sampler(epoch=1, accumulate=2))
-    assert all(list(sampler(epoch=1, start=at, accumulate=2)) == whole[2 * at :] for at in range(4))
-    assert whole != list(sampler(epoch=2, accumulate=2)) and len(sampler(start=1, accumulate=2)) == 4
+    whole = list(sampler(epoch=1, grad_accum=2))
+    assert all(list(sampler(epoch=1, start=at, grad_accum=2)) == whole[2 * at :] for at in range(4))
+    assert whole != list(sampler(epoch=2, grad_accum=2)) and len(sampler(start=1, grad_accum=2)) == 4
 
 
 def test_batches_pair_a_crop_with_itself() -> None:
     batch = PhotoDataset(picture, COUNT).__getitems__(PhotoMicroBatch([3, 9], 0.5, 160, (0, 1)))
     assert batch.adversarial is batch.clean and batch.clean.shape == (2, 3, 160, 160)
-    assert batch.clean.dtype == torch.uint8 and batch.clean_row.tolist() == [0, 1] and batch.share == 0.5
+    assert batch.clean.dtype == torch.uint8 and batch.clean_row.tolist() == [0, 1] and batch.weight == 0.5
     assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [60, 180]
 
 
@@ -70,7 +72,7 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
 def test_workers_change_nothing() -> None:
     data = PhotoDataset(picture, COUNT)
     for one, other in zip(Loader(data, sampler()), Loader(data, sampler(), workers=2), strict=True):
-        assert one.share == other.share and all(map(torch.equal, one[:3], other[:3]))
+        assert one.weight == other.weight and all(map(torch.equal, one[:3], other[:3]))
 
 
 @pytest.mark.parametrize("size", [(400, 300), (300, 400), (200, 200)])

@@ -12,7 +12,7 @@ SIZES = [(16, 16), (8, 8), (16, 16), (8, 12), (16, 16)] * 9  # 27, 9 and 9 pairs
 CLEAN_IDS = [index // 5 for index in range(45)]
 
 
-def parts(
+def micro_batches(
     sizes: Sequence[tuple[int, int]] = SIZES,
     clean_ids: Sequence[int] = CLEAN_IDS,
     *,
@@ -28,7 +28,7 @@ def parts(
     )
     sampler.epoch, sampler.start = epoch, start
     found = list(sampler)
-    assert len(found) == len(sampler) == (sampler.steps - start) * split.get("accumulate", 1)
+    assert len(found) == len(sampler) == (sampler.steps - start) * split.get("grad_accum", 1)
     return found
 
 
@@ -37,49 +37,53 @@ def parts(
 def test_every_pair_once_in_batches_of_one_size_and_nearly_equal_length(
     variants: int, batch_size: int
 ) -> None:
-    found = parts(variants=variants, batch_size=batch_size)
-    assert sorted(index for part in found for index in part.indices) == list(range(45))
-    assert all(part.share == 1 for part in found)
+    found = micro_batches(variants=variants, batch_size=batch_size)
+    assert sorted(index for micro_batch in found for index in micro_batch.indices) == list(range(45))
+    assert all(micro_batch.weight == 1 for micro_batch in found)
     lengths: dict[tuple[int, int], set[int]] = {}
-    for part in found:
-        (size,) = {SIZES[index] for index in part.indices}
-        lengths.setdefault(size, set()).add(len(part.indices))
+    for micro_batch in found:
+        (size,) = {SIZES[index] for index in micro_batch.indices}
+        lengths.setdefault(size, set()).add(len(micro_batch.indices))
     assert all(max(each) <= batch_size and max(each) - min(each) <= 1 for each in lengths.values())
     assert len(found) == sum(-(-count // batch_size) for count in Counter(SIZES).values())
 
 
-@pytest.mark.parametrize(("ranks", "accumulate"), [(1, 1), (2, 1), (1, 3), (2, 2), (4, 1), (3, 2)])
-def test_ranks_and_passes_divide_the_batch(ranks: int, accumulate: int) -> None:
-    whole = parts(batch_size=12)
-    shares = [parts(batch_size=12, rank=rank, world=ranks, accumulate=accumulate) for rank in range(ranks)]
+@pytest.mark.parametrize(("ranks", "grad_accum"), [(1, 1), (2, 1), (1, 3), (2, 2), (4, 1), (3, 2)])
+def test_ranks_and_passes_divide_the_batch(ranks: int, grad_accum: int) -> None:
+    whole = micro_batches(batch_size=12)
+    shares = [
+        micro_batches(batch_size=12, rank=rank, world=ranks, grad_accum=grad_accum) for rank in range(ranks)
+    ]
     assert len({len(each) for each in shares}) == 1
     for step, batch in enumerate(whole):
-        own = [each[step * accumulate : (step + 1) * accumulate] for each in shares]
-        pieces = [part for rank in own for part in rank]
-        assert [index for part in pieces for index in part.indices] == batch.indices
-        assert sum(part.share for part in pieces) == pytest.approx(1)
-        assert all(part.share == len(part.indices) / len(batch.indices) for part in pieces)
-        lengths = {len(part.indices) for part in pieces}
+        own = [each[step * grad_accum : (step + 1) * grad_accum] for each in shares]
+        pieces = [micro_batch for rank in own for micro_batch in rank]
+        assert [index for micro_batch in pieces for index in micro_batch.indices] == batch.indices
+        assert sum(micro_batch.weight for micro_batch in pieces) == pytest.approx(1)
+        assert all(
+            micro_batch.weight == len(micro_batch.indices) / len(batch.indices) for micro_batch in pieces
+        )
+        lengths = {len(micro_batch.indices) for micro_batch in pieces}
         assert min(lengths) >= 1 and max(lengths) - min(lengths) <= 1
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
-    assert parts(epoch=1) == parts(epoch=1) != parts(epoch=2)
-    assert parts(epoch=1) != parts(epoch=1, seed=1)
+    assert micro_batches(epoch=1) == micro_batches(epoch=1) != micro_batches(epoch=2)
+    assert micro_batches(epoch=1) != micro_batches(epoch=1, seed=1)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_resuming_gives_the_tail(accumulate: int) -> None:
-    whole = parts(epoch=1, accumulate=accumulate)
-    for start in range(len(whole) // accumulate + 1):
-        assert parts(epoch=1, start=start, accumulate=accumulate) == whole[start * accumulate :]
+@pytest.mark.parametrize("grad_accum", [1, 2])
+def test_resuming_gives_the_tail(grad_accum: int) -> None:
+    whole = micro_batches(epoch=1, grad_accum=grad_accum)
+    for start in range(len(whole) // grad_accum + 1):
+        assert micro_batches(epoch=1, start=start, grad_accum=grad_accum) == whole[start * grad_accum :]
 
 
 @pytest.mark.parametrize("variants", [1, 2, 3, 4, 7])
 def test_variants_of_an_image_stand_together(variants: int) -> None:
     clean_ids = [index % 30 for index in range(270)]  # nine variants of each
     orders = [
-        parts([(8, 8)] * 270, clean_ids, epoch=epoch, batch_size=270, variants=variants)[0].indices
+        micro_batches([(8, 8)] * 270, clean_ids, epoch=epoch, batch_size=270, variants=variants)[0].indices
         for epoch in range(2)
     ]
     for order in orders:
@@ -91,7 +95,7 @@ def test_variants_of_an_image_stand_together(variants: int) -> None:
 
 
 def test_sizes_come_in_random_order() -> None:
-    sizes = [SIZES[part.indices[0]] for part in parts(batch_size=1)]
+    sizes = [SIZES[micro_batch.indices[0]] for micro_batch in micro_batches(batch_size=1)]
     assert len(list(groupby(sizes))) > 10
 
 
@@ -99,23 +103,23 @@ def test_sizes_come_in_random_order() -> None:
     ("values", "message"),
     [
         (
-            {"batch_size": 3, "world": 2, "accumulate": 2},
+            {"batch_size": 3, "world": 2, "grad_accum": 2},
             r"batch size 3 .*more ranks than images, 2 ranks x 2",
         ),
         ({"world": 5}, r"a batch of 4 out of 9 pairs of 8x8 pixels \(batch size 8\).*5 ranks x 1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"variants": 0}, "variants is 0"),
         ({"world": 2, "rank": 2}, "rank is 2; of 2 ranks it must be 0 to 1"),
-        ({"accumulate": 0}, "accumulate is 0"),
+        ({"grad_accum": 0}, "grad_accum is 0"),
     ],
 )
 def test_impossible_values(values: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parts(**values)
+        micro_batches(**values)
 
 
 def test_the_papers_scale() -> None:
     clean_ids = np.arange(540_000) // 9
     sizes = np.where((clean_ids % 3 == 0)[:, None], 224, 299) * np.ones(2, int)
     sampler = EpochSampler(sizes, clean_ids, BatchSplit(batch_size=64, rank=3, world=8), variants=9, seed=0)
-    assert sum(len(part.indices) for part in sampler) == pytest.approx(540_000 / 8, rel=0.1)
+    assert sum(len(micro_batch.indices) for micro_batch in sampler) == pytest.approx(540_000 / 8, rel=0.1)

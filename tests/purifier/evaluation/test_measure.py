@@ -16,7 +16,8 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
-from impure.purifier.evaluation.measure import EvaluateConfig, Evaluation, evaluate, is_random
+from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+from impure.purifier.evaluation.measure import Evaluation, evaluate, is_random
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
 from impure.purifier.evaluation.report import data_uri, html, table, write_report
 from impure.purifier.evaluation.scores import wilson
@@ -131,7 +132,7 @@ def test_targets_must_be_there(shards: list[CommittedShard]) -> None:
         evaluate(shards, {"other": Brightness()}, build_defences(["none"]), EvaluateConfig(), device=CPU)
     with pytest.raises(InputError, match="nothing to evaluate"):
         measured(shards, {})
-    with pytest.raises(InputError, match="nothing to judge"):
+    with pytest.raises(InputError, match="nothing to evaluate: the chosen shards"):
         evaluate([], {}, build_defences(["none"]), EvaluateConfig(), device=CPU)
 
 
@@ -259,7 +260,7 @@ def test_limit_takes_evenly_from_the_classes(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Path) -> None:
     found = measured(shards, {"broken": Broken()})
     assert [(row.attack, row.correct) for row in found.rows] == [("clean", 3), ("fgsm", 0), ("pgd", 0)]
-    assert found.conditions["not_finite_answers"] == 9
+    assert found.conditions["not_finite_predictions"] == 9
     assert write_report(found, tmp_path, images="toy")
     logits = torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])
     target = nn.Module()

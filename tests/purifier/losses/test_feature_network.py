@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.losses.feature_network import FeatureNetwork
-from impure.purifier.losses.perceptual import RECIPES
+from impure.purifier.losses.recipe import RECIPES
 
 CODE, PAPER = (RECIPES[name].lambdas for name in ("code", "paper"))
 

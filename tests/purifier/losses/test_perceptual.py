@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.losses.perceptual import RECIPES, PerceptualLoss, l1
+from impure.purifier.losses.perceptual import PerceptualLoss, l1
+from impure.purifier.losses.recipe import RECIPES
 
 
 def network() -> nn.Sequential:

@@ -23,7 +23,7 @@ def test_two_updates_of_the_full_network(tmp_path: Path) -> None:
     before = RIAE(config.riae()).state_dict()
     out = train(
         config, PairSource(shards, clean_pairs=False), vgg19_bn(weights=None), tmp_path / "run",
-        torch.device("cpu"), habits=RuntimeOptions(log_steps=1),
+        torch.device("cpu"), runtime=RuntimeOptions(log_steps=1),
     )  # fmt: skip
     with (out / "log.csv").open(newline="") as file:
         losses = [(float(row["pixel"]), float(row["perceptual"])) for row in csv.DictReader(file)]

@@ -37,10 +37,10 @@ def test_small_riae_overfits_32_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         preset="tiny", recipe="pixel", epochs=STEPS, warmup_epochs=50, learning_rate=5e-3, weight_decay=0.0
     )
     torch.manual_seed(0)
-    learner = TrainStep(config, RIAE(config.riae()), None, torch.device("cpu"))
+    train_step = TrainStep(config, RIAE(config.riae()), None, torch.device("cpu"))
     batch = pairs()
     for step in range(STEPS):
-        learner.update([batch], step, learning_rate(config, step, 1))
+        train_step.update([batch], step, learning_rate(config, step, 1))
     with torch.no_grad():
-        purified = learner.model.purify(batch.adversarial / 255, seed=1)
+        purified = train_step.model.purify(batch.adversarial / 255, seed=1)
     assert (purified - batch.clean[batch.clean_row] / 255).abs().mean() < 0.02

@@ -25,17 +25,17 @@ def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**SMALL))  # type: ignore[arg-type]
 
 
-def learner(**values: Any) -> TrainStep:
+def train_step(**values: Any) -> TrainStep:
     config = TrainConfig(preset="tiny", recipe="pixel", mask="occlusion", **values)
     torch.manual_seed(0)
     return TrainStep(config, RIAE(config.riae()), None, CPU)
 
 
-def batch(count: int = 6, share: float = 1.0, seed: int = 0) -> Batch:
+def batch(count: int = 6, weight: float = 1.0, seed: int = 0) -> Batch:
     """Pairs of two attacked variants of each clean image."""
     rng = Generator().manual_seed(seed)
     levels = torch.randint(0, 256, (count + count // 2, 3, 16, 16), generator=rng).byte()
-    return Batch(levels[:count], levels[count:], torch.arange(count) // 2, share)
+    return Batch(levels[:count], levels[count:], torch.arange(count) // 2, weight)
 
 
 def weights(model: torch.nn.Module) -> Tensor:
@@ -49,28 +49,28 @@ def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> Non
         return draw_for_test(self.config, images, generator)
 
     monkeypatch.setattr(RIAE, "draw_training", alike)
-    whole, parts = learner(), learner(accumulate=2)
+    whole, micro_batches = train_step(), train_step(grad_accum=2)
     six = batch()
     first = Batch(six.adversarial[:4], six.clean[:2], six.clean_row[:4], 4 / 6)
     second = Batch(six.adversarial[4:], six.clean[2:], six.clean_row[4:] - 2, 2 / 6)
-    losses = whole.update([six], 0, 1e-2), parts.update([first, second], 0, 1e-2)
+    losses = whole.update([six], 0, 1e-2), micro_batches.update([first, second], 0, 1e-2)
     assert torch.allclose(*losses, atol=1e-6)
     gradients = [
         torch.cat([each.grad.flatten() for each in one.model.parameters() if each.grad is not None])
-        for one in (whole, parts)
+        for one in (whole, micro_batches)
     ]
     assert (gradients[0] - gradients[1]).abs().max() < 1e-6
 
 
 def test_draws_depend_on_seed_and_step_alone() -> None:
-    one, other = learner(), learner()
+    one, other = train_step(), train_step()
     other.update([batch(seed=5)], 0, 0.0)  # no learning, but draws
     assert torch.equal(one.update([batch()], 7, 0.0), other.update([batch()], 7, 0.0))
     assert not torch.equal(one.update([batch()], 7, 0.0), one.update([batch()], 8, 0.0))
 
 
 def test_crops_of_variants_are_the_same_window() -> None:
-    one = learner(crop=8)
+    one = train_step(crop=8)
     six = batch()
     same = Batch(six.clean[six.clean_row], six.clean, six.clean_row, 1.0)
     adversarial, clean, clean_row = one.crop(same)
@@ -102,24 +102,24 @@ def test_losses_are_those_of_the_paper(recipe: str) -> None:
 
 
 def test_parts_and_ranks_draw_differently_and_alike() -> None:
-    one, two = learner(accumulate=2), learner(accumulate=1)
+    one, two = train_step(grad_accum=2), train_step(grad_accum=1)
     two.ranks = Ranks(rank=1, world=2)
     drawn = []
-    for each, part in ((one, 0), (one, 1), (two, 0)):
-        each._reseed(3, part)
+    for each, micro_batch in ((one, 0), (one, 1), (two, 0)):
+        each._reseed(3, micro_batch)
         drawn.append(torch.rand(4, generator=each.generator))
     assert not torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[1], drawn[2])
 
 
 def test_optimiser_is_the_papers() -> None:
-    one = learner()
+    one = train_step()
     assert isinstance(one.optimizer, torch.optim.AdamW)
     assert {group["betas"] for group in one.optimizer.param_groups} == {(0.9, 0.95)}
 
 
 def test_average_is_the_exponential_one() -> None:
-    one = learner(ema=0.75)
-    assert one.average is not None and one.export_model is one.average
+    one = train_step(ema_decay=0.75)
+    assert one.ema_model is not None and one.export_model is one.ema_model
     seen = []
     for step in range(3):
         one.update([batch(seed=step)], step, 1e-2)
@@ -132,14 +132,14 @@ def test_average_is_the_exponential_one() -> None:
 
 
 def test_clipping_bounds_the_gradient() -> None:
-    one = learner(grad_clip=1e-3)
+    one = train_step(clip_grad=1e-3)
     one.update([batch()], 0, 1e-2)
     norm = torch.cat([each.grad.flatten() for each in one.model.parameters() if each.grad is not None]).norm()
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_state_brings_everything_back() -> None:
-    one, other = learner(ema=0.5), learner(ema=0.5)
+    one, other = train_step(ema_decay=0.5), train_step(ema_decay=0.5)
     one.update([batch()], 0, 1e-2)
     other.load(deepcopy(one.state()), "run")
     for each in (one, other):
@@ -149,7 +149,7 @@ def test_state_brings_everything_back() -> None:
 
 
 def test_bf16_learns_the_same_within_its_precision() -> None:
-    full, half = learner(), learner(bf16=True)
+    full, half = train_step(), train_step(bf16=True)
     losses = full.update([batch()], 0, 1e-3), half.update([batch()], 0, 1e-3)
     assert losses[1].dtype == torch.float32
     assert torch.allclose(*losses, rtol=0.02) and not torch.equal(*losses)
@@ -161,12 +161,12 @@ def test_bf16_learns_the_same_within_its_precision() -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiled_learns_the_same() -> None:
     """With sizes of images and lengths of batches that change."""
-    plain, compiled = learner(), learner(compiled=True)
+    plain, compiled = train_step(), train_step(compiled=True)
     for step, (count, side) in enumerate(((6, 16), (4, 24))):
         found = batch(count)
         images = [torch.nn.functional.interpolate(each, size=side) for each in found[:2]]
-        part = found._replace(adversarial=images[0], clean=images[1])
-        losses = [one.update([part], step, 1e-3) for one in (plain, compiled)]
+        micro_batch = found._replace(adversarial=images[0], clean=images[1])
+        losses = [one.update([micro_batch], step, 1e-3) for one in (plain, compiled)]
         assert torch.allclose(*losses, rtol=1e-3)
     assert (weights(plain.model) - weights(compiled.model)).abs().max() < 4.1e-3  # AdamW: lr times the sign
 
@@ -180,4 +180,4 @@ def test_what_cannot_be_compiled_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.raises(InputError, match=r"RIAE cannot be compiled here \(no C\+\+ compiler\); leave out"):
-        learner(compiled=True).update([batch()], 0, 1e-2)
+        train_step(compiled=True).update([batch()], 0, 1e-2)

@@ -15,14 +15,14 @@ from impure.purifier.checkpoints import checkpoint
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
-from impure.purifier.training import train_config as runs
 from impure.purifier.training import train_step as learning
 from impure.purifier.training import trainer as module
 from impure.purifier.training.data_source import PairSource
+from impure.purifier.training.run_folder import keep_options, only_trainer
 from impure.purifier.training.runtime_options import RuntimeOptions
-from impure.purifier.training.train_config import TrainConfig, learning_rate
+from impure.purifier.training.train_config import TRAINING, TrainConfig, learning_rate
 from impure.purifier.training.train_step import TrainStep, parameter_groups
-from impure.purifier.training.trainer import keep_options, plan
+from impure.purifier.training.trainer import plan
 from impure.purifier.training.validation import Validator
 from tests.purifier.conftest import SMALL, Brightness, write_collection
 
@@ -47,11 +47,18 @@ def train(
     *,
     init: Path | None = None,
     validator: Validator | None = None,
-    **habits: Any,
+    **runtime: Any,
 ) -> Path:
-    material = PairSource(shards, clean_pairs=chosen.clean_pairs)
+    data_source = PairSource(shards, clean_pairs=chosen.clean_pairs)
     return module.train(
-        chosen, material, features, out, CPU, habits=RuntimeOptions(**habits), init=init, validator=validator
+        chosen,
+        data_source,
+        features,
+        out,
+        CPU,
+        runtime=RuntimeOptions(**runtime),
+        init=init,
+        validator=validator,
     )
 
 
@@ -76,10 +83,10 @@ class Killed(BaseException):
 def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     whole = TrainStep.update
 
-    def dying(self: TrainStep, parts: Any, done: int, rate: float) -> Tensor:
+    def dying(self: TrainStep, micro_batches: Any, done: int, rate: float) -> Tensor:
         if done == step:
             raise Killed
-        return whole(self, parts, done, rate)
+        return whole(self, micro_batches, done, rate)
 
     monkeypatch.setattr(TrainStep, "update", dying)
 
@@ -111,8 +118,8 @@ def test_training_learns(tmp_path: Path, shards: list[CommittedShard]) -> None:
 def test_killed_and_resumed_run_ends_with_the_same_bits(
     tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    recipe = {"recipe": "code", "nodes": ("0",), "lambdas": (1.0,), "grad_clip": 1.0, "crop": 8}
-    recipe |= {"ema": 0.5, "accumulate": 2, "variants": 3}
+    recipe = {"recipe": "code", "nodes": ("0",), "lambdas": (1.0,), "clip_grad": 1.0, "crop": 8}
+    recipe |= {"ema_decay": 0.5, "grad_accum": 2, "variants": 3}
     features = nn.Sequential(nn.Conv2d(3, 4, 3))
 
     def run(out: Path) -> Path:
@@ -219,7 +226,7 @@ def test_config_checks() -> None:
     changed = TrainConfig(nodes=("a",), lambdas=(2.0,), feature_network="target")
     assert changed.loss.lambdas == {"a": 2.0} and changed.loss.network == "target"
     assert TrainConfig.for_preset("base", epochs=3).warmup_epochs == 1
-    assert TrainConfig.for_preset("tiny").learning_rate == runs.TRAINING["tiny"]["learning_rate"]
+    assert TrainConfig.for_preset("tiny").learning_rate == TRAINING["tiny"]["learning_rate"]
     for values, word in (
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -311,7 +318,7 @@ def test_killed_while_the_last_checkpoint_is_written(
 
 
 def test_only_one_trainer_in_a_folder(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    with runs.only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
+    with only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
         train(config(), shards, None, tmp_path)
     train(config(epochs=1), shards, None, tmp_path)
 
@@ -352,7 +359,7 @@ def test_init_of_another_architecture_does_no_harm(
 def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, shards: list[CommittedShard]) -> None:
     out = train(config(epochs=1), shards, None, tmp_path / "run")
     state = torch.load(out / "state.pt", weights_only=True)
-    state["learner"]["model"]["patch_embed.proj.weight"] = torch.zeros(3, 3)
+    state["train_step"]["model"]["patch_embed.proj.weight"] = torch.zeros(3, 3)
     torch.save(state, out / "state.pt")
     before = (out / "model.safetensors").read_bytes()
     with pytest.raises(InputError, match=r"not of this architecture .*patch_embed\.proj\.weight"):
@@ -370,10 +377,10 @@ def test_images_of_another_size(tmp_path: Path) -> None:
 
 
 def test_more_ranks_than_pairs(shards: list[CommittedShard]) -> None:
-    material = PairSource(shards)
-    assert plan(config(), material, world=2)["ranks"] == 2
+    data_source = PairSource(shards)
+    assert plan(config(), data_source, world=2)["ranks"] == 2
     with pytest.raises(InputError, match="more ranks than images"):
-        plan(config(), material, world=6)
+        plan(config(), data_source, world=6)
 
 
 def test_plan_counts_what_a_run_does(tmp_path: Path, shards: list[CommittedShard]) -> None:

@@ -205,11 +205,11 @@ def test_better_than() -> None:
 
 def test_bad_input(shards: list[CommittedShard], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given are other"):
-        Validator(shards, {"other": Brightness()}, tmp_path, batch_size=4, device=CPU)
+        Validator(shards, {"other": Brightness()}, tmp_path, images=4, batch_size=4, device=CPU)
     with pytest.raises(InputError, match="at most 0 images"):
         validator(shards, tmp_path, images=0)
     with pytest.raises(InputError, match="batch_size is 0"):
-        Validator(shards, {"toy": Brightness()}, tmp_path, batch_size=0, device=CPU)
+        Validator(shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=0, device=CPU)
     with pytest.raises(InputError, match="no attacked sample"):
         validator(write_collection(tmp_path / "clean", attacks=("clean",)), tmp_path)
 

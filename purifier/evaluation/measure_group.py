@@ -1,0 +1,95 @@
+"""The measurement loop: what a classifier predicts behind defences, over one group of stored samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from impure.purifier.data.pair_reader import PairReader
+from impure.purifier.evaluation.predict import NO_CLASS, Loaded, load, predict
+from impure.purifier.evaluation.select import Group, batches
+
+
+class Defended(NamedTuple):
+    """A batch behind defences.
+
+    Attributes:
+        images: RGB in [0,1] (B, 3, H, W), by defence.
+        predictions: Predicted classes (B,), by the name of the row that counts them.
+    """
+
+    images: dict[str, Tensor]
+    predictions: dict[str, Tensor]
+
+    def first(self) -> "Defended":
+        """The first sample of the batch, as a batch of one."""
+        return Defended(
+            {name: images[:1] for name, images in self.images.items()},
+            {name: classes[:1] for name, classes in self.predictions.items()},
+        )
+
+
+Defend = Callable[[Loaded, int], Defended]
+"""Defends and classifies a batch, given with its number in the group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMeasurement:
+    """What was counted in a group.
+
+    Attributes:
+        correct: Right predictions, by name of the row.
+        not_finite: Predictions of all rows that were not finite.
+        first: The group's first sample, as a batch of one.
+    """
+
+    correct: dict[str, int]
+    not_finite: int
+    first: Defended
+
+
+def measure_group(
+    reader: PairReader,
+    group: Group,
+    defend: Defend,
+    *,
+    batch_size: int,
+    device: torch.device,
+    advance: Callable[[int], object] = int,
+) -> GroupMeasurement:
+    """Count right predictions over a group.
+
+    Args:
+        reader: Decodes the stored images.
+        group: The samples; at least one.
+        defend: Called with each batch.
+        batch_size: Images at a time.
+        device: Where to compute.
+        advance: Told the number of images after each batch.
+
+    Raises:
+        InputError: A shard is inconsistent.
+    """
+    correct: dict[str, Tensor] = {}
+    not_finite = torch.zeros((), dtype=torch.int64, device=device)
+    first = Defended({}, {})
+    for number, batch in enumerate(batches(group.pairs, batch_size)):
+        loaded = load(reader, batch, group.attack, device)
+        defended = defend(loaded, number)
+        for name, classes in defended.predictions.items():
+            correct[name] = correct.get(name, 0) + (classes == loaded.labels).sum()
+            not_finite += (classes == NO_CLASS).sum()
+        if number == 0:
+            first = defended.first()
+        advance(len(batch))
+    counts = {name: int(count) for name, count in correct.items()}
+    return GroupMeasurement(correct=counts, not_finite=int(not_finite), first=first)
+
+
+def undefended(reader: PairReader, group: Group, classifier: nn.Module, device: torch.device) -> Defended:
+    """A group's first sample without a defence, clean and adversarial, for the image strips."""
+    loaded = load(reader, group.pairs[:1], group.attack, device)
+    images = {"clean": loaded.clean, "adversarial": loaded.attacked}
+    return Defended(images, {name: predict(classifier, image) for name, image in images.items()})
