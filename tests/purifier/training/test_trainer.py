@@ -186,7 +186,7 @@ def test_full_disk(tmp_path: Path, shards: list[CommittedShard], monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         train(config(), shards, None, tmp_path)
     assert not list(tmp_path.glob("*state*")) and not list(tmp_path.rglob("*.tmp"))
 
