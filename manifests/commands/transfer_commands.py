@@ -99,7 +99,7 @@ def merge_command(root: Path, other: Path, as_json: bool) -> None:
     if as_json:
         print_json({"root": str(root), **asdict(merged)})
     else:
-        click.echo(f"{len(merged.copied)} copied, {len(merged.there)} there already: {root}")
+        click.echo(f"{len(merged.copied)} copied, {len(merged.present)} there already: {root}")
         for finding in (*merged.bad, *merged.differing):
             click.echo(f"{finding.shard_id}: {finding.problem}")
     raise SystemExit(SHORTFALL if merged.bad or merged.differing else 0)

@@ -1,41 +1,40 @@
-"""Bring the units of one collection into another: whole ones only, checked by their hashes, marker last."""
+"""Merge one local collection into another: whole shards only, of plans and configs that agree."""
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.canonical_json import differing_fields
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import move_into_place, sha256_file, sync
+from impure.manifests.base.files import move_into_place
 from impure.manifests.checks.consistency import shard_problems
 from impure.manifests.checks.verify import Finding
 from impure.manifests.collection.collection import Collection, CommittedShard
-from impure.manifests.collection.commit import find_committed, move_in
+from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.plan import FrozenPlan, plan_differences, read_plans
 from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.shard_lock import commit_lock
-from impure.manifests.collection.storage import storage_of
 from impure.manifests.collection.temp_dirs import sweep, temp_dir
+from impure.manifests.sharing.copy_shard import copy_shard
 
-REMEDY = "nothing was merged into it; keep the two collections apart"
+_REMEDY = "nothing was merged into it; keep the two collections apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What a merge came to.
+    """What a merge did.
 
     Attributes:
-        copied: Shards that were brought in.
-        there: Shards that were there already, made with the same config.
-        bad: Units of the other collection that were left out, and why.
+        copied: Shards that were copied.
+        present: Shards that were in both, made with the same config.
+        bad: Shards of the other collection that were left out, and why.
         differing: Shards in both, of one config, whose pixels differ all the same; that of `into` was kept.
     """
 
     copied: tuple[ShardId, ...]
-    there: tuple[ShardId, ...]
+    present: tuple[ShardId, ...]
     bad: tuple[Finding, ...]
     differing: tuple[Finding, ...]
 
@@ -43,15 +42,15 @@ class Merged:
 def merge(
     into: Collection, other: Collection, progress: Callable[[int], object] = lambda count: None
 ) -> Merged:
-    """Bring every committed unit of `other`, with its plans, into `into`.
+    """Copy every committed shard of `other`, with its plans, into `into`.
 
-    Nothing is changed before everything has been found to fit. Killed at any moment, the same call goes on.
-    Shards that are there already are compared by their markers; `verify` looks at their bytes.
+    Nothing is changed before everything has been found to agree. Killed at any moment, the same call goes on.
+    Shards that are in both are compared by their markers; `verify` looks at their bytes.
 
     Args:
         into: What grows; may be empty or not exist.
         other: What is read; never changed.
-        progress: Called with the number of units of `other` that are done.
+        progress: Called with the number of shards of `other` that are done.
 
     Raises:
         InputError: They are the same, `other` holds no shard, `into` a broken plan, or a plan, a target or a
@@ -60,30 +59,31 @@ def merge(
     """
     if into.root.resolve() == other.root.resolve():
         raise InputError(f"{into.root}: cannot be merged with itself; give two collections")
-    theirs, problems = _sound_plans(other)
-    ours = _plans_beside(into, theirs)
-    shards, left_out = _usable(other, theirs | ours)
-    shards.sort(key=lambda each: each.shard_id.attack != CLEAN)  # others may need the clean images
+    theirs, plan_problems = _sound_plans(other)
+    ours = _agreeing_plans(into, theirs)
+    shards, left_out = _sound_shards(other, theirs | ours)
+    shards.sort(key=lambda shard: shard.shard_id.attack != CLEAN)  # others may need the clean images
     held = {
-        each.shard_id: find_committed(into, each.shard_id, each.marker["config"], REMEDY) for each in shards
+        shard.shard_id: find_committed(into, shard.shard_id, shard.marker["config"], _REMEDY)
+        for shard in shards
     }
     sweep(into)
-    _bring_plans(into, theirs)
+    _copy_plans(into, theirs)
     progress(len(left_out))
-    bad = [*(Finding("plans", problem) for problem in problems), *left_out]
+    bad = [*(Finding("plans", problem) for problem in plan_problems), *left_out]
     copied: list[ShardId] = []
-    there: list[ShardId] = []
+    present: list[ShardId] = []
     differing: list[Finding] = []
-    for each in shards:
+    for shard in shards:
         try:
-            ours_too = held[each.shard_id] or _bring(into, each)
-            (there if ours_too else copied).append(each.shard_id)
-            differing += _differing_pixels(ours_too, each) if ours_too else []
+            held_shard = held[shard.shard_id] or copy_shard(into, shard, _REMEDY)
+            (present if held_shard else copied).append(shard.shard_id)
+            differing += _differing_pixels(held_shard, shard) if held_shard else []
         except InputError as error:
-            bad.append(Finding(str(each.shard_id), str(error)))
+            bad.append(Finding(str(shard.shard_id), str(error)))
         progress(1)
-    _describe(into, other)
-    return Merged(copied=tuple(copied), there=tuple(there), bad=tuple(bad), differing=tuple(differing))
+    _renew_about(into, other)
+    return Merged(copied=tuple(copied), present=tuple(present), bad=tuple(bad), differing=tuple(differing))
 
 
 def _sound_plans(collection: Collection) -> tuple[dict[str, FrozenPlan], list[str]]:
@@ -92,7 +92,7 @@ def _sound_plans(collection: Collection) -> tuple[dict[str, FrozenPlan], list[st
     return {name: plan for name, plan in plans.items() if plan is not None}, problems
 
 
-def _plans_beside(into: Collection, theirs: Mapping[str, FrozenPlan]) -> dict[str, FrozenPlan]:
+def _agreeing_plans(into: Collection, theirs: Mapping[str, FrozenPlan]) -> dict[str, FrozenPlan]:
     """The plans of `into`, where none contradicts another collection's.
 
     Raises:
@@ -101,19 +101,26 @@ def _plans_beside(into: Collection, theirs: Mapping[str, FrozenPlan]) -> dict[st
     ours, problems = _sound_plans(into)
     if problems:
         raise InputError(problems[0])
-    for mine, plan in product(ours.values(), theirs.values()):
-        if mine.name == plan.name and (fields := plan_differences(plan, mine)):
-            raise InputError(f"{mine.path}: another plan than {plan.path}: {'; '.join(fields)}; {REMEDY}")
-        # Other splits share the target: its name must mean the same network.
-        identities = plan.config["target"], mine.config["target"]
-        if mine.target == plan.target and (fields := differing_fields(*identities)):
-            both = f"{mine.path}: drawn for another {mine.target} than {plan.path}"
-            raise InputError(f"{both}: {'; '.join(fields)}; {REMEDY}")
+    for mine, other in product(ours.values(), theirs.values()):
+        _check_agreement(mine, other)
     return ours
 
 
-def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[CommittedShard], list[Finding]]:
-    """The units of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
+def _check_agreement(mine: FrozenPlan, other: FrozenPlan) -> None:
+    """Refuse two plans of one name that differ, or that mean different networks by one target's name."""
+    if mine.name == other.name and (fields := plan_differences(other, mine)):
+        raise InputError(f"{mine.path}: another plan than {other.path}: {'; '.join(fields)}; {_REMEDY}")
+    if mine.target != other.target:
+        return
+    if fields := differing_fields(other.config["target"], mine.config["target"]):
+        both = f"{mine.path}: drawn for another {mine.target} than {other.path}"
+        raise InputError(f"{both}: {'; '.join(fields)}; {_REMEDY}")
+
+
+def _sound_shards(
+    other: Collection, plans: Mapping[str, FrozenPlan]
+) -> tuple[list[CommittedShard], list[Finding]]:
+    """The shards of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
 
     Raises:
         InputError: There is no shard at all.
@@ -121,22 +128,23 @@ def _usable(other: Collection, plans: Mapping[str, FrozenPlan]) -> tuple[list[Co
     marked = other.marked()
     if not marked:
         raise InputError(f"{other.root}: no committed shard there; give the root of a collection")
-    shards, bad = [], []
+    shards: list[CommittedShard] = []
+    bad: list[Finding] = []
     for shard_id in marked:
         try:
-            committed = other.read(shard_id)
-            problem = next(shard_problems(committed, plans), None)
+            shard = other.read(shard_id)
+            problem = next(shard_problems(shard, plans), None)
         except (InputError, OSError) as error:
             problem = str(error)
         if problem is None:
-            shards.append(committed)
+            shards.append(shard)
         else:
             bad.append(Finding(str(shard_id), problem))
     return shards, bad
 
 
-def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
-    """Copy the plans that are not there yet.
+def _copy_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
+    """Copy the plans that `into` does not have yet.
 
     Raises:
         InputError: Another process has meanwhile put contradicting ones there.
@@ -145,64 +153,23 @@ def _bring_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:
         for plan in plans.values():
             shutil.copyfile(plan.path, folder / plan.path.name)
         with commit_lock(into):
-            there = _plans_beside(into, plans)
+            held = _agreeing_plans(into, plans)
             for plan in plans.values():
-                final = into.plan_path(plan.target, plan.split)
-                if plan.name not in there:
+                if plan.name not in held:
+                    final = into.plan_path(plan.target, plan.split)
                     move_into_place(folder / plan.path.name, final)
 
 
-def _bring(into: Collection, each: CommittedShard) -> CommittedShard | None:
-    """Copy one shard; where another process was first, its shard.
-
-    Raises:
-        InputError: The shard cannot be had whole, or another process was first and used another config.
-    """
-    _check_clean(into, each)
-    with temp_dir(into, str(each.shard_id)) as folder:
-        tar, manifest = folder / "shard.tar", folder / "manifest.parquet"
-        _copy_checked(each.tar, tar, each.marker["tar"]["sha256"])
-        _copy_checked(each.manifest, manifest, each.marker["manifest"]["sha256"])
-        in_force = move_in(into, each.shard_id, tar, manifest, each.marker, REMEDY)
-    return None if in_force is each.marker else into.read(each.shard_id)
-
-
-def _check_clean(into: Collection, each: CommittedShard) -> None:
-    """Refuse a shard whose clean images lie in a clean shard that `into` does not have."""
-    images = storage_of(each).images(each.shard_id.attack)
-    clean = replace(each.shard_id, attack=CLEAN)
-    if "adv" in images and "clean" not in images and not into.marker_path(clean).is_file():
-        raise InputError(f"its clean images are missing, {clean}")
-
-
-def _copy_checked(source: Path, copy: Path, sha256: str) -> None:
-    """Copy a file whose SHA-256 is known, and read the copy back.
-
-    Raises:
-        InputError: The source cannot be read, or it or the copy has another hash.
-        OSError: The copy cannot be written.
-    """
-    try:
-        found = sha256_file(source)  # read first: an error here is the source's alone, a later one is ours
-    except OSError as error:
-        raise InputError(f"{source.name} cannot be read ({error.strerror or error})") from error
-    if found != sha256:
-        raise InputError(f"{source.name} has another SHA-256 than the marker says")
-    shutil.copyfile(source, copy)
-    sync(copy)
-    if sha256_file(copy) != sha256:
-        raise InputError(f"{source.name} changed while it was copied; check disk and memory")
-
-
 def _differing_pixels(ours: CommittedShard, theirs: CommittedShard) -> list[Finding]:
-    """Say in how many samples two units of one config differ, if they do.
+    """Say in how many samples two shards of one config differ, if they do.
 
-    Markers that name the same tar settle it. A tar may differ for its encoder's sake alone: then the pixels'
-    hashes decide, which the manifests hold.
+    Where the markers name the same tar, they do not. A tar may differ for its encoder's sake alone: then the
+    pixels' hashes decide, which the manifests hold.
     """
     if ours.marker["tar"]["sha256"] == theirs.marker["tar"]["sha256"]:
         return []
-    mine, other = _pixel_hashes(ours), _pixel_hashes(theirs)
+    mine = _pixel_hashes(ours)
+    other = _pixel_hashes(theirs)
     different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
     if not different:
         return []
@@ -213,14 +180,14 @@ def _differing_pixels(ours: CommittedShard, theirs: CommittedShard) -> list[Find
     return [Finding(str(ours.shard_id), problem)]
 
 
-def _pixel_hashes(committed: CommittedShard) -> dict[str, tuple[Any, ...]]:
+def _pixel_hashes(shard: CommittedShard) -> dict[str, tuple[Any, ...]]:
     """Hashes of clean and adversarial pixels by sample, as the manifest says."""
     columns = ("status", "clean_px_sha256", "adv_px_sha256")
-    return {str(row["key"]): tuple(row[name] for name in columns) for row in committed.rows()[0].to_pylist()}
+    return {str(row["key"]): tuple(row[name] for name in columns) for row in shard.rows()[0].to_pylist()}
 
 
-def _describe(into: Collection, other: Collection) -> None:
-    """Write collection.json anew; of the software only a run of the pipeline knows, so it is handed on."""
+def _renew_about(into: Collection, other: Collection) -> None:
+    """Write collection.json anew; only a run of the pipeline knows of the software, so that is copied."""
     with commit_lock(into):
         into.write_about(_software(into) or _software(other))
 

@@ -43,7 +43,7 @@ def total_bytes(shards: Sequence[CommittedShard]) -> int:
 
 def plan_names(collection: Collection) -> set[str]:
     """Names of the plans that a local collection has, such as `plans/resnet101-train.parquet`."""
-    return {f"plans/{path.name}" for path in collection.root.glob("plans/*.parquet")}
+    return {f"plans/{path.name}" for path in collection.plan_paths()}
 
 
 def check_same_run(ours: CommittedShard, theirs: CommittedShard, remedy: str) -> None:

@@ -59,7 +59,7 @@ def plans_view(collection: Collection) -> ds.Dataset:
     Raises:
         InputError: A plan cannot be read.
     """
-    return _dataset({path: {} for path in sorted(collection.root.glob("plans/*.parquet"))}, PLAN)
+    return _dataset({path: {} for path in collection.plan_paths()}, PLAN)
 
 
 def shards_view(collection: Collection) -> pa.Table:

@@ -15,6 +15,7 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection import commit as commits
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import PLAN
+from impure.manifests.sharing import copy_shard as copying
 from impure.manifests.sharing import merge as merging
 from impure.manifests.sharing.merge import merge
 
@@ -26,7 +27,7 @@ def other(collection_root, tmp_path):
 
 @pytest.fixture
 def into(collection_root, tmp_path):
-    """The clean and FGSM units of the training images, and nothing of the rest."""
+    """The clean and FGSM shards of the training images, and nothing of the rest."""
     root = shutil.copytree(collection_root, tmp_path / "into")
     shutil.rmtree(root / "small" / "pgd")
     for split in ("validation", "test"):
@@ -50,30 +51,30 @@ def edit_marker(committed, change):
 
 def with_files_of(committed):
     """A change to a marker that makes it vouch for the files that are there now."""
-    found = {
+    entries = {
         name: {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         for name, path in (("tar", committed.tar), ("manifest", committed.manifest))
     }
-    return lambda marker: marker | found
+    return lambda marker: marker | entries
 
 
 def relabelled(collection, seed):
     """The first shard, as another run with another seed would have made it."""
-    shard_id = collection.committed[0]
-    table, config = shard_id.rows()
+    shard = collection.committed[0]
+    table, config = shard.rows()
     config = config | {"seed": seed}
-    write_table(shard_id.manifest, table, config)
-    edit_marker(shard_id, with_files_of(shard_id))
-    edit_marker(shard_id, lambda marker: marker | {"config": config, "config_digest": digest(config)})
-    return shard_id
+    write_table(shard.manifest, table, config)
+    edit_marker(shard, with_files_of(shard))
+    edit_marker(shard, lambda marker: marker | {"config": config, "config_digest": digest(config)})
+    return shard
 
 
 def test_a_merge_brings_all_that_is_not_there_byte_for_byte(into, other):
     before = files(other.root)
     steps = []
     done = merge(into, other, steps.append)
-    assert sorted([*done.copied, *done.there]) == other.marked()
-    assert {shard_id.split for shard_id in done.there} == {"train"}
+    assert sorted([*done.copied, *done.present]) == other.marked()
+    assert {shard_id.split for shard_id in done.present} == {"train"}
     assert (done.bad, done.differing) == ((), ())
     assert sum(steps) == len(other.marked())
     merged = files(into.root)
@@ -97,7 +98,7 @@ def test_a_folder_that_does_not_exist_becomes_a_copy_and_again_is_a_no_op(tmp_pa
     assert files(new.root) == files(other.root)
 
 
-def test_bad_units_are_named_and_left_out(into, other):
+def test_bad_shards_are_named_and_left_out(into, other):
     shards = [each for each in other.committed if each.shard_id.split == "test"]
     flipped = bytearray(shards[0].tar.read_bytes())
     flipped[len(flipped) // 2] ^= 1
@@ -115,7 +116,7 @@ def test_bad_units_are_named_and_left_out(into, other):
     assert list((into.root / "_tmp").glob("*/*")) == []
 
 
-def test_a_manifest_of_another_unit_is_left_out_even_if_the_marker_agrees(into, other):
+def test_a_manifest_of_another_shard_is_left_out_even_if_the_marker_agrees(into, other):
     first, second = [each for each in other.committed if each.shard_id.split == "test"][:2]
     shutil.copy(second.manifest, first.manifest)
     edit_marker(first, with_files_of(first))
@@ -124,7 +125,7 @@ def test_a_manifest_of_another_unit_is_left_out_even_if_the_marker_agrees(into, 
     assert "manifest" in bad.problem
 
 
-def test_units_without_a_sound_plan_are_left_out(into, other):
+def test_shards_without_a_sound_plan_are_left_out(into, other):
     other.plan_path("small", "test").unlink()
     other.plan_path("small", "validation").write_bytes(b"junk")
     done = merge(into, other)
@@ -166,40 +167,40 @@ def test_a_target_of_the_same_name_with_other_weights_is_refused(into, other):
 
 
 def test_other_pixels_under_one_config_are_told(into, other):
-    shard_id = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
-    table, config = shard_id.rows()
+    shard = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
+    table, config = shard.rows()
     column = table.schema.get_field_index("adv_px_sha256")
     lied = table.set_column(column, table.schema.field(column), table["clean_px_sha256"])
-    write_table(shard_id.manifest, lied, config)
-    shard_id.tar.write_bytes(shard_id.tar.read_bytes() + bytes(1024))
-    edit_marker(shard_id, with_files_of(shard_id))
+    write_table(shard.manifest, lied, config)
+    shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
+    edit_marker(shard, with_files_of(shard))
     done = merge(into, other)
     assert done.bad == ()
-    assert shard_id.shard_id in done.there
-    assert [each.shard_id for each in done.differing] == [str(shard_id.shard_id)]
+    assert shard.shard_id in done.present
+    assert [each.shard_id for each in done.differing] == [str(shard.shard_id)]
     assert f"{len(table)} of {len(table)} samples" in done.differing[0].problem
 
 
 def test_another_tar_of_the_same_pixels_is_no_finding(into, other):
-    shard_id = next(each for each in other.committed if each.shard_id.split == "train")
-    shard_id.tar.write_bytes(shard_id.tar.read_bytes() + bytes(1024))
-    edit_marker(shard_id, with_files_of(shard_id))
+    shard = next(each for each in other.committed if each.shard_id.split == "train")
+    shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
+    edit_marker(shard, with_files_of(shard))
     assert merge(into, other).differing == ()
 
 
-def test_a_damaged_unit_is_replaced_by_a_whole_one(into, other):
-    shard_id = into.committed[0]
-    shard_id.tar.write_bytes(b"cut")
-    assert shard_id.shard_id in merge(into, other).copied
+def test_a_damaged_shard_is_replaced_by_a_whole_one(into, other):
+    shard = into.committed[0]
+    shard.tar.write_bytes(b"cut")
+    assert shard.shard_id in merge(into, other).copied
     assert verify(Collection(into.root), "hash") == []
 
 
 def test_shared_clean_images_come_first_or_their_pairs_stay_away(into, other, monkeypatch):
-    class ClearOnce:
+    class CleanOnce:
         def images(self, attack):
             return ("clean",) if attack == "clean" else ("adv",)
 
-    monkeypatch.setattr(merging, "storage_of", lambda committed: ClearOnce())
+    monkeypatch.setattr(copying, "storage_of", lambda committed: CleanOnce())
     lost = next(
         each for each in other.committed if each.shard_id.attack == "clean" and each.shard_id.split == "test"
     )
@@ -215,7 +216,8 @@ class Killed(BaseException):
 
 
 KILLABLE = {
-    merging: ("sweep", "_bring_plans", "_copy_checked", "sha256_file", "sync", "move_in", "_describe"),
+    merging: ("sweep", "_copy_plans", "copy_shard", "_renew_about"),
+    copying: ("_copy_checked", "sha256_file", "sync", "move_in"),
     commits: ("move_into_place", "write_json"),
     os: ("replace",),
 }
@@ -224,7 +226,7 @@ KILLABLE = {
 @pytest.mark.parametrize(
     ("module", "name"), [(module, name) for module, names in KILLABLE.items() for name in names]
 )
-def test_killed_anywhere_a_merge_shows_only_whole_units_and_goes_on(
+def test_killed_anywhere_a_merge_shows_only_whole_shards_and_goes_on(
     tmp_path, other, monkeypatch, module, name
 ):
     new = Collection(tmp_path / "new")
@@ -253,10 +255,11 @@ def test_killed_anywhere_a_merge_shows_only_whole_units_and_goes_on(
 def test_a_killed_process_leaves_nothing_that_stays(tmp_path, other):
     new = Collection(tmp_path / "new")
     script = (
-        "import os, sys; from pathlib import Path; from impure.manifests.sharing import merge as m; "
+        "import os, sys; from pathlib import Path; "
+        "from impure.manifests.sharing import copy_shard as c, merge as m; "
         "from impure.manifests.collection.collection import Collection; count = iter(range(3)); "
-        "real = m.move_in; "
-        "m.move_in = lambda *a: real(*a) if next(count, None) is not None else os._exit(9); "
+        "real = c.move_in; "
+        "c.move_in = lambda *a: real(*a) if next(count, None) is not None else os._exit(9); "
         "m.merge(*(Collection(Path(each)) for each in sys.argv[1:]))"
     )
     command = [sys.executable, "-c", script, str(new.root), str(other.root)]
@@ -264,7 +267,7 @@ def test_a_killed_process_leaves_nothing_that_stays(tmp_path, other):
     assert len(new.marked()) == 3
     assert list((new.root / "_tmp").glob("*/shard.tar"))
     done = merge(new, other)
-    assert len(done.there) == 3
+    assert len(done.present) == 3
     assert not list((new.root / "_tmp").glob("*/*"))
     assert files(new.root) == files(other.root)
 
@@ -283,18 +286,18 @@ def test_two_merges_at_once_do_no_harm(tmp_path, other):
     assert files(new.root) == files(other.root)
 
 
-def test_a_unit_committed_meanwhile_is_kept(tmp_path, other, monkeypatch):
+def test_a_shard_committed_meanwhile_is_kept(tmp_path, other, monkeypatch):
     new = Collection(tmp_path / "new")
-    bring = merging._bring_plans
+    copy_plans = merging._copy_plans
 
     def and_others_are_quick(*args):
-        bring(*args)
-        monkeypatch.setattr(merging, "_bring_plans", bring)
+        copy_plans(*args)
+        monkeypatch.setattr(merging, "_copy_plans", copy_plans)
         merge(new, other)
 
-    monkeypatch.setattr(merging, "_bring_plans", and_others_are_quick)
+    monkeypatch.setattr(merging, "_copy_plans", and_others_are_quick)
     done = merge(new, other)
-    assert list(done.there) == sorted(other.marked(), key=lambda shard_id: shard_id.attack != "clean")
+    assert list(done.present) == sorted(other.marked(), key=lambda shard_id: shard_id.attack != "clean")
     assert (done.copied, done.bad) == ((), ())
 
 
@@ -308,7 +311,7 @@ def test_a_full_disk_passes_up_and_leaves_nothing(tmp_path, other, monkeypatch):
         return shutil_copyfile(source, copy)
 
     shutil_copyfile = shutil.copyfile
-    monkeypatch.setattr(merging.shutil, "copyfile", full)
+    monkeypatch.setattr(copying.shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space"):
         merge(new, other)
     assert new.marked() == []
