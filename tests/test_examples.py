@@ -21,7 +21,7 @@ for path in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each example prints, by its file name; one process runs all, as importing PyTorch takes longest."""
+    """What each example prints, by file name; one process runs all, as importing PyTorch takes longest."""
     empty = tmp_path_factory.mktemp("empty")
     offline = {
         "HF_HUB_OFFLINE": "1",
