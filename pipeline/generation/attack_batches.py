@@ -20,7 +20,7 @@ from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResul
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
-from impure.pipeline.generation.clean_cache import Clean, CleanCache
+from impure.pipeline.generation.clean_cache import CleanCache, PlannedImage
 from impure.pipeline.generation.events import ATTACK, ENCODE, VERDICT, Emit, timed
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
@@ -72,7 +72,7 @@ def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch
         free_memory()  # not before the error is gone: it holds on to the tensors
 
 
-def _attack(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> Batch:
+def _attack(job: AttackJob, cleans: Sequence[PlannedImage], emit: Emit) -> Batch:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
         return Batch(_attack_together(job, cleans, emit), [], [len(cleans)])
@@ -83,7 +83,7 @@ def _attack(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> Batch:
         return _attack_one_by_one(job, cleans, emit)
 
 
-def _attack_one_by_one(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> Batch:
+def _attack_one_by_one(job: AttackJob, cleans: Sequence[PlannedImage], emit: Emit) -> Batch:
     """Attack each image of a batch by itself."""
     batch = Batch([], [], [])
     for clean in cleans:
@@ -97,12 +97,14 @@ def _attack_one_by_one(job: AttackJob, cleans: Sequence[Clean], emit: Emit) -> B
     return batch
 
 
-def _lost(job: AttackJob, clean: Clean, error: AttackError) -> Batch:
+def _lost(job: AttackJob, clean: PlannedImage, error: AttackError) -> Batch:
     """An image on which the attack broke."""
     return Batch([], [failed_row(job, clean.row, FAILED, str(error))], [])
 
 
-def _attack_together(job: AttackJob, batch: Sequence[Clean], emit: Emit) -> list[Callable[[], Encoded]]:
+def _attack_together(
+    job: AttackJob, batch: Sequence[PlannedImage], emit: Emit
+) -> list[Callable[[], Encoded]]:
     """Attack one batch, and classify the bytes that will be stored.
 
     Raises:
@@ -123,13 +125,19 @@ def _attack_together(job: AttackJob, batch: Sequence[Clean], emit: Emit) -> list
     ]
 
 
-def _run_attack(job: AttackJob, batch: Sequence[Clean], clean: Tensor, labels: Tensor) -> AttackResult:
+def _run_attack(job: AttackJob, batch: Sequence[PlannedImage], clean: Tensor, labels: Tensor) -> AttackResult:
     """Run the attack; the untouched pairs are their own adversarial images."""
     if job.attack is None:
         with torch.inference_mode(), matrix_products("fp32"):
             predictions = job.target(to_float(clean)).argmax(1)
         zeros = torch.zeros_like(labels)
-        return AttackResult(clean, zeros, predictions, zeros, zeros - 1)
+        return AttackResult(
+            adversarial=clean,
+            proposal_linf_255=zeros,
+            pred_float=predictions,
+            grad_evals=zeros,
+            target_classes=zeros - 1,
+        )
     ids = [image.row["source_id"] for image in batch]
     return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, compiled=job.compiled)
 
@@ -156,7 +164,7 @@ def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: AttackRes
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _encode(job: AttackJob, clean: Clean, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
+def _encode(job: AttackJob, clean: PlannedImage, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
     """The sample as it is stored, and its manifest row."""
     with timed(emit, ENCODE):
         row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}

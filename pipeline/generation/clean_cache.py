@@ -25,7 +25,7 @@ DECODE_AHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Clean:
+class PlannedImage:
     """A planned image, ready to be attacked.
 
     Attributes:
@@ -64,12 +64,12 @@ class CleanCache:
         self._file = file
         self._emit = emit
         self._rows = iter(rows)
-        self._decoding: deque[Future[Clean | Row]] = deque()
+        self._decoding: deque[Future[PlannedImage | Row]] = deque()
         self._cached: list[_CachedImage] = []
         self._end = 0
         self.lost: list[Row] = []
 
-    def read(self, start: int, count: int) -> list[Clean]:
+    def read(self, start: int, count: int) -> list[PlannedImage]:
         """The images from position `start` on, at most `count`; none past the end."""
         while len(self._cached) < start + count and self._decode_next():
             pass
@@ -82,14 +82,14 @@ class CleanCache:
         if not self._decoding:
             return False
         decoded = self._decoding[0].result()
-        if isinstance(decoded, Clean):
+        if isinstance(decoded, PlannedImage):
             self._write(decoded)
         else:
             self.lost.append(decoded)
         self._decoding.popleft()  # last: what raises before this raises for every attack, and none loses it
         return True
 
-    def _decode(self, row: Row) -> Clean | Row:
+    def _decode(self, row: Row) -> PlannedImage | Row:
         """Decode an image again, or say why it is lost."""
         if row["status"] != STATUS_OK:
             return row
@@ -99,9 +99,9 @@ class CleanCache:
             return pixels
         stored = self._job.storage.profile == "pairs"
         with timed(self._emit, ENCODE):
-            return Clean(row, pixels, self._job.storage.encode(pixels) if stored else b"")
+            return PlannedImage(row, pixels, self._job.storage.encode(pixels) if stored else b"")
 
-    def _write(self, clean: Clean) -> None:
+    def _write(self, clean: PlannedImage) -> None:
         """Append an image to the cache file."""
         pixels = np.ascontiguousarray(clean.pixels)
         self._file.seek(self._end)
@@ -110,12 +110,12 @@ class CleanCache:
         self._cached.append(_CachedImage(clean.row, self._end, pixels.shape, len(clean.encoded)))
         self._end += size
 
-    def _read(self, cached: _CachedImage) -> Clean:
+    def _read(self, cached: _CachedImage) -> PlannedImage:
         """Read an image from the cache file."""
         size = int(np.prod(cached.shape))
         data = os.pread(self._file.fileno(), size + cached.encoded, cached.offset)
         pixels = np.frombuffer(data, np.uint8, size).reshape(cached.shape)
-        return Clean(cached.row, pixels, data[size:])
+        return PlannedImage(cached.row, pixels, data[size:])
 
 
 @contextmanager

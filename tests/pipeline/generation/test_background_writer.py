@@ -109,18 +109,18 @@ def test_an_image_whose_decoding_fails_is_lost_to_no_attack(tmp_path, monkeypatc
 
 
 def test_the_attack_waits_where_writing_falls_behind():
-    writer, go_on = BackgroundWriter(1), threading.Event()
+    writer, go_on, submitted = BackgroundWriter(1), threading.Event(), threading.Event()
     for _ in range(MAX_WAITING):
         writer.submit(go_on.wait)
-    submitted = threading.Event()
     attack = threading.Thread(target=lambda: (writer.submit(lambda: None), submitted.set()))
     attack.start()
-    assert not submitted.wait(0.2)
+    too_early = submitted.wait(0.2)
     go_on.set()
-    assert submitted.wait(10)
     attack.join()
     writer.flush()
     writer.close()
+    assert not too_early
+    assert submitted.is_set()
 
 
 def test_a_shard_that_failed_takes_no_more_samples_and_fails_once():
