@@ -181,6 +181,18 @@ def test_other_pixels_under_one_config_are_told(into, other):
     assert f"{len(table)} of {len(table)} samples" in done.differing[0].problem
 
 
+def test_a_sample_that_one_of_two_lacks_is_told(into, other):
+    shard = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
+    table, config = shard.rows()
+    write_table(shard.manifest, table.slice(1), config)
+    shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
+    edit_marker(shard, with_files_of(shard))
+    (finding,) = merging._differing_pixels(next(
+        each for each in into.committed if each.shard_id == shard.shard_id
+    ), Collection(other.root).read(shard.shard_id))  # fmt: skip
+    assert f"1 of {len(table)} samples have other pixels, such as {table['key'][0]}" in finding.problem
+
+
 def test_another_tar_of_the_same_pixels_is_no_finding(into, other):
     shard = next(each for each in other.committed if each.shard_id.split == "train")
     shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
@@ -316,6 +328,23 @@ def test_a_full_disk_passes_up_and_leaves_nothing(tmp_path, other, monkeypatch):
         merge(new, other)
     assert new.marked() == []
     assert not list(new.root.rglob("*.tar"))
+
+
+def test_a_copy_that_differs_from_its_source_is_not_committed(tmp_path, other, monkeypatch):
+    def flips_a_bit(source, copy):
+        data = bytearray(source.read_bytes())
+        data[0] ^= 1
+        copy.write_bytes(data)
+
+    monkeypatch.setattr(merging, "_copy_plans", lambda *args: None)
+    monkeypatch.setattr(copying.shutil, "copyfile", flips_a_bit)
+    new = Collection(tmp_path / "new")
+    (new.root / "_tmp").mkdir(parents=True)
+    done = merge(new, other)
+    assert (done.copied, new.marked()) == ((), [])
+    assert {finding.problem for finding in done.bad} == {
+        f"{number:06d}.tar changed while it was copied; check disk and memory" for number in range(2)
+    }
 
 
 def test_what_is_no_other_collection_is_refused(into, tmp_path):

@@ -102,7 +102,10 @@ def test_clean_images_kept_once_come_along(web, shared, tmp_path):
         if shard_id.attack != "clean":
             reconfigure(shared, shard_id, storage={"profile": "clean-once"})
     write_sums(shared)
-    pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["test"])
+    done = pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["test"])
+    assert done.shards == len(Collection(tmp_path / "here").marked())
+    again = pull(web.url, tmp_path / "here", attacks=["clean", "pgd"], splits=["test"])
+    assert again.shards == again.present == done.shards  # those asked for do not come along once more
     kinds = {(shard_id.attack, shard_id.split) for shard_id in Collection(tmp_path / "here").marked()}
     assert kinds == {("pgd", "test"), ("clean", "test")}
 
