@@ -22,7 +22,6 @@ from impure.purifier.commands.shared_inputs import (
     partition_option,
     shards_option,
 )
-from impure.purifier.defences.defence_names import DEFENCE_NAMES
 from impure.purifier.evaluation.evaluate_config import Combine, EvaluateConfig
 
 if TYPE_CHECKING:
@@ -65,8 +64,8 @@ data_options = options(
 defence_options = options(
     click.option("--checkpoint", type=click.Path(path_type=Path), help="The purifier that riae is: a run's "
         "folder, its model.safetensors, or owner/name[@revision] on the Hugging Face Hub."),
-    click.option("--defence", "defences", default=",".join(DEFENCE_NAMES), show_default=True,
-        help=f"Defences to compare, separated by commas: {', '.join(DEFENCE_NAMES)}."),
+    click.option("--defence", "defences", default="none,jpeg,riae", show_default=True,
+        help="Defences to compare, separated by commas; a wrong name is answered with a list of all."),
     click.option("--samples", type=click.IntRange(min=1), default=default_of(EvaluateConfig, "samples"),
         show_default=True, help="How often random defences are run on each image."),
     click.option("--combine", type=click.Choice(get_args(Combine)), show_default=True,

@@ -1,4 +1,4 @@
-"""Defences to compare: modules from [0,1] RGB (B, 3, H, W) to the same."""
+"""The defences that can be compared, by name."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,12 @@ from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 
-__all__ = ["DEFENCES", "Defence", "Jpeg", "NoDefence", "RIAEDefence", "build_defences"]
-
-DEFENCES: dict[str, type[Defence]] = {"none": NoDefence, "jpeg": Jpeg, "riae": RIAEDefence}
+#: Each is built without arguments, except for `riae`, which needs a trained purifier.
+DEFENCES: dict[str, type[Defence]] = {
+    "none": NoDefence,
+    "jpeg": Jpeg,
+    "riae": RIAEDefence,
+}
 
 
 def build_defences(
@@ -23,20 +26,16 @@ def build_defences(
     Args:
         names: Keys of `DEFENCES`.
         riae: The trained purifier that `riae` needs.
-        partition: How `riae` divides an image's patches.
+        partition: How `riae` partitions an image's patches.
 
     Raises:
-        InputError: A name or `partition` is unknown, or `riae` is asked for without a
-            checkpoint.
+        InputError: A name or `partition` is unknown, or `riae` is asked for without a purifier.
     """
     if unknown := [name for name in names if name not in DEFENCES]:
         raise InputError(f"no defence {unknown[0]!r}; choose from {', '.join(DEFENCES)}")
-    built: dict[str, Defence] = {}
-    for name in names:
-        if name != "riae":
-            built[name] = DEFENCES[name]()
-        elif riae is None:
-            raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
-        else:
-            built[name] = RIAEDefence(riae, partition=partition)
-    return built
+    if "riae" not in names:
+        return {name: DEFENCES[name]() for name in names}
+    if riae is None:
+        raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
+    purifier = RIAEDefence(riae, partition=partition)
+    return {name: purifier if name == "riae" else DEFENCES[name]() for name in names}

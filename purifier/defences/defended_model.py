@@ -37,9 +37,9 @@ class DefendedModel(nn.Module):
             purifier: A RIAE, a defence, or any module from [0,1] images to the same.
             target: Takes [0,1] images, and normalises by itself.
             samples: How often an image is purified.
-            combine: `average`: the target judges the mean of the purified images. `vote`: it judges each, and
-                the scores are the votes for each class, plus half its mean probability, which breaks ties;
-                they have no gradient.
+            combine: `average`: the target classifies the mean of the purified images. `vote`: it classifies
+                each, and the scores are the votes for each class, plus half its mean probability, which
+                breaks ties; they have no gradient.
             seed: None: new noise on every call, from torch's default generator on the CPU, as attacks by
                 expectation over transformation want it. A number: always the same noise, in every row of a
                 batch, so that the model is a function of each image by itself.
@@ -61,7 +61,9 @@ class DefendedModel(nn.Module):
                 f"defended model: {name} is no Defence whose noise a seed could fix; leave it out"
             )
         self.target = target
-        self.samples, self.combine, self.seed = samples, combine, seed
+        self.samples = samples
+        self.combine = combine
+        self.seed = seed
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -78,14 +80,14 @@ class DefendedModel(nn.Module):
             InputError: The images are no batch, or of an integer type.
         """
         check_images(images)
-        self._begin_noise()
+        self._reseed()
         if self.combine == "vote":
             return self._vote(images)
         purified = torch.stack([self._purify(images) for _ in range(self.samples)])
         return self._classify(purified.mean(0))
 
-    def _begin_noise(self) -> None:
-        """Anew on every call, so that a fixed seed gives the same noise each time."""
+    def _reseed(self) -> None:
+        """Begin the noise anew on every call, so that a fixed seed gives the same noise each time."""
         if not isinstance(self.purifier, Defence):
             return
         if self.seed is None:
@@ -96,8 +98,8 @@ class DefendedModel(nn.Module):
     @torch.no_grad()
     def _vote(self, images: Tensor) -> Tensor:
         """Votes for each class, and a fraction below one that breaks ties."""
-        answers = [self._classify(self._purify(images)).softmax(1) for _ in range(self.samples)]
-        probabilities = torch.stack(answers)  # samples, B, classes
+        samples = [self._classify(self._purify(images)).softmax(1) for _ in range(self.samples)]
+        probabilities = torch.stack(samples)  # samples, B, classes
         votes = nn.functional.one_hot(probabilities.argmax(2), probabilities.shape[2]).sum(0)
         return votes + probabilities.mean(0) / 2
 
@@ -114,5 +116,5 @@ class DefendedModel(nn.Module):
 
 def _in_type_of(module: nn.Module, images: Tensor) -> Tensor:
     """Images in the floating-point type of a module's weights; as they are where it has none."""
-    weight = next((each for each in module.parameters() if each.is_floating_point()), images)
-    return images.to(weight.dtype)
+    floats = (weight for weight in module.parameters() if weight.is_floating_point())
+    return images.to(next(floats, images).dtype)

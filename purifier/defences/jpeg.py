@@ -3,12 +3,12 @@
 import io
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
+from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
 from impure.purifier.defences.defence import Defence
 
 
@@ -26,13 +26,12 @@ class Jpeg(Defence):
             raise InputError(f"JPEG quality {quality} is not between 1 and 95")
         self.quality = quality
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Compressed and decoded images."""
-        levels = (images.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-        decoded = [self._one(each) for each in levels.permute(0, 2, 3, 1).numpy()]
-        return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).to(images) / 255
+    def defend(self, images: Tensor) -> Tensor:
+        """Return compressed and decoded images."""
+        decoded = [self._compress(pixels) for pixels in to_pixels(to_uint8(images))]
+        return to_float(to_tensor(decoded, images.device)).to(images.dtype)
 
-    def _one(self, pixels: Pixels) -> Pixels:
+    def _compress(self, pixels: Pixels) -> Pixels:
         """One image (H, W, 3) through the file format."""
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)

@@ -1,4 +1,4 @@
-"""Purify an image or a folder of images."""
+"""Purifies an image file, or all image files below a folder."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +14,13 @@ from tqdm import tqdm
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.images import decode_photo
+from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Purified:
+class PurifySummary:
     """What became of the images: how many were written, which were not and why."""
 
     written: int
@@ -37,7 +38,7 @@ def purify_path(
     samples: int = 1,
     partition: Partition = "uniform",
     progress: bool = False,
-) -> Purified:
+) -> PurifySummary:
     """Purify one image, or every image below a folder, into 8-bit RGB PNG files.
 
     The tree and the names stay (`a/b.jpg` becomes `a/b.png`; where two would meet, both keep their ending:
@@ -51,7 +52,7 @@ def purify_path(
         device: Where to compute.
         seed: Of the purifier's noise.
         samples: Purifications to average.
-        partition: How patches are divided; see `RIAE.purify`.
+        partition: How patches are partitioned; see `RIAE.purify`.
         progress: Show a bar on standard error.
 
     Raises:
@@ -71,7 +72,7 @@ def purify_path(
             images = image[None].to(device)
             purified = riae.purify(images, seed=seed, samples=samples, partition=partition)[0]
         _write_image(target, purified)
-    return Purified(written=len(jobs) - len(skipped), skipped=tuple(skipped), ignored=ignored)
+    return PurifySummary(written=len(jobs) - len(skipped), skipped=tuple(skipped), ignored=ignored)
 
 
 def read_image(path: Path) -> Tensor:
@@ -85,12 +86,12 @@ def read_image(path: Path) -> Tensor:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     upright = decode_photo(data, str(path), upright=True)
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).float() / 255
+    return to_float(to_tensor([np.array(upright)], torch.device("cpu")))[0]
 
 
 def _write_image(path: Path, image: Tensor) -> None:
     """Write RGB in [0,1] (3, H, W) as PNG; the file appears whole or not at all."""
-    pixels = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    (pixels,) = to_pixels(to_uint8(image[None]))
     with writing(path), atomic_path(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
 

@@ -1,4 +1,4 @@
-"""The purifier as a defence."""
+"""The purifier as a defence: RIAE (Liu et al. 2023, arXiv:2311.15339)."""
 
 from typing import get_args
 
@@ -13,7 +13,7 @@ from impure.purifier.riae.patches import reflect_pad
 
 
 class RIAEDefence(Defence):
-    """`RIAE.purify`; the noise goes on from image to image and from call to call."""
+    """`RIAE.purify`; the noise goes on from image to image and from call to call. Exact gradient."""
 
     def __init__(self, riae: RIAE, *, seed: int = 0, partition: Partition = "uniform") -> None:
         """Put the purifier in eval mode.
@@ -34,13 +34,19 @@ class RIAEDefence(Defence):
         self.partition = partition
         self.reseed(seed)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether two passes may differ: with noise, or with a random partition."""
+        return self.riae.config.mask != "occlusion" or self.partition == "random"
+
     def reseed(self, seed: int, *, alike: bool = False) -> None:
         """Begin the noise anew; see `Defence.reseed`."""
-        self._seed, self._alike = seed, alike
+        self._seed = seed
+        self._alike = alike
         self._generator: Generator | None = None  # made on the images' device
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Purified images."""
+    def defend(self, images: Tensor) -> Tensor:
+        """Return purified images."""
         if self._generator is None or self._generator.device != images.device:
             self._generator = torch.Generator(images.device).manual_seed(self._seed)
         if self._alike:
@@ -50,11 +56,11 @@ class RIAEDefence(Defence):
     def _purify_alike(self, images: Tensor, generator: Generator) -> Tensor:
         """`RIAE.purify` with the first image's randomness for all."""
         padded = reflect_pad(images, self.riae.config.multiple)
-        drawn = self.riae.draw_test(padded[:1], generator, self.partition)
-        purified = self.riae.purify_once(padded, _repeat(drawn, len(padded)))
+        first = self.riae.draw_test(padded[:1], generator, self.partition)
+        purified = self.riae.purify_once(padded, _repeat(first, len(padded)))
         return purified[..., : images.shape[2], : images.shape[3]]
 
 
 def _repeat(randomness: Randomness, count: int) -> Randomness:
     """One image's randomness for `count` images; noises that are not used stay empty."""
-    return Randomness(*(each.expand(count, *each.shape[1:]) if len(each) else each for each in randomness))
+    return Randomness(*(part.expand(count, *part.shape[1:]) if len(part) else part for part in randomness))

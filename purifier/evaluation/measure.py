@@ -88,13 +88,6 @@ def evaluate(
     return Evaluation(rows=tuple(evaluator.rows), examples=tuple(evaluator.examples), conditions=conditions)
 
 
-def is_random(defence: nn.Module) -> bool:
-    """Whether a defence is random: whether it has a `reseed` of its own, and for RIAE, a use for it."""
-    if isinstance(defence, RIAEDefence):
-        return defence.riae.config.mask != "occlusion" or defence.partition == "random"
-    return isinstance(defence, Defence) and type(defence).reseed is not Defence.reseed
-
-
 class _Evaluator:
     """Measures groups of samples behind every defence, and collects rows and examples."""
 
@@ -181,7 +174,7 @@ class _Evaluator:
 
     def _samples(self, defence: nn.Module) -> int:
         """How often a defence is run."""
-        return self._config.samples if is_random(defence) else 1
+        return self._config.samples if isinstance(defence, Defence) and defence.is_random else 1
 
     def _row(self, group: Group, name: str, suffix: str, correct: int) -> Row:
         """The row of a group behind a defence."""

@@ -51,7 +51,7 @@ class CopyDecoder(nn.ModuleList):
         own = torch.cat([masked, class_tokens[:, :, None]], dim=2)  # B, S, L + 1, D
         first, *later = self.children()
         keeps = [None] * len(later) + [masked.shape[2]]  # None: all tokens
-        features = self._first_block(first, own, visible, keeps[0])  # type: ignore[arg-type]  # children: Module
+        features = self._first_block(first, own, visible, keeps[0])  # type: ignore[arg-type]  # a Block
         for block, keep in zip(later, keeps[1:], strict=True):
             features = block(features, keep)
         return features.view(masked.shape)
@@ -64,7 +64,7 @@ class CopyDecoder(nn.ModuleList):
 
 
 class CrossDecoder(nn.ModuleList):
-    """An option that is not the paper's: only the masked tokens are decoded, and attend to visible ones alone.
+    """An option that is not the paper's: only masked tokens are decoded, and attend to visible ones alone.
 
     The visible tokens stay as the encoder made them, so that every block projects each of them once, and
     computes for as many tokens as the image has patches: a quarter of `CopyDecoder` (as in CrossMAE, Fu et

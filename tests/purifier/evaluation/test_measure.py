@@ -17,7 +17,7 @@ from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
-from impure.purifier.evaluation.measure import Evaluation, evaluate, is_random
+from impure.purifier.evaluation.measure import Evaluation, evaluate
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
 from impure.purifier.evaluation.report import data_uri, html, table, write_report
 from impure.purifier.evaluation.scores import wilson
@@ -34,7 +34,7 @@ def measured(shards: list[CommittedShard], defences: Mapping[str, nn.Module], **
 class Invert(Defence):
     """Undoes the toy attack; spoils clean images."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def defend(self, images: Tensor) -> Tensor:
         return 1 - images
 
 
@@ -48,7 +48,7 @@ class Lottery(Defence):
     def reseed(self, seed: int) -> None:
         self.generator.manual_seed(seed)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def defend(self, images: Tensor) -> Tensor:
         self.runs += 1
         return torch.rand(len(images), 1, 1, 1, generator=self.generator).expand_as(images)
 
@@ -56,15 +56,15 @@ class Lottery(Defence):
 class Counted(Invert):
     runs = 0
 
-    def forward(self, images: Tensor) -> Tensor:
+    def defend(self, images: Tensor) -> Tensor:
         self.runs += 1
-        return super().forward(images)
+        return super().defend(images)
 
 
 class Broken(Defence):
     """Loses every second image."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def defend(self, images: Tensor) -> Tensor:
         return torch.where(torch.arange(len(images)).view(-1, 1, 1, 1) % 2 == 0, images, torch.nan)
 
 
@@ -220,8 +220,8 @@ def test_defences_without_chance_run_once(shards: list[CommittedShard]) -> None:
     defences = {"invert": counted, "lottery": lottery}
     measured(shards, defences, samples=3, combine="worst")
     assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
-    assert [is_random(RIAEDefence(small_riae(mask))) for mask in ("both", "occlusion")] == [True, False]
-    assert is_random(RIAEDefence(small_riae("occlusion"), partition="random"))
+    assert [RIAEDefence(small_riae(mask)).is_random for mask in ("both", "occlusion")] == [True, False]
+    assert RIAEDefence(small_riae("occlusion"), partition="random").is_random
 
 
 def test_resizing_of_the_release() -> None:
