@@ -88,7 +88,7 @@ class Block(nn.Module):
         return self.attend(tokens[:, :keep], *self.attn.project(self.norm1(tokens), keep))
 
     def attend(self, tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The rest of the block, given the queries (B, M, D) of tokens (B, M, D), keys and values (B, N, D)."""
+        """Finish the block, given queries (B, M, D) of tokens (B, M, D), keys and values (B, N, D)."""
         tokens = tokens + self.attn(query, key, value)
         output: Tensor = tokens + self.mlp(self.norm2(tokens))
         return output
