@@ -17,7 +17,7 @@ from torch import Tensor
 
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.storage import read_pairs
+from impure.manifests.collection.stored_pairs import read_pairs
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import Problem, make_problem

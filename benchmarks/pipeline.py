@@ -22,7 +22,9 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, read_pairs
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.storage_profiles import ENCODING_NAMES, PROFILES
+from impure.manifests.collection.stored_pairs import read_pairs
 from impure.manifests.collection.writer import encode, open_shard
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
@@ -126,7 +128,7 @@ def writing(locations: Locations, samples: SampleConfig, attack: AttackConfig) -
         pairs, rows = list(read_pairs(committed)), committed.rows()[0].to_pylist()
         return [
             _write(run, pairs, rows, Storage(encoding=encoding, profile=profile))
-            for encoding in ("png", "webp") for profile in PROFILES
+            for encoding in ENCODING_NAMES for profile in PROFILES
         ]  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from PIL import Image
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import storage_of
 from tests.common import files_of, hashes, one_line, stamps
 
 WAYS = {
@@ -58,7 +57,7 @@ def test_members_are_as_asked_for(stored):
         for shard in select_shards(str(root)):
             profile = {"once": "clean-once", "delta": "delta"}.get(way, "pairs")
             encoding = "webp" if way in PAIRED else "png"
-            assert (storage_of(shard).profile, storage_of(shard).encoding) == (profile, encoding)
+            assert (shard.storage.profile, shard.storage.encoding) == (profile, encoding)
     sizes = {
         way: sum(each.tar.stat().st_size for each in select_shards(str(root))) for way, root in stored.items()
     }

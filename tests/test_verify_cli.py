@@ -232,6 +232,11 @@ def half_a_marker(root):
     return {PGD: "not a readable JSON"}
 
 
+def storage_that_is_text(root):
+    edit_marker(root, PGD, config__storage="pairs")
+    return truncate(root) | {PGD: "its config.storage is missing or of the wrong kind"}
+
+
 def copy_marker(root):
     shutil.copy(stem(root, OTHER).with_suffix(".done.json"), stem(root, PGD).with_suffix(".done.json"))
     return {PGD: "the marker is another shard's"}
@@ -248,7 +253,7 @@ def delete_other(root):
 
 DAMAGES = (
     truncate, truncate_between_samples, flip, delete_marker, delete_tar, delete_unit, swap_manifests,
-    edit_config, edit_weights, edit_counts, edit_facts, half_a_marker, copy_marker, several,
+    edit_config, edit_weights, edit_counts, edit_facts, half_a_marker, storage_that_is_text, copy_marker, several,
 )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.parquet import DIGEST_KEY, FACTS_KEY
-from impure.manifests.checks.status import count
 from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.marker import count_rows
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
@@ -35,11 +35,11 @@ def shard_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | N
     if marker["shard_id"] != str(committed.shard_id) or marker["config_digest"] != digest(marker["config"]):
         yield "the marker is another shard's, or was edited"
     yield from _plan_problems(committed, plans)
-    for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
+    for path, entry in committed.files:
         if not path.is_file():
             yield f"{path.name} is missing"
-        elif path.stat().st_size != marker[name]["bytes"]:
-            yield f"{path.name} has {path.stat().st_size} bytes, the marker says {marker[name]['bytes']}"
+        elif path.stat().st_size != entry["bytes"]:
+            yield f"{path.name} has {path.stat().st_size} bytes, the marker says {entry['bytes']}"
     yield from _manifest_problems(
         committed, plans.get(f"{committed.shard_id.target}-{committed.shard_id.split}")
     )
@@ -80,7 +80,7 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
         yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
     if plan is not None and _source_ids(table.to_pylist()) != _source_ids(plan.rows_of(shard_id.number)):
         yield f"{path.name} does not tell of the images that its plan lists"
-    for name, found in count(table.to_pylist()).items():
+    for name, found in count_rows(table.to_pylist()).items():
         if said.get(name, 0) != found:
             yield f"the marker says {name} {said.get(name, 0)}, in {path.name} it is {found}"
     for name, value in parse_object(metadata.get(FACTS_KEY, b"{}"), f"{path}: its facts").items():

@@ -12,7 +12,8 @@ from impure.manifests.checks.consistency import collection_problems, shard_probl
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan, read_plans
 from impure.manifests.collection.samples import Stored, read_stored
-from impure.manifests.collection.storage import change_of, index_stored_samples, storage_of
+from impure.manifests.collection.storage import change_of
+from impure.manifests.collection.stored_pairs import index_stored_samples
 
 LEVELS = ("size", "hash", "decode")  # each includes those before it
 
@@ -57,8 +58,8 @@ def verify(
 def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
     """What is wrong with a shard, cheapest checks first."""
     yield from shard_problems(committed, plans)
-    for name, path in (("tar", committed.tar), ("manifest", committed.manifest)):
-        if level != "size" and sha256_file(path) != committed.marker[name]["sha256"]:
+    for path, entry in committed.files:
+        if level != "size" and sha256_file(path) != entry["sha256"]:
             yield f"{path.name} has another SHA-256 than the marker says"
     if level == "decode":
         yield from _content_problems(committed)
@@ -73,7 +74,7 @@ def _content_problems(committed: CommittedShard) -> Iterator[str]:
     samples = index_stored_samples(committed)
     if [row["key"] for row in rows] != [sample.key for sample in samples]:
         yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
-    said = storage_of(committed)
+    said = committed.storage
     if samples and not samples[0].members.keys() >= set(said.images(committed.shard_id.attack)):
         yield f"its members are not those of the profile {said.profile!r} that its marker names"
     for row, index in zip(rows, samples, strict=False):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -13,44 +13,64 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, read_json, write_json
 from impure.manifests.base.parquet import read_table, write_table
+from impure.manifests.collection.marker import FileEntry, Marker, check_marker
 from impure.manifests.collection.plan import FrozenPlan, read_plan
 from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
+from impure.manifests.collection.storage import Storage
 
-#: What readers rely on in a marker, and its kind.
-_MARKER: dict[str, type] = {
-    "shard_id": str,
-    "config_digest": str,
-    "config.target.weights": str,
-    "config.target.wnids": list,
-    "config.target.num_classes": int,
-    "tar.bytes": int,
-    "tar.sha256": str,
-    "manifest.bytes": int,
-    "manifest.sha256": str,
-    "counts.planned": int,
-    "counts.stored": int,
-    "counts.failed": int,
-    "counts.succeeded": int,
-}
+
+class TarOrigin(Protocol):
+    """Where the tars of a cache come from; picklable, since shards go to other processes."""
+
+    def fetch(self, shard: "CommittedShard") -> None:
+        """Bring the tar of a shard to where it belongs, whole, unless it is there.
+
+        Raises:
+            ImpureError: It cannot be had.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedShard:
-    """A shard whose marker is there: the only kind that readers see."""
+    """A shard whose marker is there: the only kind that readers see.
+
+    Attributes:
+        shard_id: Which.
+        stem: Path of its files without their extension.
+        marker: What its completion marker says.
+        origin: Where its tar comes from, in a cache; None in a collection that has its tars.
+    """
 
     shard_id: ShardId
-    stem: Path  # path without extension
-    marker: dict[str, Any]
-    origin: str = ""  # URL of the collection that this one caches; see `remote`
+    stem: Path
+    marker: Marker
+    origin: TarOrigin | None = None
 
     @property
     def whole(self) -> bool:
         """Whether tar and manifest are there with the sizes that the marker says."""
-        sizes = ((self.tar, "tar"), (self.manifest, "manifest"))
-        return all(
-            path.is_file() and path.stat().st_size == self.marker[name]["bytes"] for path, name in sizes
-        )
+        return all(path.is_file() and path.stat().st_size == entry["bytes"] for path, entry in self.files)
+
+    @property
+    def files(self) -> tuple[tuple[Path, FileEntry], ...]:
+        """Tar and manifest, each with what the marker says of it."""
+        return (self.tar, self.marker["tar"]), (self.manifest, self.marker["manifest"])
+
+    @property
+    def storage(self) -> Storage:
+        """How its pairs are stored."""
+        return Storage(**self.marker["config"]["storage"])
+
+    def local_tar(self) -> Path:
+        """The path of its tar, which is fetched first where the shard lies in a cache and its tar does not.
+
+        Raises:
+            ImpureError: It cannot be had.
+        """
+        if self.origin is not None and not self.whole:
+            self.origin.fetch(self)
+        return self.tar
 
     @property
     def tar(self) -> Path:
@@ -73,7 +93,7 @@ class CommittedShard:
         return [] if plan is None else [plan.config["source"]]
 
     def rows(self) -> tuple[pa.Table, dict[str, Any]]:
-        """The manifest's rows, and the config in its metadata (see `store.read_table`)."""
+        """The manifest's rows, and the config in its metadata (see `parquet.read_table`)."""
         return read_table(self.manifest, MANIFEST)
 
     def stored_rows(self, *columns: str) -> list[dict[str, Any]]:
@@ -128,21 +148,10 @@ class Collection:
         """Read a shard's marker.
 
         Raises:
-            InputError: It cannot be read, or lacks something.
+            InputError: It cannot be read, or see `check_marker`.
         """
         path = self.marker_path(shard_id)
-        marker = read_json(path)
-        for keys, kind in _MARKER.items():
-            value: Any = marker
-            for key in keys.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
-            if not isinstance(value, kind) or (isinstance(value, int) and value < 0):
-                raise InputError(
-                    f"{path}: its {keys} is missing or of the wrong kind; delete it and generate again"
-                )
-        if any(not isinstance(count, int) or count < 0 for count in marker["counts"].values()):
-            raise InputError(f"{path}: its counts are no counts; delete it and generate again")
-        return CommittedShard(shard_id, self.stem(shard_id), marker)
+        return CommittedShard(shard_id, self.stem(shard_id), check_marker(read_json(path), str(path)))
 
     @cached_property
     def committed(self) -> list[CommittedShard]:
@@ -155,11 +164,11 @@ class Collection:
 
     def readable(self) -> list[CommittedShard]:
         """Every shard whose marker can be read, in the same order."""
-        found = []
+        shards = []
         for shard_id in self.marked():
             with suppress(InputError):
-                found.append(self.read(shard_id))
-        return found
+                shards.append(self.read(shard_id))
+        return shards
 
     def plan_paths(self, target: str = "*") -> list[Path]:
         """The files of all frozen plans, or of one target's (and of others whose names begin with its)."""
@@ -202,7 +211,6 @@ class Collection:
 
     def missing(self) -> list[ShardId]:
         """Shards that the plans ask for and that are not committed, of attacks that have been begun."""
-        there = set(self.marked())
         begun = {
             (path.parts[-3], path.parts[-2], path.parts[-1]) for path in self.find("*/*") if path.is_dir()
         }
@@ -213,7 +221,7 @@ class Collection:
             if (target, split) == (plan.target, plan.split)
             for shard in plan.shards
         }
-        return sorted(wanted - there)
+        return sorted(wanted - set(self.marked()))
 
     def write_about(self, software: dict[str, Any]) -> None:
         """Write collection.json anew from the frozen plans."""

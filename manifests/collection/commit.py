@@ -8,6 +8,7 @@ from impure.manifests.base.canonical_json import differing_fields, digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import move_into_place, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.marker import Marker
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import commit_lock
 
@@ -19,7 +20,7 @@ def find_committed(
 
     Args:
         collection: Where.
-        shard: Which.
+        shard_id: Which.
         config: What it has to be made with.
         remedy: What helps against another config, for the error message.
 
@@ -29,13 +30,13 @@ def find_committed(
     if not collection.marker_path(shard_id).exists():
         return None
     try:
-        there = collection.read(shard_id)
+        committed = collection.read(shard_id)
     except InputError:
         return None  # a marker that cannot be read vouches for nothing
-    if there.marker["config_digest"] != digest(dict(config)):
-        fields = "; ".join(differing_fields(config, there.marker["config"])) or "only its digest differs"
-        raise InputError(f"{there.tar}: made with another config: {fields}; {remedy}")
-    return there if there.whole else None
+    if committed.marker["config_digest"] != digest(dict(config)):
+        fields = "; ".join(differing_fields(config, committed.marker["config"])) or "only its digest differs"
+        raise InputError(f"{committed.tar}: made with another config: {fields}; {remedy}")
+    return committed if committed.whole else None
 
 
 def move_in(
@@ -43,14 +44,14 @@ def move_in(
     shard_id: ShardId,
     tar: Path,
     manifest: Path,
-    marker: dict[str, Any],
+    marker: Marker,
     remedy: str = "choose another --out",
-) -> dict[str, Any]:
+) -> Marker:
     """Rename tar, then manifest, then write the marker; unless another process did meanwhile.
 
     Args:
         collection: Where to.
-        shard: Which.
+        shard_id: Which.
         tar: Its shard, on the same file system, synced.
         manifest: Its manifest, likewise.
         marker: What vouches for both.
@@ -64,8 +65,8 @@ def move_in(
     """
     stem, marker_path = collection.stem(shard_id), collection.marker_path(shard_id)
     with commit_lock(collection):
-        if there := find_committed(collection, shard_id, marker["config"], remedy):
-            return there.marker
+        if committed := find_committed(collection, shard_id, marker["config"], remedy):
+            return committed.marker
         marker_path.unlink(missing_ok=True)  # of a damaged shard: no reader may see old marker and new files
         move_into_place(tar, stem.with_suffix(".tar"))
         move_into_place(manifest, stem.with_suffix(".parquet"))

@@ -74,7 +74,7 @@ def index_shard(path: Path) -> list[SampleIndex]:
     """List the samples of a shard in order, reading headers only.
 
     Raises:
-        InputError: The file is no plain tar (see `ustar.walk`) or is cut short; a sample is incomplete,
+        InputError: The file is no plain tar (see `tar.walk`) or is cut short; a sample is incomplete,
             doubled, oversized or stored in another way than those before it.
     """
     samples: dict[str, dict[str, Member]] = {}

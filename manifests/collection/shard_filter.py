@@ -6,6 +6,7 @@ from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection, CommittedShard
+from impure.manifests.collection.shard_id import ShardId
 
 
 def select_shards(
@@ -20,21 +21,49 @@ def select_shards(
     Args:
         shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
         targets: Keep only these; empty keeps all.
-        attacks: Likewise.
-        splits: Likewise.
+        attacks: Keep only these; empty keeps all.
+        splits: Keep only these; empty keeps all.
 
     Raises:
         InputError: There is no such folder, no committed shard, or nothing passes the filter.
     """
     committed = _find(shards)
+    shard_ids = [shard.shard_id for shard in committed]
+    kept = set(filter_shards(shards, shard_ids, targets=targets, attacks=attacks, splits=splits))
+    return [shard for shard in committed if shard.shard_id in kept]
+
+
+def filter_shards(
+    where: str,
+    shard_ids: Sequence[ShardId],
+    *,
+    targets: Sequence[str] = (),
+    attacks: Sequence[str] = (),
+    splits: Sequence[str] = (),
+) -> list[ShardId]:
+    """Keep the shards of some targets, attacks and splits; an empty filter keeps all.
+
+    Args:
+        where: What they are shards of, for error messages.
+        shard_ids: All that there are.
+        targets: Names of targets to keep.
+        attacks: Names of attacks to keep, as their folders are called.
+        splits: Names of splits to keep.
+
+    Raises:
+        InputError: There is no shard at all, a name is not among theirs, or nothing passes all filters.
+    """
+    if not shard_ids:
+        raise InputError(f"{where}: no committed shard there; give the root of a collection")
+    kept = list(shard_ids)
     for name, wanted in (("target", targets), ("attack", attacks), ("split", splits)):
-        there = sorted({getattr(each.shard_id, name) for each in committed})
-        if missing := sorted(set(wanted) - set(there)):
-            raise InputError(f"{shards}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
-        committed = [each for each in committed if not wanted or getattr(each.shard_id, name) in wanted]
-    if not committed:
-        raise InputError(f"{shards}: no shards are left by the filters on target, attack and split")
-    return committed
+        available = sorted({getattr(shard_id, name) for shard_id in shard_ids})
+        if missing := sorted(set(wanted) - set(available)):
+            raise InputError(f"{where}: no shards of {name} {missing[0]!r}; it has {', '.join(available)}")
+        kept = [shard_id for shard_id in kept if not wanted or getattr(shard_id, name) in wanted]
+    if not kept:
+        raise InputError(f"{where}: no shards are left by the filters on target, attack and split")
+    return kept
 
 
 def _find(shards: str) -> list[CommittedShard]:
@@ -47,7 +76,7 @@ def _find(shards: str) -> list[CommittedShard]:
         if not tars:
             raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
         roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})
-        committed = [each for root in roots for each in _of(Collection(root), set(tars))]
+        committed = [shard for root in roots for shard in _shards_of_tars(Collection(root), set(tars))]
     if not committed:
         raise InputError(
             f"{shards}: no committed shard there; `impure-data generate --out {shards}` makes some"
@@ -55,8 +84,8 @@ def _find(shards: str) -> list[CommittedShard]:
     return committed
 
 
-def _of(collection: Collection, tars: set[Path]) -> list[CommittedShard]:
-    """The committed units of some tars; the markers of others are not read, whatever they hold."""
+def _shards_of_tars(collection: Collection, tars: set[Path]) -> list[CommittedShard]:
+    """The committed shards of some tars; the markers of others are not read, whatever they hold."""
     stems = {tar.with_suffix("") for tar in tars}
     return [
         collection.read(shard_id) for shard_id in collection.marked() if collection.stem(shard_id) in stems

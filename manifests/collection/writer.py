@@ -14,9 +14,9 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import ImpureError, InputError
 from impure.manifests.base.files import sha256_file, sync
 from impure.manifests.base.parquet import write_table
-from impure.manifests.checks.status import count
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit import move_in
+from impure.manifests.collection.marker import Marker, check_marker, count_rows
 from impure.manifests.collection.samples import Fingerprint, Sample, read_fingerprints
 from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, Row
 from impure.manifests.collection.shard_id import ShardId
@@ -80,7 +80,7 @@ class ShardWriter:
         """Add the rows of images that have no sample."""
         self._rows += [{**row, "index_in_shard": None} for row in rows]
 
-    def commit(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    def commit(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> Marker:
         """Read the shard back, then move it into place: tar, manifest, marker.
 
         A kill at any instant leaves at most files that no reader looks at. Of two processes that build the
@@ -103,16 +103,18 @@ class ShardWriter:
         if not self._is_as_written():
             raise ReadBackError(f"{self._path}: not what was written; check the disk and the memory")
         marker = {
+            **facts,
             "schema_version": SCHEMA_VERSION,
             "shard_id": str(self._shard_id),
             "config": dict(config),
             "config_digest": digest(dict(config)),
             "tar": {"sha256": sha256_file(self._path), "bytes": self._path.stat().st_size},
             "manifest": {"sha256": sha256_file(self._manifest), "bytes": self._manifest.stat().st_size},
-            "counts": count(self._rows),
-            **facts,
+            "counts": count_rows(self._rows),
         }
-        return move_in(self._collection, self._shard_id, self._path, self._manifest, marker)
+        final = self._collection.marker_path(self._shard_id)
+        checked = check_marker(marker, str(final))
+        return move_in(self._collection, self._shard_id, self._path, self._manifest, checked)
 
     def _is_as_written(self) -> bool:
         """Whether the tar on the disk decodes to what was put into it."""
@@ -143,7 +145,7 @@ def rewriting(
     """What stores samples and rows of another collection's shards, with what their markers record."""
 
     def write(shard_id: ShardId, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
-        marker = old.read(shard_id).marker
+        marker = dict(old.read(shard_id).marker)
         with open_shard(new, shard_id) as shard:
             for sample, row in made:
                 if sample is None:

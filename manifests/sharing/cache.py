@@ -1,11 +1,12 @@
 """Read shards straight from a URL: small files are mirrored into a cache, a tar comes when first read.
 
 The cache is a collection like any other, but for `origin.json`, which says where its tars are. So whatever
-can list a collection can list it, without a single tar; and `local_tar` fetches those that are really read.
+can list a collection can list it, without a single tar; and `CommittedShard.local_tar`
+fetches those that are really read.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from impure.manifests.base.file_lock import file_lock
 from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT
+from impure.manifests.collection.shard_filter import filter_shards
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.sharing.connect import connect, open_remote
 from impure.manifests.sharing.remote_collection import RemoteCollection
 from impure.manifests.sharing.staging import (
-    choose,
     in_parallel,
     needed_clean_shards,
     shard_ids_in,
@@ -70,33 +71,36 @@ def open_cached_shards(
     remote = open_remote(url)
     names = remote.names()
     matching = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
-    wanted = choose(shards, matching, targets=targets, attacks=attacks, splits=splits)
+    wanted = filter_shards(shards, matching, targets=targets, attacks=attacks, splits=splits)
     cached = Collection(cache)
     with commit_lock(cached):
         _check_origin(cached, remote.url)
         _mirror_small_files(remote, names, wanted, cached)
-    return [replace(cached.read(shard_id), origin=remote.url) for shard_id in wanted]
+    return [replace(cached.read(shard_id), origin=RemoteTars(remote.url)) for shard_id in wanted]
 
 
-def local_tar(committed: CommittedShard) -> Path:
-    """The path of a shard's tar, which is fetched first where the shard lies in a cache and its tar does not.
+@dataclass(frozen=True, slots=True)
+class RemoteTars:
+    """The tars of a collection at a URL: where those of its cache come from (see `TarOrigin`)."""
 
-    Safe in any number of threads and processes: one fetches, the others wait; the file appears whole, with
-    the bytes that its marker says.
+    url: str
 
-    Raises:
-        RemoteError: It cannot be read.
-    """
-    if not committed.origin or committed.whole:
-        return committed.tar
-    part = committed.root / "_tmp" / f"{str(committed.shard_id).replace('/', '.')}.tar"
-    with file_lock(part.with_suffix(".lock")):
-        if not committed.whole:
-            entry = committed.marker["tar"]
-            remote = connect(committed.origin)
-            remote.download(f"{committed.shard_id}.tar", part, entry["bytes"], entry["sha256"])
-            move_into_place(part, committed.tar)
-    return committed.tar
+    def fetch(self, shard: CommittedShard) -> None:
+        """Download a shard's tar into the cache.
+
+        Safe in any number of threads and processes: one downloads, the others wait; the file appears whole,
+        with the bytes that its marker says.
+
+        Raises:
+            RemoteError: It cannot be read.
+        """
+        part = shard.root / "_tmp" / f"{str(shard.shard_id).replace('/', '.')}.tar"
+        with file_lock(part.with_suffix(".lock")):
+            if not shard.whole:
+                entry = shard.marker["tar"]
+                remote = connect(self.url)
+                remote.download(f"{shard.shard_id}.tar", part, entry["bytes"], entry["sha256"])
+                move_into_place(part, shard.tar)
 
 
 def _check_origin(cached: Collection, url: str) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.checks.status import add_up, percent
 from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_id import SPLITS
@@ -80,13 +80,13 @@ def software_table(shards: Sequence[CommittedShard]) -> str:
 
 def rates_table(shards: Sequence[CommittedShard]) -> str:
     """Counts and success rates by target, attack and split."""
-    groups: dict[tuple[str, str, str], list[dict[str, int]]] = {}
+    groups: dict[tuple[str, str, str], list[Counts]] = {}
     for shard in shards:
         group = (shard.shard_id.target, shard.shard_id.attack, shard.shard_id.split)
         groups.setdefault(group, []).append(shard.marker["counts"])
     rows = []
     for group, counts in groups.items():
-        total = add_up(counts)
-        sums = [total[name] for name in ("stored", "failed", "succeeded")]
-        rows.append([*group, len(counts), *sums, percent(total)])
+        total = add_counts(counts)
+        sums = [total["stored"], total["failed"], total["succeeded"]]
+        rows.append([*group, len(counts), *sums, percent_fooled(total)])
     return _table(["target", "attack", "split", "shards", "stored", "failed", "fooled", "fooled %"], rows)

@@ -9,7 +9,6 @@ from impure.manifests.base.files import sha256_file, sync
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import move_in
 from impure.manifests.collection.shard_id import CLEAN
-from impure.manifests.collection.storage import storage_of
 from impure.manifests.collection.temp_dirs import temp_dir
 
 
@@ -40,7 +39,7 @@ def copy_shard(into: Collection, shard: CommittedShard, remedy: str) -> Committe
 
 def _check_clean_images(into: Collection, shard: CommittedShard) -> None:
     """Refuse a shard whose clean images lie in a clean shard that `into` does not have."""
-    images = storage_of(shard).images(shard.shard_id.attack)
+    images = shard.storage.images(shard.shard_id.attack)
     clean_shard = replace(shard.shard_id, attack=CLEAN)
     if "adv" in images and "clean" not in images and not into.marker_path(clean_shard).is_file():
         raise InputError(f"its clean images are missing, {clean_shard}")

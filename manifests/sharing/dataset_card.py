@@ -12,6 +12,7 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT, CROISSANT, INDICES, PREVIEW, README, SUMS
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.shard_id import CLEAN, SPLITS
+from impure.manifests.collection.storage_profiles import CLEAN_ONCE, DELTA, PAIRS, PNG
 from impure.manifests.sharing.card_tables import (
     attacks_table,
     images_table,
@@ -22,7 +23,6 @@ from impure.manifests.sharing.card_tables import (
 from impure.manifests.sharing.croissant import croissant
 from impure.manifests.views.preview import contact_sheet
 
-PAIRS, CLEAN_ONCE, DELTA = "pairs", "clean-once", "delta"  # storage profiles
 DRAWN = "builtin"  # images that nobody photographed
 ROW = 4  # samples of each attack on the contact sheet
 SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6}  # Hugging Face's words
@@ -158,9 +158,9 @@ def _shard_sums(
         InputError: One is not what its marker says.
     """
     for each in shards:
-        for kind, path in (("tar", each.tar), ("manifest", each.manifest)):
+        for path, entry in each.files:
             sha256 = sha256_file(path) if path.is_file() else ""
-            if sha256 != each.marker[kind]["sha256"]:
+            if sha256 != entry["sha256"]:
                 raise InputError(f"{path}: not what its marker says; see `impure-data verify {each.root}`")
             yield f"{each.shard_id}{path.suffix}", sha256
             progress(1)
@@ -188,30 +188,24 @@ def _paths(shards: Sequence[CommittedShard], ending: str) -> list[str]:
     return found
 
 
-def _storage(each: CommittedShard) -> dict[str, Any]:
-    """What a shard says of how its images are stored; PNG pairs where it says nothing."""
-    said = each.marker["config"].get("storage")
-    return {"profile": PAIRS, "encoding": "png"} | (said if isinstance(said, dict) else {})
-
-
 def _with_images(shards: Sequence[CommittedShard]) -> list[CommittedShard]:
     """The shards that can be looked at: some sample is stored, and not as a perturbation alone."""
-    return [each for each in shards if each.marker["counts"]["stored"] and _storage(each)["profile"] != DELTA]
+    return [each for each in shards if each.marker["counts"]["stored"] and each.storage.profile != DELTA]
 
 
 def _config(each: CommittedShard) -> str:
     """Configuration of `load_dataset`: shards with the same members share one."""
-    storage = _storage(each)
-    apart = each.shard_id.attack == CLEAN and storage["profile"] == CLEAN_ONCE
-    name = CLEAN if apart else str(storage["profile"])
-    return name if storage["encoding"] == "png" else f"{name}-{storage['encoding']}"
+    storage = each.storage
+    apart = each.shard_id.attack == CLEAN and storage.profile == CLEAN_ONCE
+    name = CLEAN if apart else storage.profile
+    return name if storage.encoding == PNG else f"{name}-{storage.encoding}"
 
 
 def _licence(shards: Sequence[CommittedShard]) -> str:
     """Which of `_NOTES` holds."""
     if all(source == DRAWN for each in _one_of_each_plan(shards) for source in each.sources()):
         return DRAWN
-    return DELTA if all(_storage(each)["profile"] == DELTA for each in shards) else PAIRS
+    return DELTA if all(each.storage.profile == DELTA for each in shards) else PAIRS
 
 
 def _one_of_each_plan(shards: Sequence[CommittedShard]) -> list[CommittedShard]:

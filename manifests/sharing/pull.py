@@ -14,12 +14,12 @@ from impure.manifests.base.files import atomic_path, disk_errors_named, move_int
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed, move_in
 from impure.manifests.collection.layout import ABOUT, KIT, is_plan
+from impure.manifests.collection.shard_filter import filter_shards
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import commit_lock
 from impure.manifests.sharing.connect import open_remote
 from impure.manifests.sharing.remote_collection import Advance, RemoteCollection
 from impure.manifests.sharing.staging import (
-    choose,
     in_parallel,
     needed_clean_shards,
     shard_ids_in,
@@ -27,7 +27,6 @@ from impure.manifests.sharing.staging import (
     stage_plans,
 )
 from impure.manifests.sharing.transfer import (
-    FILES,
     Progress,
     Transfer,
     check_same_run,
@@ -67,7 +66,7 @@ def pull(
     """
     remote = open_remote(url)
     names = remote.names()
-    wanted = choose(remote.url, shard_ids_in(names), targets=targets, attacks=attacks, splits=splits)
+    wanted = filter_shards(remote.url, shard_ids_in(names), targets=targets, attacks=attacks, splits=splits)
     return _pull_shards(remote, names, wanted, Collection(root), progress)
 
 
@@ -130,15 +129,13 @@ def _pull_shard(
     remote: RemoteCollection, collection: Collection, theirs: CommittedShard, advance: Advance
 ) -> None:
     """Download tar and manifest of a shard whose marker is staged, and commit it."""
-    for kind, ending in FILES.items():
-        size = theirs.marker[kind]["bytes"]
-        sha256 = theirs.marker[kind]["sha256"]
-        staged = theirs.stem.with_suffix(ending)
-        final = collection.stem(theirs.shard_id).with_suffix(ending)
+    for staged, entry in theirs.files:
+        size, sha256 = entry["bytes"], entry["sha256"]
+        final = collection.stem(theirs.shard_id).with_suffix(staged.suffix)
         with commit_lock(collection):  # a pull that was killed between its renames left the file in place
             if final.is_file() and final.stat().st_size == size and sha256_file(final) == sha256:
                 os.replace(final, staged)
-        remote.download(f"{theirs.shard_id}{ending}", staged, size, sha256, advance)
+        remote.download(f"{theirs.shard_id}{staged.suffix}", staged, size, sha256, advance)
         sync(staged)
     move_in(collection, theirs.shard_id, theirs.tar, theirs.manifest, theirs.marker, _REMEDY)
 

@@ -14,7 +14,6 @@ from impure.manifests.sharing.pull import pull
 from impure.manifests.sharing.remote_collection import Advance, RemoteCollection
 from impure.manifests.sharing.staging import in_parallel, shard_ids_in, stage_markers, stage_plans
 from impure.manifests.sharing.transfer import (
-    FILES,
     Progress,
     Transfer,
     check_same_run,
@@ -87,12 +86,11 @@ def _remote_shards(
 
 def _push_shard(remote: RemoteCollection, shard: CommittedShard, advance: Advance) -> None:
     """Upload tar, manifest, then the marker."""
-    for kind, ending in FILES.items():
-        path = shard.stem.with_suffix(ending)
-        if not path.is_file() or sha256_file(path) != shard.marker[kind]["sha256"]:
+    for path, entry in shard.files:
+        if not path.is_file() or sha256_file(path) != entry["sha256"]:
             raise InputError(f"{path}: not what its marker says; see `impure-data verify {shard.root}`")
-        remote.upload(path, f"{shard.shard_id}{ending}")
-        advance(shard.marker[kind]["bytes"])
+        remote.upload(path, f"{shard.shard_id}{path.suffix}")
+        advance(entry["bytes"])
     remote.upload(shard.stem.with_suffix(".done.json"), f"{shard.shard_id}.done.json")
 
 

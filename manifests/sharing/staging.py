@@ -10,13 +10,13 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.plan import plan_differences, read_plan
 from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
+from impure.manifests.collection.storage_profiles import CLEAN_ONCE
 from impure.manifests.sharing.remote_collection import RemoteCollection
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 THREADS = 4
-CLEAN_ONCE = "clean-once"  # storage profile: the attacks' shards hold no clean images, the clean shards do
 
 
 def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -31,26 +31,6 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> list[R
 def shard_ids_in(names: Iterable[str]) -> list[ShardId]:
     """The shards whose markers are among some names, ordered."""
     return sorted(shard_id for shard_id in map(parse_shard_id, names) if shard_id is not None)
-
-
-def choose(url: str, shard_ids: Sequence[ShardId], **wanted: Sequence[str]) -> list[ShardId]:
-    """Keep the shards of some `targets`, `attacks` and `splits`; empty keeps all.
-
-    Raises:
-        InputError: There is no shard at all, a name is not there, or nothing is left.
-    """
-    if not shard_ids:
-        raise InputError(f"{url}: no committed shard there; give the root of a collection")
-    left = list(shard_ids)
-    for plural, chosen in wanted.items():
-        name = plural.removesuffix("s")
-        there = sorted({getattr(shard_id, name) for shard_id in shard_ids})
-        if missing := sorted(set(chosen) - set(there)):
-            raise InputError(f"{url}: no shards of {name} {missing[0]!r}; it has {', '.join(there)}")
-        left = [shard_id for shard_id in left if not chosen or getattr(shard_id, name) in chosen]
-    if not left:
-        raise InputError(f"{url}: no shards are left by the filters on target, attack and split")
-    return left
 
 
 def stage_markers(
@@ -100,19 +80,15 @@ def needed_clean_shards(shards: Sequence[CommittedShard], available: Sequence[Sh
     """
     held = {shard.shard_id for shard in shards}
     groups = {
-        (shard.shard_id.target, shard.shard_id.split) for shard in shards if _profile(shard) == CLEAN_ONCE
+        (shard.shard_id.target, shard.shard_id.split)
+        for shard in shards
+        if shard.storage.profile == CLEAN_ONCE
     }
     return [
         shard_id
         for shard_id in available
         if shard_id.attack == CLEAN and (shard_id.target, shard_id.split) in groups and shard_id not in held
     ]
-
-
-def _profile(shard: CommittedShard) -> object:
-    """How a shard's images are stored."""
-    storage = shard.marker["config"].get("storage")
-    return storage.get("profile") if isinstance(storage, dict) else None
 
 
 def stage_plans(

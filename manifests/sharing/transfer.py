@@ -10,7 +10,6 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 Progress = Callable[[int, int], object]
 """Called, from several threads, with bytes since the last call (negative: lost again) and bytes in all."""
 
-FILES = {"tar": ".tar", "manifest": ".parquet"}
 """A shard's large files: name in its marker -> ending of the file."""
 
 
@@ -38,7 +37,7 @@ def no_progress(count: int, total: int) -> None:
 
 def total_bytes(shards: Sequence[CommittedShard]) -> int:
     """Bytes of tars and manifests."""
-    return sum(int(shard.marker[kind]["bytes"]) for shard in shards for kind in FILES)
+    return sum(entry["bytes"] for shard in shards for _, entry in shard.files)
 
 
 def plan_names(collection: Collection) -> set[str]:
@@ -62,7 +61,8 @@ def check_same_run(ours: CommittedShard, theirs: CommittedShard, remedy: str) ->
     if digest(our_config) != digest(their_config):
         fields = "; ".join(differing_fields(our_config, their_config))
         raise InputError(f"{theirs.shard_id}: made with another config: {fields}; {remedy}")
-    if any(ours.marker[kind]["sha256"] != theirs.marker[kind]["sha256"] for kind in FILES):
+    pairs = zip(ours.files, theirs.files, strict=True)
+    if any(mine["sha256"] != other["sha256"] for (_, mine), (_, other) in pairs):
         raise InputError(
             f"{theirs.shard_id}: made with the same config, but in another run, with other bytes; {remedy}"
         )

@@ -10,7 +10,7 @@ from impure.manifests.base.images import GAIN, amplify
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import Sample, read_sample
 from impure.manifests.collection.schema import Row
-from impure.manifests.collection.storage import index_pairs
+from impure.manifests.collection.stored_pairs import index_pairs
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
 
 #: Columns of the manifest that captions are made of.

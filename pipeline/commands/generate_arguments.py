@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.collection.storage import MAX_CHANGE, Storage
+from impure.manifests.collection.storage_profiles import CLEAN_ONCE, DELTA
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.sharing.open_collection import cache_home
 from impure.pipeline.attacks.attack_config import AttackConfig
@@ -76,11 +77,11 @@ def storage_of_arguments(arguments: GenerateArguments) -> Storage:
     Raises:
         InputError: The options contradict each other, or the profile cannot hold the budgets.
     """
-    if arguments.clean == "once" and arguments.profile == "delta":
+    if arguments.clean == "once" and arguments.profile == DELTA:
         raise InputError("--profile delta stores no clean images: leave --clean away")
-    if arguments.profile == "delta" and max(arguments.eps) > MAX_CHANGE:
+    if arguments.profile == DELTA and max(arguments.eps) > MAX_CHANGE:
         raise InputError(f"--profile delta holds changes of at most {MAX_CHANGE}/255: lower --eps")
-    profile = "clean-once" if arguments.clean == "once" else arguments.profile
+    profile = CLEAN_ONCE if arguments.clean == "once" else arguments.profile
     return Storage(encoding=arguments.encoding, profile=profile)
 
 

@@ -3,6 +3,7 @@
 import click
 
 from impure.manifests.collection.shard_id import CLEAN
+from impure.manifests.collection.storage_profiles import DELTA, PAIRS
 from impure.manifests.commands.click_options import default_of, device_options, json_option, options
 from impure.manifests.commands.console import CommandWithSections
 from impure.pipeline.attacks.attack_names import (
@@ -67,7 +68,7 @@ _attack_options = options(
 )  # fmt: skip
 
 _profile_option = click.option(
-    "--profile", type=click.Choice(["pairs", "delta"]), default="pairs", show_default=True,
+    "--profile", type=click.Choice([PAIRS, DELTA]), default=PAIRS, show_default=True,
     help="delta stores perturbations alone, to be shared without ImageNet's images: see rebuild.",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ import click
 
 from impure.manifests.base.logs import collection_logs
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.checks.status import add_up, percent
+from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.commands.console import SHORTFALL, print_json, say
 from impure.pipeline.executors.task_queue import TaskQueue
@@ -38,12 +38,12 @@ def _plain(value: object) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def totals(queue: TaskQueue) -> dict[str, dict[str, int]]:
+def totals(queue: TaskQueue) -> dict[str, Counts]:
     """Counts by attack, in the order in which the attacks were asked for."""
-    counts: dict[str, list[dict[str, int]]] = {name: [] for name in queue.attacks}
+    counts: dict[str, list[Counts]] = {name: [] for name in queue.attacks}
     for shard_id, committed in queue.committed.items():
         counts[shard_id.attack].append(committed.counts)
-    return {name: add_up(of_shards) for name, of_shards in counts.items() if of_shards}
+    return {name: add_counts(of_shards) for name, of_shards in counts.items() if of_shards}
 
 
 def print_document(root: Path, plans: Sequence[FrozenPlan], queue: TaskQueue, bar: ProgressBar) -> None:
@@ -65,7 +65,14 @@ def print_document(root: Path, plans: Sequence[FrozenPlan], queue: TaskQueue, ba
 def print_results(root: Path, queue: TaskQueue) -> None:
     """What was made, by attack, and what to type next."""
     rows = [
-        [name, *(counts[column] for column in ("planned", "stored", "failed", "succeeded")), percent(counts)]
+        [
+            name,
+            counts["planned"],
+            counts["stored"],
+            counts["failed"],
+            counts["succeeded"],
+            percent_fooled(counts),
+        ]
         for name, counts in totals(queue).items()
     ]
     click.echo("\n" + markdown_table(["attack", "planned", "stored", "failed", "fooled", "fooled %"], rows))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from impure.manifests.collection.storage_profiles import ENCODING_NAMES, PNG
 from impure.manifests.commands.click_options import default_of, options
 from impure.pipeline.generation.sample_config import PER_CLASS, SampleConfig
 from impure.pipeline.sources.source_names import BUILTIN
@@ -47,7 +48,7 @@ sample_options = options(
 )  # fmt: skip
 
 storage_options = options(
-    click.option("--encoding", type=click.Choice(["png", "webp"]), default="png", show_default=True,
+    click.option("--encoding", type=click.Choice(ENCODING_NAMES), default=PNG, show_default=True,
         help="Lossless encoding of the stored images. WebP is three times as fast to write."),
     click.option("--clean", type=click.Choice(["each", "once"]), default="each", show_default=True,
         help="Store the clean image with each attack's, or once for all of them."),

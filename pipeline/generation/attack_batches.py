@@ -10,10 +10,9 @@ from torch import Tensor
 
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.images import Pixels, px_sha256
-from impure.manifests.collection.sample_key import sample_key
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.schema import FAILED, Row
-from impure.manifests.collection.shard_id import CLEAN
+from impure.manifests.collection.shard_id import CLEAN, sample_key
 from impure.manifests.collection.writer import Encoded, encode
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult

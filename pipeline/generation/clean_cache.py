@@ -15,6 +15,7 @@ import numpy as np
 
 from impure.manifests.base.images import Pixels, px_sha256
 from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK, Row
+from impure.manifests.collection.storage_profiles import PAIRS
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.events import DECODE, ENCODE, Emit, timed
 from impure.pipeline.sources.source import SourceImage
@@ -97,7 +98,7 @@ class CleanCache:
             pixels = load_planned(self._job, row)
         if isinstance(pixels, dict):
             return pixels
-        stored = self._job.storage.profile == "pairs"
+        stored = self._job.storage.profile == PAIRS
         with timed(self._emit, ENCODE):
             return PlannedImage(row, pixels, self._job.storage.encode(pixels) if stored else b"")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.collection.sample_key import sample_stem
 from impure.manifests.collection.schema import PLAN, STATUS_OK, Row
+from impure.manifests.collection.shard_id import sample_stem
 
 
 def shuffled(seed: int, source_id: str) -> str:

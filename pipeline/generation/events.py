@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from impure.manifests.collection.marker import Counts
 from impure.manifests.collection.shard_id import ShardId
 
 
@@ -68,12 +69,12 @@ class ShardCommitted:
     """A shard is committed.
 
     Attributes:
-        counts: See `status.count`.
+        counts: See `marker.Counts`.
         resumed: It was there already.
     """
 
     shard_id: ShardId
-    counts: dict[str, int]
+    counts: Counts
     seconds: float
     resumed: bool
 

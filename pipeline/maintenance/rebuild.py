@@ -24,7 +24,8 @@ from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.samples import Sample, SampleIndex, Stored, index_shard, read_stored
 from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import Storage, change_of, storage_of
+from impure.manifests.collection.storage import Storage, change_of
+from impure.manifests.collection.storage_profiles import DELTA
 from impure.pipeline.generation.sample_config import SPLITS_OF
 from impure.pipeline.sources.source import Source, SourceImage
 from impure.pipeline.targets.preprocess import CleanImage, load_clean
@@ -86,10 +87,10 @@ def rebuild(
     Raises:
         InputError: There is nothing to rebuild, a shard is damaged, or `out` holds something else.
     """
-    shards = [shard for shard in collection.committed if storage_of(shard).profile == "delta"]
+    shards = [shard for shard in collection.committed if shard.storage.profile == DELTA]
     if not shards:
         raise InputError(f"{collection.root}: holds no perturbations to rebuild pairs from")
-    if storage.profile == "delta" or out.root.resolve() == collection.root.resolve():
+    if storage.profile == DELTA or out.root.resolve() == collection.root.resolve():
         raise InputError(f"{out.root}: pairs are rebuilt into another folder, as pairs or clean-once")
     _copy_description(collection, out)
     photographs = cache(partial(_photographs, source))

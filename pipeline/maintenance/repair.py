@@ -13,9 +13,10 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import disk_errors_named
 from impure.manifests.checks.verify import Finding, verify
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.marker import ShardConfig
 from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
 from impure.manifests.collection.storage import Storage
-from impure.manifests.sharing.staging import CLEAN_ONCE
+from impure.manifests.collection.storage_profiles import CLEAN_ONCE
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores
 from impure.pipeline.executors.inline import run_inline
@@ -47,7 +48,7 @@ def shards_to_make(collection: Collection, findings: Sequence[Finding]) -> list[
     dependent = {
         shard.shard_id for shard in collection.readable()
         if _images_of(shard.shard_id) in clean and shard.shard_id.attack != CLEAN
-        and shard.marker["config"].get("storage", {}).get("profile") == CLEAN_ONCE
+        and shard.storage.profile == CLEAN_ONCE
     }  # fmt: skip
     damaged = set(bad_shards(verify(collection, "hash"))) if dependent else set()
     return [shard_id for shard_id in shard_ids if shard_id not in dependent or shard_id in damaged]
@@ -151,7 +152,7 @@ def job_of(
     )  # fmt: skip
 
 
-def checked(config: dict[str, Any], where: str) -> dict[str, Any]:
+def checked(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """A config that says all that a shard is made by; check it, as anybody may have written it.
 
     Raises:
@@ -173,7 +174,7 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     return None if fields.get("name") == CLEAN else from_mapping(AttackConfig, fields, where)
 
 
-def config_of(collection: Collection, shard_id: ShardId) -> dict[str, Any]:
+def config_of(collection: Collection, shard_id: ShardId) -> ShardConfig:
     """The config that a shard was made with, by its own marker or that of another shard of its attack.
 
     Raises:
@@ -192,10 +193,10 @@ def config_of(collection: Collection, shard_id: ShardId) -> dict[str, Any]:
     return next(iter(configs.values()))
 
 
-def _sound_config(collection: Collection, shard_id: ShardId) -> dict[str, Any] | None:
+def _sound_config(collection: Collection, shard_id: ShardId) -> ShardConfig | None:
     """The config in a shard's marker; None where the marker is lost, another shard's, or was edited."""
     with suppress(InputError):
         marker = collection.read(shard_id).marker
         if marker["shard_id"] == str(shard_id) and marker["config_digest"] == digest(marker["config"]):
-            return dict(marker["config"])
+            return marker["config"]
     return None

@@ -10,7 +10,7 @@ from impure.manifests.base.errors import first_line
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import read_sample
-from impure.manifests.collection.storage import index_pairs
+from impure.manifests.collection.stored_pairs import index_pairs
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import AttackError
 from impure.pipeline.attacks.run_attack import attack_batch

@@ -12,7 +12,7 @@ from impure.manifests.base.tar import Member
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.samples import EXTENSIONS, SampleIndex
 from impure.manifests.collection.schema import STATUS_OK
-from impure.manifests.collection.storage import index_pairs
+from impure.manifests.collection.stored_pairs import index_pairs
 
 COLUMNS = ("key", "label", "width", "height", "clean_px_sha256", "adv_px_sha256")
 

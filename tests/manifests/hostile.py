@@ -11,7 +11,8 @@ from PIL import Image
 from impure.manifests.base.images import MAX_STORED_SIDE, encode_png, encode_webp
 from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.storage_profiles import PROFILES
 from tests.manifests.stored import write_tar
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)

@@ -79,7 +79,8 @@ def write_unit(
     write_table(stem.with_suffix(".parquet"), table, {"test": True})
     file = {"bytes": 0, "sha256": ""}  # readers of samples trust the manifest, not these
     counts = dict.fromkeys(("planned", "stored", "failed", "succeeded"), len(samples))
-    config = {"target": {"weights": "", "wnids": [], "num_classes": 2}}
+    storage = {"encoding": "png", "profile": "pairs"}
+    config = {"target": {"weights": "", "wnids": [], "num_classes": 2}, "storage": storage}
     marker = {"shard_id": str(shard_id), "config": config, "config_digest": "", "counts": counts}
     write_json(collection.marker_path(shard_id), {**marker, "tar": file, "manifest": file})
     return CommittedShard(shard_id, stem, {})

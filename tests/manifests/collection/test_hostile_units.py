@@ -17,7 +17,9 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import MANIFEST
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, index_stored_samples, read_pairs
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.storage_profiles import PROFILES
+from impure.manifests.collection.stored_pairs import index_stored_samples, read_pairs
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -117,6 +119,13 @@ MARKERS = {
     "count that is no number": marker_with(counts__failed="0"),
     "fraction of a byte": marker_with(tar__bytes=1.5),
     "negative bytes": marker_with(manifest__bytes=-1),
+    "a count of minus one": marker_with(counts__failed=-1),
+    "a count that nobody has of minus one": marker_with(counts__odd=-1),
+    "count that is a truth value": marker_with(counts__succeeded=True),
+    "more bytes than there can be": marker_with(tar__bytes=1 << 54),
+    "tar that is text": marker_with(tar="x"),
+    "storage that is text": marker_with(config__storage="pairs"),
+    "class names that are numbers": marker_with(config__target__wnids=[1, 2]),
     "counts that are a list": marker_with(counts=[4, 4, 0, 2]),
     "count that nobody has": marker_with(counts__odd="x"),
     "config that is text": marker_with(config="x"),

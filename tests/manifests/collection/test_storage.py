@@ -16,7 +16,9 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import Sample, index_shard, read_fingerprints, read_shard
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import PROFILES, Storage, read_pairs, storage_of
+from impure.manifests.collection.storage import Storage
+from impure.manifests.collection.storage_profiles import ENCODING_NAMES, PROFILES
+from impure.manifests.collection.stored_pairs import read_pairs
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
@@ -62,7 +64,7 @@ def test_what_a_strange_encoder_makes_is_refused_unless_it_is_plain_lossless_rgb
 def test_readers_get_whole_pairs_out_of_every_profile(tmp_path, storage):
     collection = write_collection(tmp_path, storage)
     for shard in collection.committed:
-        assert storage_of(shard) == storage
+        assert shard.storage == storage
         for sample, (wanted, _) in zip(read_pairs(shard), pairs(shard.shard_id.attack), strict=True):
             assert (sample.key, sample.label, sample.meta) == (wanted.key, wanted.label, wanted.meta)
             assert np.array_equal(sample.clean, wanted.clean)
@@ -187,7 +189,16 @@ def test_a_unit_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "said", [3, {"encoding": "jpeg"}, {"profile": ["pairs"]}, {"odd": "x"}, {"profile": ""}]
+    "said",
+    [
+        3,
+        "pairs",
+        {"profile": "pairs"},
+        {"profile": "pairs", "encoding": "jpeg"},
+        {"profile": ["pairs"], "encoding": "png"},
+        {"profile": "pairs", "encoding": "png", "odd": "x"},
+        {"profile": "", "encoding": "png"},
+    ],
 )
 def test_an_impossible_storage_is_refused(tmp_path, said):
     collection = write_collection(tmp_path, Storage())
@@ -196,7 +207,11 @@ def test_an_impossible_storage_is_refused(tmp_path, said):
     marker["config"]["storage"] = said
     path.write_text(json.dumps(marker))
     with pytest.raises(InputError, match="toy/pgd/test/000000"):
-        storage_of(Collection(tmp_path).committed[1])
+        assert Collection(tmp_path).committed
+
+
+def test_the_names_of_encodings_are_those_that_can_be_read_and_written():
+    assert tuple(ENCODINGS) == ENCODING_NAMES
 
 
 def test_a_key_that_leaves_no_room_for_its_ending_is_refused():

@@ -9,7 +9,7 @@ from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import CLEAN
-from impure.manifests.sharing.cache import is_url, local_tar, open_cached_shards
+from impure.manifests.sharing.cache import is_url, open_cached_shards
 from impure.manifests.sharing.remote_errors import RemoteError
 
 
@@ -34,26 +34,26 @@ def test_listing_needs_no_tar(web, shared, tmp_path):
 def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
     shards = open_cached_shards(web.url, tmp_path / "cache")
     for each in shards:
-        assert sha256_file(local_tar(each)) == each.marker["tar"]["sha256"]
+        assert sha256_file(each.local_tar()) == each.marker["tar"]["sha256"]
     assert verify(Collection(tmp_path / "cache"), "decode") == []
     web.sent.clear()
     for each in open_cached_shards(web.url, tmp_path / "cache"):
-        local_tar(each)
+        each.local_tar()
     assert web.bytes_of(".tar") == web.bytes_of(".parquet") == web.bytes_of(".done.json") == 0
 
 
 def test_a_local_shard_is_where_it_is(shared):
     shard = select_shards(str(shared))[0]
-    assert local_tar(shard) == shard.tar
+    assert shard.local_tar() == shard.tar
 
 
 def read_all(shards, results):
-    results.put([sha256_file(local_tar(each)) for each in shards])
+    results.put([sha256_file(each.local_tar()) for each in shards])
 
 
 def test_many_processes_fetch_each_tar_once(web, tmp_path):
     shards = open_cached_shards(web.url, tmp_path / "cache")
-    local_tar(shards[0])  # the parent has talked to the server before it forks, as a trainer has
+    shards[0].local_tar()  # the parent has talked to the server before it forks, as a trainer has
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     workers = [context.Process(target=read_all, args=(shards, results)) for _ in range(4)]
@@ -69,7 +69,7 @@ def test_many_processes_fetch_each_tar_once(web, tmp_path):
 
 def test_a_changed_shard_replaces_the_cached_one(web, shared, tmp_path):
     before = open_cached_shards(web.url, tmp_path / "cache")[0]
-    local_tar(before)
+    before.local_tar()
     path = shared / f"{before.shard_id}.tar"
     path.write_bytes(path.read_bytes() + bytes(512))
     path.with_suffix(".done.json").write_text(
@@ -81,7 +81,7 @@ def test_a_changed_shard_replaces_the_cached_one(web, shared, tmp_path):
     (shared / "SHA256SUMS").write_text("".join(f"{sha256_file(shared / name)}  {name}\n" for name in names))
     after = open_cached_shards(web.url, tmp_path / "cache")[0]
     assert not after.tar.exists()
-    assert local_tar(after).read_bytes() == path.read_bytes()
+    assert after.local_tar().read_bytes() == path.read_bytes()
 
 
 def test_a_cache_is_of_one_address(web, shared, tmp_path):
@@ -99,5 +99,5 @@ def test_a_damaged_tar_is_not_read(web, shared, tmp_path):
     data[1000] ^= 1
     (shared / f"{shard.shard_id}.tar").write_bytes(data)
     with pytest.raises(RemoteError, match="has another SHA-256 than its marker says"):
-        local_tar(shard)
+        shard.local_tar()
     assert not shard.tar.exists()

@@ -13,7 +13,7 @@ from impure.manifests.base.files import read_json, sha256_file, write_json
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection import commit as commits
-from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.schema import PLAN
 from impure.manifests.sharing import copy_shard as copying
 from impure.manifests.sharing import merge as merging
@@ -212,7 +212,7 @@ def test_shared_clean_images_come_first_or_their_pairs_stay_away(into, other, mo
         def images(self, attack):
             return ("clean",) if attack == "clean" else ("adv",)
 
-    monkeypatch.setattr(copying, "storage_of", lambda committed: CleanOnce())
+    monkeypatch.setattr(CommittedShard, "storage", CleanOnce())
     lost = next(
         each for each in other.committed if each.shard_id.attack == "clean" and each.shard_id.split == "test"
     )

@@ -100,7 +100,7 @@ def test_a_name_that_is_not_there_lists_those_that_are(web, tmp_path):
 def test_clean_images_kept_once_come_along(web, shared, tmp_path):
     for shard_id in Collection(shared).marked():
         if shard_id.attack != "clean":
-            reconfigure(shared, shard_id, storage={"profile": "clean-once"})
+            reconfigure(shared, shard_id, storage={"profile": "clean-once", "encoding": "png"})
     write_sums(shared)
     done = pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["test"])
     assert done.shards == len(Collection(tmp_path / "here").marked())

@@ -13,10 +13,10 @@ from PIL import Image
 from impure.manifests.base.errors import InputError
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.sample_key import sample_key
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import sample_key
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.temp_dirs import sweep
 from impure.manifests.collection.writer import ShardWriter, encode, open_shard

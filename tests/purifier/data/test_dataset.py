@@ -8,7 +8,6 @@ import torch
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
-from impure.manifests.collection import storage
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import ShardId
 from impure.purifier.data import pair_reader as reader
@@ -125,18 +124,16 @@ def test_workers_share_the_index_that_was_made_before(shards: list[CommittedShar
     assert held < 10_000
 
 
-def test_a_shard_far_away_is_fetched_when_it_is_first_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetch(shard: CommittedShard) -> Path:
-        fetched.append(shard.shard_id.attack)
-        return away.rename(shard.tar)
+def test_a_shard_far_away_is_fetched_when_it_is_first_read(tmp_path: Path) -> None:
+    class Away:
+        def fetch(self, shard: CommittedShard) -> None:
+            fetched.append(shard.shard_id.attack)
+            away.rename(shard.tar)
 
     fetched: list[str] = []
     (shard,) = write_collection(tmp_path, attacks=("pgd",))
     away = shard.tar.rename(tmp_path / "away")
-    monkeypatch.setattr(storage, "local_tar", fetch)
-    data = PairDataset([replace(shard, origin="https://lab")])
+    data = PairDataset([replace(shard, origin=Away())])
     assert len(data) == 12 and not fetched
     assert torch.equal(data[0][0], 255 - data[0][1]) and fetched == ["pgd"]
 

@@ -10,7 +10,7 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.storage import index_pairs
+from impure.manifests.collection.stored_pairs import index_pairs
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, list_pairs, pairs_digest
 from impure.purifier.data.shard_index import ShardIndex
