@@ -11,7 +11,6 @@ from impure.pipeline.tensors import check_images
 from impure.purifier.riae.blocks import NORM_EPSILON, Block
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
-from impure.purifier.riae.patch_embed import PatchEmbed
 from impure.purifier.riae.patches import (
     SUBSETS,
     patchify,
@@ -27,6 +26,27 @@ from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAECon
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
 STD = (0.229, 0.224, 0.225)
+
+
+class PatchEmbed(nn.Module):
+    """A linear layer from patches to tokens; its weight is shaped as ViT's convolution: (D, 3, p, p)."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, stride=patch)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Tokens (..., D) of patches (..., 3pp), whose values are ordered by row, column, colour."""
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        return nn.functional.linear(patches, weight, self.proj.bias)
+
+    def initialise(self) -> None:
+        """Xavier, as for the linear layer that it is."""
+        linear = torch.empty_like(self.proj.weight.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
+        nn.init.xavier_uniform_(linear.flatten(1))
+        with torch.no_grad():
+            self.proj.weight.copy_(linear.permute(0, 3, 1, 2))
+        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
 
 class RIAE(nn.Module):
