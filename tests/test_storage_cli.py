@@ -142,7 +142,7 @@ def test_another_storage_of_what_was_begun_is_refused(generate, stored, tmp_path
 
 
 @pytest.mark.parametrize("bad", [{CLEAN}, {PGD}, {CLEAN, PGD}], ids=["clean", "attack", "both"])
-def test_a_damaged_clean_unit_does_not_cost_the_attacks(stored, imagenet, card, run, tmp_path, bad):
+def test_a_damaged_clean_shard_does_not_cost_the_attacks(stored, imagenet, card, run, tmp_path, bad):
     root = shutil.copytree(stored["once"], tmp_path / "root")
     for shard_id in bad:
         path = Collection(root).stem(shard_id).with_suffix(".tar")

@@ -192,7 +192,7 @@ def delete_tar(root):
     return {PGD: "000000.tar is missing"}
 
 
-def delete_unit(root):
+def delete_shard(root):
     for name in files_of(PGD):
         (root / name).unlink()
     return {PGD: "planned, but not committed"}
@@ -252,13 +252,14 @@ def delete_other(root):
 
 
 DAMAGES = (
-    truncate, truncate_between_samples, flip, delete_marker, delete_tar, delete_unit, swap_manifests,
-    edit_config, edit_weights, edit_counts, edit_facts, half_a_marker, storage_that_is_text, copy_marker, several,
+    truncate, truncate_between_samples, flip, delete_marker, delete_tar, delete_shard, swap_manifests,
+    edit_config, edit_weights, edit_counts, edit_facts, half_a_marker, storage_that_is_text, copy_marker,
+    several,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_named_and_exactly_the_bad_units_are_made_again(damage, root, sound, run, repair):
+def test_damage_is_named_and_exactly_the_bad_shards_are_made_again(damage, root, sound, run, repair):
     wanted, before = damage(root), stamps(root)
     seen = run("data", "verify", root, "--json")
     assert seen.exit_code == 3, seen.output
@@ -294,7 +295,7 @@ def test_damage_is_told_to_people_and_what_to_do_about_it(root, run, repair):
     assert repair(root).stdout.endswith("nothing wrong\n0 mended, 0 left\n")
 
 
-def test_a_unit_of_images_out_of_tars_is_made_again(imagenet, card, tmp_path, run):
+def test_a_shard_of_images_out_of_tars_is_made_again(imagenet, card, tmp_path, run):
     pictures = tmp_path / "pictures" / "train.tar"
     pictures.parent.mkdir()
     with tarfile.open(pictures, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -359,7 +360,7 @@ def test_other_images_are_not_taken_for_the_planned_ones(root, run, imagenet, ca
     nothing_changed(root, before, run(*given, "--images", mine), rf"1 of .* images.*{lost}")
 
 
-def test_a_unit_that_fails_again_stays_bad_and_is_named(root, repair, monkeypatch):
+def test_a_shard_that_fails_again_stays_bad_and_is_named(root, repair, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("the device is gone")
 

@@ -67,7 +67,7 @@ def verify_command(
     if as_json:
         documents = {
             "bad": [asdict(finding) for finding in findings],
-            "left": [asdict(each) for each in left],
+            "left": [asdict(finding) for finding in left],
         }
         print_json({"root": str(root), "level": options.level, "shards": len(shards), **documents})
     else:

@@ -1,4 +1,4 @@
-"""How many images at once: what a device holds, and what to do when it does not."""
+"""Batch size: how many images a device holds at once, and how to tell that it does not hold them."""
 
 import torch
 
@@ -7,7 +7,7 @@ from impure.pipeline.targets.target import Target
 
 CPU_BATCH = 32
 LARGEST = 256
-SHARE = 0.6
+MEMORY_FRACTION = 0.6
 """Of the free memory, for activations; the rest is for the attacks' state and fragments."""
 
 
@@ -20,9 +20,9 @@ def _fitting(target: Target) -> int:
     """Return the largest power of two whose gradients fit the GPU's free memory, at most `LARGEST`."""
     few, more = 4, 8
     _peak(target, more)  # the first pass also allocates workspaces
-    each = max((_peak(target, more) - _peak(target, few)) // (more - few), 1)
+    image_bytes = max((_peak(target, more) - _peak(target, few)) // (more - few), 1)
     free, _ = torch.cuda.mem_get_info(target.mean.device)
-    fitting = max(int(free * SHARE) // each, 1)
+    fitting = max(int(free * MEMORY_FRACTION) // image_bytes, 1)
     return min(1 << (fitting.bit_length() - 1), LARGEST)
 
 

@@ -99,7 +99,7 @@ def test_ranks_share_the_work_and_torchruns_variables_name_them(imagenet, card, 
     assert hashes(tmp_path) == calm
 
 
-def test_two_processes_at_once_make_every_unit_once(imagenet, card, tmp_path, calm):
+def test_two_processes_at_once_make_every_shard_once(imagenet, card, tmp_path, calm):
     both = [start(*arguments(imagenet, card, tmp_path)) for _ in range(2)]
     documents = []
     for process in both:
@@ -179,7 +179,7 @@ def queue_of_one():
     return TaskQueue([TASK], heard.append), heard
 
 
-def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
+def test_a_shard_that_fails_three_times_is_reported_and_the_rest_is_done():
     queue, _ = queue_of_one()
     for _ in range(2):
         task = queue.next_task()
@@ -195,7 +195,7 @@ def test_a_unit_that_fails_three_times_is_reported_and_the_rest_is_done():
     assert set(queue.committed) == {PGD}
 
 
-def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
+def test_a_shard_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
     queue, _ = queue_of_one()
     for _ in range(3):
         queue.worker_died([queue.next_task()], [FGSM], "SIGKILL")
@@ -207,7 +207,7 @@ def test_a_unit_that_kills_its_worker_three_times_does_not_keep_the_others_from_
     assert set(queue.failed) == {FGSM}
 
 
-def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_units():
+def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_shards():
     queue, heard = queue_of_one()
     for _ in range(3):
         queue.worker_died([queue.next_task()], [], "SIGKILL")
@@ -216,7 +216,7 @@ def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_units():
     assert heard.count(ShardFailed(PGD, "SIGKILL")) == 3
 
 
-def test_a_unit_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
+def test_a_shard_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
     queue, _ = queue_of_one()
     for _ in range(3):
         assert not queue.done

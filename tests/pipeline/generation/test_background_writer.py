@@ -39,9 +39,11 @@ def test_after_a_step_that_fails_none_runs():
         raise OSError(28, "No space left on device")
 
     writer.submit(fails)
-    writer.submit(lambda: done.append("settled"))
+    writer.submit(lambda: done.append("finished"))
     with pytest.raises(OSError, match="No space"):
         writer.flush()
+    writer.submit(lambda: done.append("later"))
+    writer.flush()
     writer.close()
     assert not done
 

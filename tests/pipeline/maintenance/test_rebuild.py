@@ -97,7 +97,7 @@ class Inverted(BuiltinSource):
         return type(photo)(Image.eval(photo.picture, lambda value: 255 - value), photo.sha256)
 
 
-def test_nothing_is_written_of_a_unit_without_a_single_pair(delta, tmp_path):
+def test_nothing_is_written_of_a_shard_without_a_single_pair(delta, tmp_path):
     for source, word in ((Inverted(), "other pixels"), (FolderSource(tmp_path / "void"), "no such folder")):
         results = rebuilt(delta, source, tmp_path / "out")
         assert [each.stored for each in results] == [0, 0, 0]
