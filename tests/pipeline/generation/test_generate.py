@@ -14,7 +14,6 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_filter import select_shards
-from impure.manifests.collection.shard_id import sample_key
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.temp_dirs import sweep
 from impure.manifests.collection.writer import ShardWriter, encode, open_shard

@@ -8,8 +8,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from impure.manifests.collection.sample_key import sample_key
 from impure.manifests.collection.shard_filter import select_shards
+from impure.manifests.collection.shard_id import sample_key
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
