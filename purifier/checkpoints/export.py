@@ -1,6 +1,6 @@
-"""A purifier as one file that needs no impure: PyTorch's `.pt2`, or ONNX.
+"""Exports a purifier as one file that needs no impure: PyTorch's `.pt2`, or ONNX.
 
-What is exported divides uniformly and takes its noise as an input, so that it is a plain function of images
+What is exported partitions uniformly and takes its noise as an input, so that it is a plain function of images
 of one size, in batches of any size. With onnxruntime and NumPy alone:
 
     session = onnxruntime.InferenceSession("purifier.onnx")
@@ -63,7 +63,7 @@ class Description:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= MAX_SIDE:
                 raise InputError(f"export: {name} is {value!r:.40}; it must be 1 to {MAX_SIDE} pixels")
-        if not isinstance(self.collections, tuple) or any(type(each) is not str for each in self.collections):
+        if not isinstance(self.collections, tuple) or any(type(item) is not str for item in self.collections):
             raise InputError(f"export: collections is {self.collections!r:.40}; it must be a list of digests")
 
     @property
@@ -84,8 +84,8 @@ class Description:
             (batch, S, L, d), each only where the masking mode uses it.
         """
         randomness = self._draw(batch, Generator().manual_seed(seed))
-        found = {name: getattr(randomness, name) for name in NOISES}
-        return {name: noise for name, noise in found.items() if noise.dim() > 1}
+        noises = {name: getattr(randomness, name) for name in NOISES}
+        return {name: noise for name, noise in noises.items() if noise.dim() > 1}
 
     def _draw(self, batch: int, generator: Generator) -> Randomness:
         multiple = self.riae.multiple
@@ -95,7 +95,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A file that was written and tried."""
+    """A file that was written and compared with its network."""
 
     path: Path
     description: Description
@@ -113,7 +113,9 @@ class FixedSize(nn.Module):
             description: Of the images.
         """
         super().__init__()
-        self.riae, self.height, self.width = riae, description.height, description.width
+        self.riae = riae
+        self.height = description.height
+        self.width = description.width
         randomness = description._draw(1, Generator())
         for name in Randomness._fields:
             if name not in NOISES:
@@ -135,7 +137,7 @@ class FixedSize(nn.Module):
         batch, none = images.shape[0], images.new_empty(0)
         constants = [getattr(self, name) for name in Randomness._fields if name not in NOISES]
         noises = [none if noise is None else noise for noise in (image_noise, feature_noise)]
-        randomness = Randomness(*(each.expand(batch, *each.shape[1:]) for each in constants), *noises)
+        randomness = Randomness(*(value.expand(batch, *value.shape[1:]) for value in constants), *noises)
         purified = self.riae.purify_once(reflect_pad(images, self.riae.config.multiple), randomness)
         return purified[..., : self.height, : self.width]
 
@@ -214,11 +216,11 @@ def _trace(model: RIAE, description: Description) -> ExportedProgram:
 
 def _difference(run: Run, model: RIAE, description: Description) -> float:
     """The largest difference between a file and the network; NaN where either gives one."""
-    found = []
+    differences = []
     for batch in BATCHES:
         generator = Generator().manual_seed(batch)
         images = torch.rand(batch, *description.inputs["images"], generator=generator)
         with torch.no_grad():
             purified = run({"images": images, **description.draw_noise(batch, seed=batch)})
-            found.append((purified - model.purify(images, seed=batch)).abs().max())
-    return float(torch.stack(found).max())
+            differences.append((purified - model.purify(images, seed=batch)).abs().max())
+    return float(torch.stack(differences).max())

@@ -73,7 +73,7 @@ def _check_onnx(model: nn.Module) -> None:
     """Find out what is missing before the work, not after it."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _library(name)
-    if (size := 4 * sum(each.numel() for each in model.parameters())) > MAX_ONNX:
+    if (size := 4 * sum(weight.numel() for weight in model.parameters())) > MAX_ONNX:
         raise InputError(f"export: {size / 1e9:.1f} GB of weights do not fit into one .onnx file; take .pt2")
 
 
@@ -103,7 +103,7 @@ def _open_onnx(path: Path) -> Run:
 def _read_onnx(path: Path) -> str | None:
     onnx: Any = _library("onnx")
     model = onnx.load_model(path, load_external_data=False)
-    return {each.key: each.value for each in model.metadata_props}.get(KEY)
+    return {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
 
 
 class Format(NamedTuple):

@@ -1,4 +1,4 @@
-"""The model card beside a checkpoint."""
+"""Writes the model card beside a checkpoint: what people and the Hugging Face Hub read of it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Fo
 from impure.purifier.riae.pretrained import CONFIG, read_config
 
 LONGEST = 300  # characters in a cell of a table
-_MARKDOWN = str.maketrans({each: f"\\{each}" for each in "\\`*_[]<>|~&#$:"})
+_MARKDOWN = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]<>|~&#$:"})
 
 _RELEASE = "https://github.com/NoWindButRain/IMPure"
 _NOTES = {
@@ -78,7 +78,7 @@ def model_card(config: Mapping[str, Any], validation: Found) -> str:
     license = license_of(config)
     parts = {name: config.get(name) for name in ("riae", "train", "data", "init", "software")}
     if init := parts["init"]:  # the names of hundreds of parameters would hide all else
-        parts["init"] = {key: len(each) if isinstance(each, list) else each for key, each in init.items()}
+        parts["init"] = {key: len(item) if isinstance(item, list) else item for key, item in init.items()}
     return environment.get_template("model_card.md.j2").render(
         license=license,
         licence_note=_NOTES[license],
@@ -91,15 +91,16 @@ def model_card(config: Mapping[str, Any], validation: Found) -> str:
 
 
 def accuracy_table(validation: Found) -> str:
-    """The bare target, the last and the best epoch side by side, in Markdown; "" without any of a purifier.
+    """The bare target, the best and the last epoch side by side, in Markdown; "" without any of a purifier.
 
     Raises:
         InputError: The rows cannot be compared (see `validation_table.best`).
     """
-    found = best(validation)
-    if found is None:
+    best_epoch = best(validation)
+    if best_epoch is None:
         return ""
-    first, last = found[0], max(epoch for epoch, defence in validation if defence == PURIFIER)
+    first = best_epoch[0]
+    last = max(epoch for epoch, defence in validation if defence == PURIFIER)
     bare = [rows for (_, defence), rows in validation.items() if defence == NONE]
     columns = {"unprotected": bare[0]} if bare else {}
     labels = {f"best: epoch {first}": first, f"last: epoch {last}": last}
@@ -128,5 +129,5 @@ def _settings(values: Mapping[str, Any]) -> str:
 def _cell(value: Any) -> str:
     """A value as text that cannot leave its cell, nor become markup, a link or HTML."""
     text = value if isinstance(value, str) else canonical_json(value)
-    plain = "".join(each if each.isprintable() else " " for each in text)
+    plain = "".join(character if character.isprintable() else " " for character in text)
     return (plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}…").translate(_MARKDOWN)

@@ -1,4 +1,4 @@
-"""The frozen network whose features the perceptual loss compares, without the work that changes nothing."""
+"""The frozen network whose features the perceptual loss compares, without needless work."""
 
 import difflib
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from impure.manifests.base.errors import InputError
 
 
-class _Enough(Exception):
-    """Every node has put out what it will; what lies behind them need not be computed."""
+class _AllNodesSeen(Exception):
+    """Every node has been called as often as in a whole pass; what lies behind them need not be computed."""
 
 
 class FeatureNetwork(nn.Module):
-    """What some submodules of a network put out for an image: the F_i of Eq. 13.
+    """The outputs of some submodules of a network for an image: the F_i of Eq. 13.
 
     Four savings leave the features what they are: the weights take no gradient, convolutions work with
     channels last in memory, each BatchNorm is folded into the convolution before it in a Sequential, and
@@ -41,43 +41,47 @@ class FeatureNetwork(nn.Module):
         """
         super().__init__()
         self.network = network.requires_grad_(False).eval()
-        self.nodes, self.bf16 = tuple(nodes), bf16
-        self._found: dict[str, Tensor] = {}
+        self.nodes = tuple(nodes)
+        self.bf16 = bf16
+        self._outputs: dict[str, Tensor] = {}
         self._calls = 0  # of nodes in this pass
         self._all_calls = 0  # of nodes in a whole pass; 0: not yet known
         names = {node: find_node(network, node) for node in self.nodes}
         _fold(network, keep=set(names.values()))
         for node, name in names.items():
-            network.get_submodule(name).register_forward_hook(partial(self._note, node))
+            network.get_submodule(name).register_forward_hook(partial(self._keep_output, node))
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if bf16:
             _round(network)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """What each node puts out for RGB images in [0,1] (B, 3, H, W).
+        """Each node's output for RGB images in [0,1] (B, 3, H, W).
 
         Raises:
-            InputError: A node puts out something else than a tensor, or is never called.
+            InputError: A node's output is no tensor, or it is never called.
         """
-        self._found, self._calls = {}, 0
+        self._outputs = {}
+        self._calls = 0
         with torch.autocast(images.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            with suppress(_Enough):  # raised at the last node: what follows it is not wanted
+            with suppress(_AllNodesSeen):  # raised at the last node: what follows it is not wanted
                 self.network(images.contiguous(memory_format=torch.channels_last))
-        found, self._found, self._all_calls = self._found, {}, self._calls
-        if unused := [node for node in self.nodes if node not in found]:
+        self._all_calls = self._calls
+        outputs = self._outputs
+        self._outputs = {}  # the caller's alone: no features stay in memory
+        if unused := [node for node in self.nodes if node not in outputs]:
             raise InputError(
                 f"feature network: node {unused[0]!r} plays no part in evaluation; choose another"
             )
-        return found
+        return outputs
 
-    def _note(self, node: str, module: nn.Module, inputs: object, output: object) -> None:
+    def _keep_output(self, node: str, module: nn.Module, inputs: object, output: object) -> None:
         """A forward hook that keeps a copy of a node's output: what follows may overwrite the original."""
         if not isinstance(output, Tensor):
             raise InputError(f"feature network: node {node!r} puts out a {type(output).__name__}, no tensor")
-        self._found[node] = output.clone()
+        self._outputs[node] = output.clone()
         self._calls += 1
         if self._calls == self._all_calls:
-            raise _Enough
+            raise _AllNodesSeen
 
 
 def find_node(network: nn.Module, node: str) -> str:
@@ -87,11 +91,11 @@ def find_node(network: nn.Module, node: str) -> str:
         InputError: There is none, or more than one; the message lists names like it.
     """
     names: list[str] = [name for name, _ in network.named_modules() if name]
-    found = [name for name in names if f".{name}".endswith(f".{node}")]
-    exact = [name for name in found if name == node] or found
+    matches = [name for name in names if f".{name}".endswith(f".{node}")]
+    exact = [name for name in matches if name == node] or matches
     if not node or len(exact) != 1:
-        close = found or difflib.get_close_matches(node, names, n=5, cutoff=0.4) or names[-5:]
-        many = "several nodes" if found else "no node"
+        close = matches or difflib.get_close_matches(node, names, n=5, cutoff=0.4) or names[-5:]
+        many = "several nodes" if matches else "no node"
         raise InputError(f"feature network: {many} {node!r}; close names are {', '.join(close[:5])}")
     return exact[0]
 
@@ -109,8 +113,8 @@ def _fold(network: nn.Module, keep: set[str]) -> None:
         if not isinstance(parent, nn.Sequential) or type(parent).forward is not nn.Sequential.forward:
             continue
         for (name, conv), (next_name, norm) in pairwise(list(parent.named_children())):
-            place = f"{path}.{name}".lstrip(".")
-            if uses[conv] == 1 and place not in keep and (folded := _folded(conv, norm)) is not None:
+            full_name = f"{path}.{name}".lstrip(".")
+            if uses[conv] == 1 and full_name not in keep and (folded := _folded(conv, norm)) is not None:
                 setattr(parent, name, folded)
                 setattr(parent, next_name, nn.Identity())
 

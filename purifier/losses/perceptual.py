@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from impure.purifier.losses.feature_network import FeatureNetwork
 
 
-def l1(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:
-    """Mean absolute difference of features, a scalar, in float32 even where they are rounder.
+def l1(output: Tensor, target: Tensor, per_position: bool = False) -> Tensor:
+    """Mean absolute difference of features, a scalar, in float32 at least.
 
     Args:
         output: What the network made: (B, C, H, W), (B, C), or tokens (B, N, C).
-        wanted: What it should have made.
+        target: What it should have made, in the same shape.
         per_position: Sum over the C channels and take the mean of the rest, as Eqs. 12 and 13 are written.
     """
     precise = torch.promote_types(output.dtype, torch.float32)
-    mean = (output.to(precise) - wanted.to(precise)).abs().mean()
+    mean = (output.to(precise) - target.to(precise)).abs().mean()
     return mean * output.shape[2 if output.dim() == 3 else 1] if per_position else mean
 
 
@@ -58,10 +58,10 @@ class PerceptualLoss:
             clean_row: (B,) int64: the row of `clean` that belongs to each image.
         """
         with torch.no_grad():
-            wanted = self.features(clean)
-        made = self.features(images)
+            clean_features = self.features(clean)
+        features = self.features(images)
         terms = [
-            weight * l1(made[node], wanted[node].index_select(0, clean_row), self.per_position)
+            weight * l1(features[node], clean_features[node].index_select(0, clean_row), self.per_position)
             for node, weight in self.lambdas.items()
         ]
         return torch.stack(terms).sum()

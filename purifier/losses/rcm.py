@@ -1,4 +1,4 @@
-"""RCM, the Random Combination Module (paper, section 3.2.2)."""
+"""RCM, the Random Combination Module: mixes a purified image with the attacked one (paper, section 3.2.2)."""
 
 from typing import get_args
 
@@ -12,10 +12,10 @@ from impure.purifier.losses.recipe import Combination
 def combine(
     purified: Tensor, adversarial: Tensor, patch: int, variant: Combination, generator: Generator
 ) -> Tensor:
-    """Leave some adversarial patches in the purified image: x' = x^ u + x (1 - u) (Eq. 10).
+    """Leave some adversarial patches in the purified image: x' = x̂ u + x (1 - u) (Eq. 10).
 
     Args:
-        purified: x^, (B, C, H, W), any value space.
+        purified: x̂, (B, C, H, W), any value space.
         adversarial: x, the adversarial image of Algorithm 1, in the same space.
         patch: Side in pixels of the squares on which u is constant; H and W are multiples of it.
         variant: `code` (the authors' release): of n segments, n drawn from {2, 3, 4}, of a random order of a
@@ -31,15 +31,16 @@ def combine(
     if height % patch or width % patch:
         raise InputError(f"RCM: {height}x{width} pixels are no multiples of {patch}; crop or pad")
     rows, columns = height // patch, width // patch
-    share = torch.rand(batch, rows * columns, generator=generator, device=generator.device)
-    if variant == "code":
-        segments = torch.randint(2, 5, (batch, 1), generator=generator, device=generator.device)
-        rank = share.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
-        share = rank >= rows * columns // segments
-    u = (
-        share.to(purified.dtype)
-        .view(batch, 1, rows, columns)
-        .repeat_interleave(patch, 2)
-        .repeat_interleave(patch, 3)
-    )
+    weights = _draw_weights(batch, rows * columns, variant, generator).to(purified.dtype)
+    u = weights.view(batch, 1, rows, columns).repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     return purified * u + adversarial * (1 - u)
+
+
+def _draw_weights(batch: int, patches: int, variant: Combination, generator: Generator) -> Tensor:
+    """The purified image's weight in each patch (batch, patches): see `combine`."""
+    uniform = torch.rand(batch, patches, generator=generator, device=generator.device)
+    if variant == "paper":
+        return uniform
+    segments = torch.randint(2, 5, (batch, 1), generator=generator, device=generator.device)
+    rank = uniform.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
+    return rank >= patches // segments

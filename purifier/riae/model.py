@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.pipeline.tensors import check_images
-from impure.purifier.riae.blocks import NORM_EPSILON, Block
+from impure.purifier.riae.blocks import NORM_EPSILON, Block, PatchEmbed
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
@@ -26,27 +26,6 @@ from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAECon
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0,1]
 STD = (0.229, 0.224, 0.225)
-
-
-class PatchEmbed(nn.Module):
-    """A linear layer from patches to tokens; its weight is shaped as ViT's convolution: (D, 3, p, p)."""
-
-    def __init__(self, patch: int, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch, stride=patch)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        """Tokens (..., D) of patches (..., 3pp), whose values are ordered by row, column, colour."""
-        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
-        return nn.functional.linear(patches, weight, self.proj.bias)
-
-    def initialise(self) -> None:
-        """Xavier, as for the linear layer that it is."""
-        linear = torch.empty_like(self.proj.weight.permute(0, 2, 3, 1), memory_format=torch.contiguous_format)
-        nn.init.xavier_uniform_(linear.flatten(1))
-        with torch.no_grad():
-            self.proj.weight.copy_(linear.permute(0, 3, 1, 2))
-        nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
 
 class RIAE(nn.Module):
@@ -89,8 +68,8 @@ class RIAE(nn.Module):
         self.apply(_initialise)
 
     def _add_constants(self) -> None:
-        """What is fixed and therefore in no checkpoint."""
-        # DDPM's schedule: the share of signal that is left at step t (Ho et al. 2020, Eq. 4).
+        """Register what is fixed, and therefore in no checkpoint."""
+        # DDPM's schedule: how much of the signal is left at step t (Ho et al. 2020, Eq. 4).
         signal = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).float()
         grid = self.config.grid
         constants = {
@@ -203,7 +182,7 @@ class RIAE(nn.Module):
         return self.denormalise(self(images, randomness)).clamp(0, 1)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """From RGB in [0,1] (B, 3, H, W) to the network's space, likewise: ImageNet's mean 0, deviation 1."""
+        """From RGB in [0,1] to the network's space, ImageNet's mean 0 and deviation 1; both (B, 3, H, W)."""
         return (images - self.mean) / self.std
 
     def denormalise(self, images: Tensor) -> Tensor:
@@ -211,16 +190,13 @@ class RIAE(nn.Module):
         return images * self.std + self.mean
 
     def rebuild(self, images: Tensor, randomness: Randomness) -> Tensor:
-        """Everything before the last convolution, which alone mixes neighbouring patches; see `forward`."""
-        rows, columns = grid_of(self.config, images)
-        patches = take(
-            patchify(self.normalise(images), self.config.patch), randomness.partition
-        )  # B, S, L, 3pp
-        places = (rows, columns, randomness)
-        tokens, classes, masked = self._encode(
-            patches, self._positions(self.encoder_table, *places), randomness
-        )
-        positions = self._positions(self.decoder_table, *places)  # B, S, L, d
+        """Compute all before the last convolution, which alone mixes neighbouring patches; see `forward`."""
+        grid = grid_of(self.config, images)
+        patches = patchify(self.normalise(images), self.config.patch)  # B, N, 3pp
+        subsets = take(patches, randomness.partition)  # B, S, L, 3pp
+        positions = self._positions(self.encoder_table, grid, randomness)  # B, S, L, D
+        tokens, classes, masked = self._encode(subsets, positions, randomness)
+        positions = self._positions(self.decoder_table, grid, randomness)  # B, S, L, d
         class_tokens = self.decoder_head_embed(_of_other_subsets(classes))  # B, S, d
         rebuilt = self.decoder_blocks(tokens + positions, class_tokens, masked + positions)  # B, S, L, d
         values = put_back(self.decoder_pred(self.decoder_norm(rebuilt)), randomness.partition)  # B, N, 3pp
@@ -229,11 +205,11 @@ class RIAE(nn.Module):
     def _encode(
         self, patches: Tensor, positions: Tensor, randomness: Randomness
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode every subset by itself.
+        """Encode every subset by itself, from its patches (B, S, L, 3pp) and their positions (B, S, L, D).
 
         Returns:
-            The decoder's visible tokens (B, S, L, d), the encoder's class tokens (B, S, D), and the tokens
-            that stand in a subset's place where it is to be rebuilt (B, S, L, d).
+            The decoder's visible tokens (B, S, L, d), the encoder's class tokens (B, S, D), and the masked
+            tokens, which stand for a subset where it is to be rebuilt (B, S, L, d).
         """
         mask, batch = self.config.mask, patches.shape[0]  # len() would fix an exported graph's batch
         if mask in IMAGE_NOISE:  # clean and noisy image in one batch
@@ -269,11 +245,12 @@ class RIAE(nn.Module):
         signal = self.signal[step].view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
         return signal.sqrt() * values + (1 - signal).sqrt() * noise
 
-    def _positions(self, table: Tensor, rows: int, columns: int, randomness: Randomness) -> Tensor:
-        """Positions (B, S, L, D) of the divided patches; an image larger than the table gets a larger one."""
-        least = max(rows, table.shape[0]), max(columns, table.shape[1])
-        if least != table.shape[:2]:
-            table = self._table(*least, table.shape[2]).to(table)
+    def _positions(self, table: Tensor, grid: tuple[int, int], randomness: Randomness) -> Tensor:
+        """Positions (B, S, L, D) of the subsets' patches; a grid larger than the table gets a larger one."""
+        rows, columns = grid
+        size = max(rows, table.shape[0]), max(columns, table.shape[1])
+        if size != table.shape[:2]:
+            table = self._table(*size, table.shape[2]).to(table)
         return window_positions(table, randomness.partition, randomness.corner, columns)
 
 
@@ -284,7 +261,7 @@ def parameter_shapes(config: RIAEConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _of_other_subsets(classes: Tensor) -> Tensor:
-    """Beside each subset's place the class tokens (B, S, D) of all other subsets: (B, S, (S - 1) * D)."""
+    """For each subset the class tokens (B, S, D) of all other subsets, side by side: (B, S, (S - 1) * D)."""
     parts = classes.unbind(1)
     return torch.stack(
         [torch.cat(parts[:index] + parts[index + 1 :], dim=-1) for index in range(len(parts))], dim=1

@@ -1,4 +1,4 @@
-"""Every random choice of one pass of RIAE, drawn beforehand: the network itself is a plain function.
+"""Draws every random choice of one pass of RIAE beforehand: the network itself is a plain function.
 
 So a pass can be repeated, compiled, exported with its noise as an input, or attacked with fixed noise.
 """
@@ -23,14 +23,14 @@ FEATURE_STEP = 600
 
 
 class Randomness(NamedTuple):
-    """One entry per sample of the batch; L patches in each of S subsets, noises as the masking mode wants."""
+    """The random choices of one pass, for each sample of the batch; L patches in each of S subsets."""
 
     partition: Tensor  # B, S, L: patch indices
     corner: Tensor  # B, 2: row and column in the position table where the image lies
     image_step: Tensor  # B: diffusion step t of the image noise
-    feature_step: Tensor  # B: likewise of the feature noise
-    image_noise: Tensor  # B, S, L, 3pp, standard normal; (0,) where there is none
-    feature_noise: Tensor  # B, S, L, d, standard normal; (0,) where there is none
+    feature_step: Tensor  # B: diffusion step t of the feature noise
+    image_noise: Tensor  # B, S, L, 3pp, standard normal; (0,) where the masking mode has none
+    feature_noise: Tensor  # B, S, L, d, likewise
 
 
 def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Randomness:
@@ -47,14 +47,14 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
     rows, columns = grid_of(config, images)
     batch = len(images)
 
-    def draw(low: int, high: int) -> Tensor:
+    def integers(low: int, high: int) -> Tensor:
         return torch.randint(low, high, (batch,), generator=generator, device=generator.device)
 
     return Randomness(
         random_partition(batch, rows * columns, generator),
-        torch.stack([draw(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
-        draw(*IMAGE_STEPS),
-        draw(*FEATURE_STEPS),
+        torch.stack([integers(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
+        integers(*IMAGE_STEPS),
+        integers(*FEATURE_STEPS),
         *_noises(config, images, rows * columns, generator),
     )
 

@@ -21,7 +21,7 @@ def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
 
 
 def random_partition(batch: int, patches: int, generator: Generator) -> Tensor:
-    """Divide each sample's patches at random into equal subsets (paper, section 3.2.1).
+    """Partition each sample's patches at random into equal subsets (paper, section 3.2.1).
 
     Returns:
         Patch indices (batch, SUBSETS, patches / SUBSETS), on the generator's device.
@@ -31,7 +31,7 @@ def random_partition(batch: int, patches: int, generator: Generator) -> Tensor:
 
 
 def uniform_partition(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Divide a grid of patches by the repeated tile [[1, 2], [3, 4]] (paper, section 5.3).
+    """Partition a grid of patches by the repeated tile [[1, 2], [3, 4]] (paper, section 5.3).
 
     Returns:
         Patch indices (batch, SUBSETS, rows * columns / SUBSETS).
@@ -71,7 +71,7 @@ def position_table(rows: int, columns: int, dim: int, period: float = 10000.0) -
 
 
 def window_positions(table: Tensor, partition: Tensor, corner: Tensor, columns: int) -> Tensor:
-    """Look the divided patches up in a window of a position table.
+    """Look the positions of the subsets' patches up in a window of a position table.
 
     Args:
         table: Positions (rows, columns, D), at least as large as the image's grid.
@@ -84,8 +84,8 @@ def window_positions(table: Tensor, partition: Tensor, corner: Tensor, columns: 
     """
     row = partition // columns + corner[:, 0, None, None]
     column = partition % columns + corner[:, 1, None, None]
-    found: Tensor = table.flatten(0, 1)[row * table.shape[1] + column]
-    return found
+    positions: Tensor = table.flatten(0, 1)[row * table.shape[1] + column]
+    return positions
 
 
 def reflect_pad(images: Tensor, multiple: int) -> Tensor:
