@@ -19,15 +19,18 @@ from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.references.reference_libraries import REFERENCES
+from tests.pipeline.attacks.contract_table import GRADIENT_FREE, QUICK
 
-EVERY = [(name, preset) for name in ATTACKS for preset in ("paper", "library")]
+EVERY = [(name, preset) for name in QUICK for preset in PRESETS]
 
 
 def test_registry_and_names_list_the_same_attacks():
     unnamed, unregistered = ATTACKS.keys() - set(ATTACK_NAMES), set(ATTACK_NAMES) - ATTACKS.keys()
     assert not unnamed, f"add to MORE_ATTACKS in attack_names.py: {', '.join(unnamed)}"
     assert not unregistered, f"add to ATTACKS in attack_registry.py: {', '.join(unregistered)}"
-    assert len(set(ATTACK_NAMES)) == len(ATTACK_NAMES)
+    assert tuple(ATTACKS) == ATTACK_NAMES, "attack_registry.py and attack_names.py differ in their order"
+    missing = ATTACKS.keys() - QUICK.keys()
+    assert not missing, f"add to QUICK in tests/pipeline/attacks/contract_table.py: {', '.join(missing)}"
 
 
 def test_names_of_options_are_those_of_what_they_choose():
@@ -45,7 +48,7 @@ def test_contract(name, preset, convolutional):
     assert attacked.adversarial.shape == convolutional.clean.shape
     assert attacked.proposal_linf_255.shape == (size,)
     assert attacked.pred_float.dtype == attacked.grad_evals.dtype == torch.int64
-    assert (attacked.grad_evals >= (name != "square")).all()
+    assert (attacked.grad_evals >= (name not in GRADIENT_FREE)).all()
     assert (convolutional.stored_predictions(attacked) != convolutional.labels).any()
     assert json.loads(json.dumps(config.params)) == config.params
     assert list(config.params) == sorted(config.params)

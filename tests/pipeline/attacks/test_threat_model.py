@@ -10,45 +10,32 @@ from hypothesis import strategies as st
 from torch import nn
 
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import AttackError, Proposal, finalize, make_problem
 from impure.pipeline.attacks.run_attack import attack_batch
+from tests.pipeline.attacks.contract_table import GRADIENT_FREE, QUICK, quick
 
-SHORTER = {
-    "cw": (("steps", 12), ("search_steps", 2), ("lr", 0.1)),
-    "deepfool": (("steps", 12),),
-    "apgd-t": (("steps", 6), ("target_classes", 3)),
-    "fab-t": (("steps", 6), ("target_classes", 3)),
-    "square": (("queries", 150),),
-    "autoattack": (("steps", 4), ("target_classes", 2), ("queries", 60)),
-}
-GRADIENT_FREE = ("square",)
 REPEATED = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
-def short(name, eps_255=16):
-    return AttackConfig(name=name, eps_255=eps_255, overrides=SHORTER.get(name, ()))
-
-
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", QUICK)
 @REPEATED
 @given(eps_255=st.integers(1, 255))
 def test_stored_bytes_stay_in_the_budget(name, eps_255, convolutional):
-    attacked = convolutional.attack(short(name, eps_255))
+    attacked = convolutional.attack(quick(name, eps_255=eps_255))
     distance = (attacked.adversarial.int() - convolutional.clean.int()).abs()
     assert distance.max() <= eps_255
     assert (attacked.adversarial != convolutional.clean).any()
 
 
-def answer(values, images, eps_255=16, dtype=torch.float32):
-    """Settle a proposal given in units of 1/255 on one-pixel-high grey images."""
+def finalized(values, images, eps_255=16, dtype=torch.float32, model=lambda x: x.flatten(1)):
+    """Finalize a proposal given in units of 1/255 on one-pixel-high grey images."""
     size = len(images)
     rng = KeyedRng(seed=0, attack="x", source_ids=tuple(f"image-{index}" for index in range(size)))
     labels = torch.zeros(size, dtype=torch.int64)
-    problem = make_problem(lambda x: x.flatten(1), images, labels, eps_255, rng, dtype)
+    problem = make_problem(model, images, labels, eps_255, rng, dtype)
     proposed = values.to(dtype).view_as(problem.clean) / 255
     return finalize(problem, Proposal(images=proposed, grad_evals=labels))
 
@@ -70,7 +57,7 @@ def test_rounding_never_truncates(sign, dtype):
 )
 def test_proposals_are_rounded_to_nearest_and_projected(level, expected):
     clean = torch.full((1, 1, 1, 1), 100, dtype=torch.uint8)
-    attacked = answer(torch.tensor([level]), clean, eps_255=5)
+    attacked = finalized(torch.tensor([level]), clean, eps_255=5)
     assert attacked.adversarial.item() == expected
     assert attacked.proposal_linf_255.item() == pytest.approx(abs(level - 100), abs=1e-3)
 
@@ -78,7 +65,7 @@ def test_proposals_are_rounded_to_nearest_and_projected(level, expected):
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20), st.integers(0, 255), st.integers(1, 255))
 def test_any_proposal_ends_within_the_budget(levels, clean_level, eps_255):
     clean = torch.full((1, 1, 1, len(levels)), clean_level, dtype=torch.uint8)
-    stored = answer(torch.tensor(levels), clean, eps_255).adversarial
+    stored = finalized(torch.tensor(levels), clean, eps_255).adversarial
     assert (stored.int() - clean.int()).abs().max() <= eps_255
 
 
@@ -88,11 +75,30 @@ def test_broken_proposals_are_refused_by_name(broken):
     levels = torch.full((3, 2), 100.0)
     levels[1, 0] = broken
     with pytest.raises(AttackError, match="NaN or infinite pixels for image image-1$"):
-        answer(levels, clean)
+        finalized(levels, clean)
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_broken_logits_of_a_sound_proposal_are_refused_by_name(broken):
+    clean = torch.full((3, 1, 1, 2), 100, dtype=torch.uint8)
+    levels = torch.full((3, 2), 100.0)
+    levels[2, 1] = 101
+    with pytest.raises(AttackError, match="NaN or infinite logits for image image-2$"):
+        finalized(
+            levels, clean, model=lambda x: x.flatten(1).where(x.flatten(1) <= 100 / 255, torch.tensor(broken))
+        )
+
+
+def test_the_float_prediction_is_that_of_the_projected_image():
+    clean = torch.full((2, 1, 1, 2), 100, dtype=torch.uint8)
+    levels = torch.tensor([[100.0, 104.0], [100.0, 120.0]])
+    bright = lambda x: torch.stack([torch.full((len(x),), 110 / 255), x.flatten(1)[:, 1]], 1)  # noqa: E731
+    assert bright(levels.view(2, 1, 1, 2) / 255).argmax(1).tolist() == [0, 1]
+    assert finalized(levels, clean, eps_255=5, model=bright).pred_float.tolist() == [0, 0]
 
 
 class Broken(nn.Module):
-    """Answers dark images with NaN logits, or with sound logits whose gradient is NaN."""
+    """Gives dark images NaN logits, or with sound logits whose gradient is NaN."""
 
     def __init__(self, inner, gradients_only):
         super().__init__()
@@ -107,7 +113,7 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize("gradients_only", [False, True])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_target_that_breaks_is_never_a_silent_clean_copy(name, gradients_only, convolutional):
     if gradients_only and name in GRADIENT_FREE:
         pytest.skip("it asks for no gradient")
@@ -117,7 +123,7 @@ def test_a_target_that_breaks_is_never_a_silent_clean_copy(name, gradients_only,
     labels = convolutional.model(clean.double() / 255).argmax(1)
     batch = replace(convolutional, model=model, clean=clean, labels=labels)
     with pytest.raises(AttackError, match=r"image-2\.jpg"):
-        batch.attack(short(name))
+        batch.attack(quick(name))
 
 
 class Constant(nn.Module):
@@ -132,16 +138,15 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize("preset", ["paper", "library"])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", QUICK)
 def test_zero_gradients_give_no_nan(name, preset, make_batch, convolutional):
     batch = make_batch(Constant(), convolutional.clean)
-    config = AttackConfig(name=name, preset=preset, overrides=SHORTER.get(name, ()))
-    assert torch.equal(batch.attack(config).pred_float, batch.labels)
+    assert torch.equal(batch.attack(quick(name, preset=preset)).pred_float, batch.labels)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", QUICK)
 def test_float64_results_ignore_neighbours_and_batch_size(name, convolutional):
-    config = AttackConfig(name=name, overrides=(*SHORTER.get(name, ()),))
+    config = quick(name)
     together = convolutional.attack(config)
     for indices in [(0,), (3,), (4, 1), (2, 0, 3)]:
         part = convolutional.select(*indices).attack(config)
@@ -169,6 +174,18 @@ def test_seed_and_source_id_decide_the_draws(name, convolutional):
     assert not torch.equal(reseeded.adversarial, again.adversarial)
 
 
+def test_every_part_of_the_key_gives_other_numbers():
+    rng = KeyedRng(seed=7, attack="pgd", source_ids=("a.jpg",))
+    others = [
+        replace(rng, seed=8), replace(rng, attack="mifgsm"), replace(rng, source_ids=("b.jpg",)),
+        rng.with_restart(1), rng.with_part("start"),
+    ]  # fmt: skip
+    drawn = [stream.uniform("start", (2,)).tolist() for stream in (rng, *others)]
+    drawn.append(rng.uniform("diversity", (2,)).tolist())
+    assert len({str(numbers) for numbers in drawn}) == len(drawn)
+    assert len({stream.batch_seed() for stream in (rng, *others)}) == len(others) + 1
+
+
 def test_draws_are_pinned():
     """A change here changes the pixels of every collection."""
     numbers = KeyedRng(seed=7, attack="pgd", source_ids=("a.jpg", "b.jpg")).uniform("start", (3, 4, 4))
@@ -184,14 +201,14 @@ def test_the_global_generator_is_left_alone(convolutional):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", QUICK)
 def test_float32_is_the_default_and_no_parameter_is_touched(name, make_batch, convolutional):
     model = nn.Sequential(nn.Flatten(), nn.Linear(675, 4))
     seen = set()
     model.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
     labels = model(convolutional.clean.float() / 255).argmax(1)
     seen.clear()
-    attack_batch(short(name), model, convolutional.clean, labels, convolutional.ids, 0)
+    attack_batch(quick(name), model, convolutional.clean, labels, convolutional.ids, 0)
     assert seen == {torch.float32}
     assert all(parameter.grad is None for parameter in model.parameters())
 

@@ -1,9 +1,10 @@
-"""Early stop, restarts, goals and precision: what runs around every attack."""
+"""Early stop, restarts, target classes and precision: what runs around every attack."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchattacks import DIFGSM, FGSM, MIFGSM, PGD
 
@@ -132,6 +133,31 @@ def test_aims_are_the_same_for_every_attack_and_as_named(convolutional):
         convolutional.select(3).attack(AttackConfig(name="pgd", targeted="random")).target_classes,
         drawn[0][3:4],
     )
+
+
+class LastClass(nn.Module):
+    """Makes class 0 the least likely of all by lowering its logit."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        logits = self.model(images)
+        return torch.cat([logits[:, :1] - 1, logits[:, 1:]], dim=1)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd-ce", "apgd-dlr", "cw"])
+def test_class_0_is_a_target_class_like_any_other(name, convolutional):
+    model = LastClass(convolutional.model)
+    labels = model(convolutional.clean.double() / 255).argmax(1)
+    batch = replace(convolutional, model=model, labels=labels)
+    overrides = REACHING.get(name, ())
+    attacked = batch.attack(
+        AttackConfig(name=name, eps_255=128, targeted="least-likely", overrides=overrides)
+    )
+    assert attacked.target_classes.tolist() == [0] * 5
+    assert batch.stored_predictions(attacked).tolist() == [0] * 5
 
 
 @pytest.fixture
