@@ -1,4 +1,4 @@
-"""Which device, how many CPU threads, how many workers."""
+"""Devices to compute on: opening one, counting CPU cores, and giving each worker its own."""
 
 import os
 
@@ -31,12 +31,12 @@ def cores() -> int:
 
 
 def workers_for(device: torch.device, threads: int) -> int:
-    """One worker for each GPU, or for each share of the CPU of so many threads."""
+    """How many workers: one for each GPU, or for each `threads` CPU cores."""
     return torch.cuda.device_count() if device.type == "cuda" else max(cores() // threads, 1)
 
 
 def device_of(device: torch.device, number: int) -> torch.device:
-    """The device of one of several workers: the GPUs in turn, unless one was named."""
+    """The device of worker `number`: the GPUs in turn, unless the user named one."""
     if device.type != "cuda" or device.index is not None:
         return device
     return torch.device("cuda", number % torch.cuda.device_count())

@@ -76,7 +76,7 @@ def _hourglass(x: Array, y: Array) -> Array:
     return np.maximum(y - 0.85, 0.75 * x - 0.65 * y - 0.08)
 
 
-# Signed distance to each outline (negative inside), shape within about the shard circle, y downwards.
+# Signed distance to each outline (negative inside), shape within about the unit circle, y downwards.
 SHAPES: Mapping[str, Shape] = {
     "builtin-bars": _bars,
     "builtin-crescent": _crescent,
@@ -94,15 +94,15 @@ CLASSES: tuple[str, ...] = tuple(SHAPES)
 """Class ids in label order; they stand where ImageNet has wnids."""
 
 
-def _draws(key: str, *shape: int) -> Array:
+def _uniform(key: str, *shape: int) -> Array:
     """Uniform numbers in [0, 1) fixed by `key`: SHAKE-256, 16 bits each."""
     data = hashlib.shake_256(key.encode()).digest(2 * prod(shape))
     return np.frombuffer(data, dtype="<u2").reshape(shape) / 65536.0
 
 
 def _noise(key: str, cells: int, size: int) -> Array:
-    """Colour noise in [-0.5, 0.5), (size, size, 3): a lattice of draws, smoothly interpolated."""
-    lattice = _draws(key, cells + 1, cells + 1, 3) - 0.5
+    """Colour noise in [-0.5, 0.5), (size, size, 3): a lattice of random numbers, smoothly interpolated."""
+    lattice = _uniform(key, cells + 1, cells + 1, 3) - 0.5
     at = (np.arange(size) + 0.5) * cells / size
     low = at.astype(np.int64)
     t = at - low
@@ -118,7 +118,7 @@ def _inside(distance: Array, ramp: float) -> Array:
 
 
 def _place(shape: Shape, u: Array, axis: Array) -> Array:
-    """Signed distance to `shape`, moved, scaled and turned by four draws; (size, size), half image sides."""
+    """Signed distance to `shape`, moved, scaled and turned by four random numbers; (size, size), half image sides."""
     scale, t = 0.56 + 0.2 * u[0], 0.3 * (2.0 * u[1] - 1.0)
     room = 1.0 - scale
     x = (axis[None, :] - room * (2.0 * u[2] - 1.0)) / scale
@@ -130,7 +130,7 @@ def _place(shape: Shape, u: Array, axis: Array) -> Array:
 
 
 def _colours(u: Array) -> tuple[Array, Array]:
-    """RGB of the ground and of the shape, from eight draws: the shape is clearly lighter or darker."""
+    """RGB of the ground and of the shape, from eight random numbers: the shape is clearly lighter or darker."""
     ground = 0.2 + 0.6 * u[:3]
     direction = 1.0 if u[3] < 1.0 - (ground[0] + ground[1] + ground[2]) / 3.0 else -1.0
     return ground, ground + direction * (0.3 + 0.2 * u[4]) + 0.3 * (u[5:8] - 0.5)
@@ -163,7 +163,7 @@ def render(split: str, class_id: str, index: int, size: int) -> NDArray[np.uint8
     """
     _check(split, class_id, index, size)
     key = f"impure/{split}/{class_id}/{index}"
-    u = _draws(key, 17)
+    u = _uniform(key, 17)
     axis = (np.arange(size) + 0.5) * 2.0 / size - 1.0
     distance = _place(SHAPES[class_id], u[:4], axis)
     ground, ink = _colours(u[4:12])

@@ -1,4 +1,4 @@
-"""Trains the built-in target: an ordinary small CNN, with no adversarial training and no augmentation.
+"""Training of the built-in target: an ordinary small CNN, with no adversarial training and no augmentation.
 
 `python -m impure.pipeline.builtin.train_classifier --out DIR` wrote the card and the weights beside this file. Training
 is seeded; on another machine or thread count float32 rounding still gives slightly different weights.
@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import click
-import numpy as np
 import timm
 import torch
 from safetensors.torch import save_file
@@ -17,9 +16,14 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from impure.pipeline.builtin.drawing import CLASSES, SIZES, render
+from impure.pipeline.tensors import to_float, to_tensor
 
-SIZE, EPOCHS, BATCH, RATE = 48, 12, 128, 3e-3
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+SIZE = 48  # height = width in pixels
+EPOCHS = 12
+BATCH = 128
+RATE = 3e-3  # peak learning rate
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
 ARCHITECTURE = "test_byobnet"  # timm's 0.2 M parameter residual CNN
 WEIGHTS = "builtin.safetensors"
 
@@ -27,14 +31,15 @@ WEIGHTS = "builtin.safetensors"
 def load(split: str) -> tuple[Tensor, Tensor]:
     """Draw a whole split: uint8 images (N, 3, SIZE, SIZE) in channels_last, labels (N,)."""
     scenes = [(label, index) for index in range(SIZES[split]) for label in range(len(CLASSES))]
-    drawn = [render(split, CLASSES[label], index, SIZE) for label, index in tqdm(scenes, f"draw {split}")]
-    return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2), torch.tensor([label for label, _ in scenes])
+    images = [render(split, CLASSES[label], index, SIZE) for label, index in tqdm(scenes, f"draw {split}")]
+    labels = torch.tensor([label for label, _ in scenes])
+    return to_tensor(images, torch.device("cpu")), labels
 
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 RGB (N, 3, H, W) to the network's float input."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
-    return (images / 255 - mean) / std
+    return (to_float(images) - mean) / std
 
 
 def fit(model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -89,7 +94,10 @@ def save(model: nn.Module, out: Path) -> None:
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
 @click.option(
-    "--seed", default=0, show_default=True, help="Of the first weights and of the order of the images."
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Random seed of the first weights and of the order of the images.",
 )
 def main(out: Path, seed: int) -> None:
     """Train the built-in target and write its card and weights."""

@@ -30,22 +30,25 @@ class FolderSource:
             raise InputError(
                 f"{folder}: no such folder; expected {self.root}/train/<wnid>/* and {self.root}/val/<wnid>/*"
             )
-        found = self._flat(folder) if self.labels else self._foldered(folder) or self._flat(folder)
-        if not found:
+        images = self._flat(folder) if self.labels else self._foldered(folder) or self._flat(folder)
+        if not images:
             raise InputError(
                 f"{folder}: no images there ({', '.join(sorted(IMAGE_SUFFIXES))} below folders named by wnid)"
             )
-        return found
+        return images
 
     def _foldered(self, folder: Path) -> list[SourceImage]:
         """Images in class folders, ordered by path."""
-        found: list[SourceImage] = []
-        for kind in sorted(each for each in folder.iterdir() if each.is_dir() and each.name[0] != "."):
-            paths = sorted(path for path in kind.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        images: list[SourceImage] = []
+        class_folders = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+        for class_folder in sorted(class_folders):
+            paths = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
             if not paths:
-                raise InputError(f"{kind}: no images there; fill the class's folder or remove it")
-            found += [SourceImage(path.relative_to(self.root).as_posix(), kind.name) for path in paths]
-        return found
+                raise InputError(f"{class_folder}: no images there; fill the class's folder or remove it")
+            images += [
+                SourceImage(path.relative_to(self.root).as_posix(), class_folder.name) for path in paths
+            ]
+        return images
 
     def _flat(self, folder: Path) -> list[SourceImage]:
         """Images straight in the folder, with classes from the ground truth."""
@@ -53,7 +56,7 @@ class FolderSource:
         if not paths:
             return []
         truth_file = self.labels or next(
-            (self.root / n for n in LABEL_FILES if (self.root / n).is_file()), None
+            (self.root / name for name in LABEL_FILES if (self.root / name).is_file()), None
         )
         if truth_file is None:
             raise InputError(

@@ -1,10 +1,10 @@
-"""Where clean images come from: an ImageNet folder, WebDataset tars, or the built-in dataset."""
+"""Opening the source of clean images that a user names: a folder, WebDataset tars, or the built-in dataset."""
 
 import glob
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.pipeline.sources.drawn import BuiltinSource
+from impure.pipeline.sources.builtin_source import BuiltinSource
 from impure.pipeline.sources.folder import FolderSource
 from impure.pipeline.sources.source import Photo, Source, SourceImage
 from impure.pipeline.sources.source_names import BUILTIN
@@ -21,7 +21,7 @@ def open_source(where: str, labels: Path | None = None) -> Source:
         labels: Ground truth of a flat validation folder; by default one of `folder.LABEL_FILES` in it.
 
     Raises:
-        InputError: There is nothing of that kind there.
+        InputError: The folder or tar does not exist.
     """
     if where == BUILTIN:
         return BuiltinSource()

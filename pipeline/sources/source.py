@@ -1,4 +1,4 @@
-"""What every source of clean images offers."""
+"""The interface of every source of clean images."""
 
 import re
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Source(Protocol):
         """Every image of ImageNet's split `train` or `val`, in a fixed order."""
 
     def load(self, image: SourceImage, size: int) -> Photo:
-        """Decode one image; only sources that draw their images look at `size` (shorter side, pixels)."""
+        """Decode one image; only the built-in source uses `size`, the shorter side in pixels."""
 
 
 def safe_name(name: str) -> str:

@@ -19,7 +19,7 @@ class TarSource:
 
     tars: list[Path]
     _images: dict[str, list[SourceImage]] = field(default_factory=dict)
-    _places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+    _locations: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
     _scanning: Lock = field(default_factory=Lock)
 
     @property
@@ -52,23 +52,24 @@ class TarSource:
                         classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
         except (OSError, tarfile.TarError, ValueError) as error:
             raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
-        images, place = [], path.relative_to(os.path.commonpath([each.parent for each in self.tars]))
+        images = []
+        tar_path = path.relative_to(os.path.commonpath([tar.parent for tar in self.tars]))
         for key, (extension, offset, size) in pictures.items():
             if key in classes:
                 image = SourceImage(
-                    f"{split}/{place}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
+                    f"{split}/{tar_path}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
                 )
-                self._places[image.source_id] = (path, offset, size)
+                self._locations[image.source_id] = (path, offset, size)
                 images.append(image)
         return images
 
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
-        """Read and decode one member; whoever has not listed the images (a worker has not) does so now."""
-        if image.source_id not in self._places:
+        """Read and decode one member; lists the images first where that has not been done, as in a worker."""
+        if image.source_id not in self._locations:
             self.images(image.source_id.partition("/")[0])
-        if image.source_id not in self._places:
+        if image.source_id not in self._locations:
             raise InputError(f"{image.source_id}: not in {self.tars[0]} or the other tars given")
-        path, offset, length = self._places[image.source_id]
+        path, offset, length = self._locations[image.source_id]
         try:
             with path.open("rb") as file:
                 file.seek(offset)

@@ -1,4 +1,4 @@
-"""Targets by name: torchvision's, timm's, or a card's, always with their trained weights."""
+"""Loading targets by name: from torchvision, timm or a card, always with their trained weights."""
 
 import socket
 from collections.abc import Callable
@@ -22,7 +22,8 @@ from impure.pipeline.targets.target_card import TargetCard, read_card
 from impure.pipeline.targets.target_names import TARGETS
 from impure.pipeline.targets.weights import load_strictly, load_weights_file
 
-WEIGHTS = "model.safetensors"  # of a timm repository
+TIMM_WEIGHTS = "model.safetensors"
+"""The weights file of a timm repository on the Hub."""
 
 # Set by torchvision only when it fetches the weights itself, and wrong without.
 _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -42,10 +43,10 @@ def load_target(name: str, weights: Path | None = None, *, option: str = "--weig
     Raises:
         InputError: The name is unknown, the weights cannot be had, or they do not fit the network.
     """
-    where = TARGETS.get(name, name)
-    if where.endswith(".json"):
-        return _from_card(Path(where), weights)
-    library, _, architecture = where.partition(":")
+    origin = TARGETS.get(name, name)
+    if origin.endswith(".json"):
+        return _from_card(Path(origin), weights)
+    library, _, architecture = origin.partition(":")
     if library not in _LIBRARIES or not architecture:
         names = ", ".join(TARGETS)
         raise InputError(
@@ -73,7 +74,7 @@ def _from_card(path: Path, weights: Path | None) -> Target:
 
 
 def _architecture(architecture: str, num_classes: int, where: str) -> nn.Module:
-    """An untrained network, to be filled by the caller."""
+    """Build an untrained network, for the caller to load weights into."""
     library, _, name = architecture.partition(":")
     if library == "timm" and timm.is_model(name):
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
@@ -100,12 +101,12 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
             name, published.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
         load_strictly(network, state, published.url)
-    view = published.transforms()
+    transforms = published.transforms()
     card = TargetCard(
         name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),
-        wnids=imagenet_wnids(), input_size=view.crop_size[0], resize=view.resize_size[0],
-        crop=view.crop_size[0], interpolation=view.interpolation.value, antialias=view.antialias,
-        mean=tuple(view.mean), std=tuple(view.std),
+        wnids=imagenet_wnids(), input_size=transforms.crop_size[0], resize=transforms.resize_size[0],
+        crop=transforms.crop_size[0], interpolation=transforms.interpolation.value, antialias=transforms.antialias,
+        mean=tuple(transforms.mean), std=tuple(transforms.std),
     )  # fmt: skip
     return Target(card, network)
 
@@ -116,8 +117,9 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
         raise InputError(f"timm has no model {architecture!r}")
     network: nn.Module = timm.create_model(architecture, pretrained=False)
     repository = str(timm.get_pretrained_cfg_value(architecture, "hf_hub_id"))
-    view = resolve_model_data_config(network)
-    size, classes = view["input_size"][-1], int(getattr(network, "num_classes", 0))
+    data_config = resolve_model_data_config(network)
+    size = data_config["input_size"][-1]
+    classes = int(getattr(network, "num_classes", 0))
     if classes != 1000:
         raise InputError(
             f"timm:{architecture} has {classes} classes, not ImageNet's 1000: describe it in a card.json"
@@ -130,9 +132,9 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
     load_weights_file(network, weights)
     card = TargetCard(
         name=name, architecture=f"timm:{architecture}", num_classes=classes,
-        wnids=imagenet_wnids(), input_size=size, resize=int(size / view["crop_pct"]),
-        crop=size, interpolation=view["interpolation"], antialias=True,
-        mean=tuple(view["mean"]), std=tuple(view["std"]),
+        wnids=imagenet_wnids(), input_size=size, resize=int(size / data_config["crop_pct"]),
+        crop=size, interpolation=data_config["interpolation"], antialias=True,
+        mean=tuple(data_config["mean"]), std=tuple(data_config["std"]),
     )  # fmt: skip
     return Target(card, network)
 
@@ -156,13 +158,13 @@ def _hub_file(repository: str) -> str:
     """Path of a Hub repository's weights: from the cache, else downloaded.
 
     Raises:
-        OSError: There is neither. Without a name server that is said at once, not after half a minute.
+        OSError: Neither has them. Without a name server that is raised at once, not after half a minute.
     """
     try:
-        return hf_hub_download(repository, WEIGHTS, local_files_only=True)
+        return hf_hub_download(repository, TIMM_WEIGHTS, local_files_only=True)
     except LocalEntryNotFoundError:
         socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
-        return hf_hub_download(repository, WEIGHTS)
+        return hf_hub_download(repository, TIMM_WEIGHTS)
 
 
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}

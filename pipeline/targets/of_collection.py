@@ -1,4 +1,4 @@
-"""Judging shards: the targets that they were made on, and what to call classes and images in reports."""
+"""The classifiers that a collection's shards were made on, and the names of classes and images in reports."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,21 @@ from impure.pipeline.targets.target_names import TARGETS
 def classifiers_of(
     shards: Sequence[CommittedShard], cards: Sequence[str], weights: Path | None
 ) -> dict[str, Target]:
-    """Build every target that the shards were made on.
+    """Build every classifier that the shards were made on.
 
     Args:
-        shards: The shards.
-        cards: Targets (see `load_target`) whose names in the shards are no keys of `TARGETS`.
+        shards: Committed shards.
+        cards: Targets, as `load_target` takes them, that `TARGETS` does not know by the shards' names.
         weights: Weights file of the target, where they cannot be downloaded.
+
+    Returns:
+        Classifiers by their names in the shards.
 
     Raises:
         InputError: A target is not given, or its weights are not those that the shards were made with.
     """
     given = {target.card.name: target for target in (load_target(card, weights) for card in cards)}
-    for name in sorted({each.shard_id.target for each in shards} - set(given)):
+    for name in sorted({shard.shard_id.target for shard in shards} - set(given)):
         if name not in TARGETS:
             raise InputError(
                 f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
@@ -38,22 +41,23 @@ def classifiers_of(
 
 
 def _check_weights(target: Target, shards: Sequence[CommittedShard]) -> None:
-    """Refuse to judge shards with another network than they were made on."""
-    for each in shards:
-        made_on = each.marker["config"]["target"]["weights"]
-        if each.shard_id.target == target.card.name and made_on != target.weights_sha256:
+    """Refuse to evaluate shards with another network than they were made on."""
+    for shard in shards:
+        made_on = shard.marker["config"]["target"]["weights"]
+        if shard.shard_id.target == target.card.name and made_on != target.weights_sha256:
             raise InputError(
-                f"{each.tar}: made on {target.card.name!r} with other weights "
+                f"{shard.tar}: made on {target.card.name!r} with other weights "
                 f"({made_on[:12]}, here {target.weights_sha256[:12]}); give the same by --target or --weights"
             )
 
 
 def class_names(shards: Sequence[CommittedShard]) -> tuple[str, ...]:
     """Names of the classes of the shards' targets, in label order, where all share one label space."""
-    spaces = {tuple(each.marker["config"]["target"]["wnids"]) for each in shards}
-    if len(spaces) != 1:
+    label_spaces = {tuple(shard.marker["config"]["target"]["wnids"]) for shard in shards}
+    if len(label_spaces) != 1:
         return ()
-    info, (wnids,) = ImageNetInfo(), spaces
+    (wnids,) = label_spaces
+    info = ImageNetInfo()
     known = set(info.label_names())
     return tuple(
         info.label_name_to_description(wnid).split(",")[0] if wnid in known else wnid for wnid in wnids
@@ -62,8 +66,8 @@ def class_names(shards: Sequence[CommittedShard]) -> tuple[str, ...]:
 
 def describe_images(shards: Sequence[CommittedShard]) -> str:
     """Which images a figure was measured on: source, number of classes, split."""
-    plans = {(each.root, each.shard_id.target, each.shard_id.split): each for each in shards}
-    ways = sorted({each.marker["config"]["target"]["num_classes"] for each in shards})
-    sources = sorted({source for each in plans.values() for source in each.sources()})
-    splits = sorted({each.shard_id.split for each in shards})
-    return f"{', '.join(sources)}, {'/'.join(map(str, ways))}-way, {', '.join(splits)}"
+    one_of_each_plan = {(shard.root, shard.shard_id.target, shard.shard_id.split): shard for shard in shards}
+    class_counts = sorted({shard.marker["config"]["target"]["num_classes"] for shard in shards})
+    sources = sorted({source for shard in one_of_each_plan.values() for source in shard.sources()})
+    splits = sorted({shard.shard_id.split for shard in shards})
+    return f"{', '.join(sources)}, {'/'.join(map(str, class_counts))}-way, {', '.join(splits)}"

@@ -18,7 +18,7 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
 
     Args:
         photo: RGB picture of any size.
-        card: Of the target.
+        card: The target's card.
 
     Returns:
         uint8 RGB pixels (crop, crop, 3): the clean image, as stored and as attacked.
@@ -38,13 +38,13 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
 
 @dataclass(frozen=True, slots=True)
 class CleanImage:
-    """An image as a target sees it, or why it cannot be had.
+    """An image as a target sees it, or the reason why there is none.
 
     Attributes:
         image: Where it came from.
-        pixels: (crop, crop, 3), or None where `error` says why.
-        source_sha256: Of the file's bytes; empty where it cannot be had.
-        error: Empty when all is well.
+        pixels: uint8 (crop, crop, 3), or None where `error` says why.
+        source_sha256: SHA-256 of the file's bytes; empty where there are no pixels.
+        error: The reason; empty when there are pixels.
     """
 
     image: SourceImage

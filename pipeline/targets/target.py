@@ -39,7 +39,7 @@ class Target(nn.Module):
         return logits
 
     def compiled(self) -> Callable[[Tensor], Tensor]:
-        """The target compiled by PyTorch, tried on two images.
+        """Compile the target with PyTorch and try it on two images.
 
         Raises:
             InputError: It cannot be compiled, for instance where there is no C++ compiler.
@@ -58,14 +58,14 @@ class Target(nn.Module):
         return compiled
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what the target answers, for digests and collection.json."""
+        """Everything that decides the target's predictions, for digests and collection.json."""
         return {**asdict(self.card), "weights": self.weights_sha256}
 
 
 def state_sha256(network: nn.Module) -> str:
     """SHA-256 (hex) over names, shapes and values of a state dict, in order of name."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

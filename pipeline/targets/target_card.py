@@ -1,4 +1,4 @@
-"""Target cards: what a classifier is called, sees and answers, apart from its weights."""
+"""Target cards: everything about a classifier but its weights: name, architecture, classes, preprocessing."""
 
 import math
 import re
@@ -27,8 +27,8 @@ class TargetCard:
         crop: Then a centre crop of this, in pixels; equals `input_size`.
         interpolation: One of `INTERPOLATIONS`.
         antialias: Whether resizing low-pass filters first (Pillow's way).
-        mean: Per-channel mean of RGB in [0,1] that the network expects to be taken off.
-        std: Per-channel divisor, likewise.
+        mean: Per-channel mean of RGB in [0,1] that the network expects to be subtracted.
+        std: Per-channel standard deviation that it expects to be divided by.
         weights: Safetensors file beside the card; empty where the library knows the address.
     """
 
@@ -52,7 +52,7 @@ class TargetCard:
 
 
 def _first_problem(card: TargetCard) -> str | None:
-    """What a card says that cannot be, or None."""
+    """The first value of a card that is impossible, in words, or None."""
     for field in fields(card):
         wanted = get_origin(field.type) or field.type
         if type(getattr(card, field.name)) is not wanted:
@@ -69,7 +69,7 @@ def _first_problem(card: TargetCard) -> str | None:
     for name in ("mean", "std"):
         values = getattr(card, name)
         if len(values) != 3 or not all(
-            isinstance(each, int | float) and math.isfinite(each) for each in values
+            isinstance(value, int | float) and math.isfinite(value) for value in values
         ):
             return f"{name} must hold three finite numbers, it is {values}"
     if min(card.std) <= 0:

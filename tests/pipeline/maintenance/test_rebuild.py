@@ -15,7 +15,7 @@ from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.maintenance.rebuild import rebuild
-from impure.pipeline.sources.drawn import BuiltinSource
+from impure.pipeline.sources.builtin_source import BuiltinSource
 from impure.pipeline.sources.folder import FolderSource
 from tests.manifests.stored import SIDE, pairs, photographs, write_collection, write_unit
 

@@ -28,9 +28,9 @@ class BuiltinSource:
 
     def load(self, image: SourceImage, size: int) -> Photo:
         """Draw one image at `size` pixels a side."""
-        found = _ID.fullmatch(image.source_id)
-        if found is None:
+        match = _ID.fullmatch(image.source_id)
+        if match is None:
             raise InputError(f"{image.source_id}: not one of the built-in dataset's images")
-        split, name, index = found.groups()
+        split, name, index = match.groups()
         pixels = render(split, name, int(index), size)
         return Photo(Image.fromarray(pixels), px_sha256(pixels))
