@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impure.manifests.base.canonical_json import canonical_json, differing_fields, digest, from_mapping
+from impure.manifests.base.canonical_json import (
+    MAX_DEPTH,
+    canonical_json,
+    differing_fields,
+    digest,
+    from_mapping,
+    parse_object,
+)
 from impure.manifests.base.errors import InputError
 
 
@@ -40,6 +47,23 @@ def test_unknown_and_missing_keys_are_named(values, said):
 def test_differing_fields_are_named_with_both_values():
     assert differing_fields({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}) == ["b.c (there 3, now 2)"]
     assert differing_fields({"a": 1}, {"a": 1}) == []
+
+
+def nested(depth):
+    """A JSON object that holds lists, in so many levels of nesting."""
+    return '{"a":' + "[" * (depth - 1) + "]" * (depth - 1) + "}"
+
+
+def test_json_of_strangers_is_taken_up_to_a_depth():
+    assert parse_object(nested(MAX_DEPTH), "here")
+    with pytest.raises(InputError, match=f"here: its JSON is nested deeper than {MAX_DEPTH}"):
+        parse_object(nested(MAX_DEPTH + 1), "here")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1e999}', '{"a": -1e999}', '{"a": NaN}', '{"a": Infinity}', "3", "{"])
+def test_json_of_strangers_that_has_no_canonical_form_is_refused(text):
+    with pytest.raises(InputError, match="here: "):
+        parse_object(text, "here")
 
 
 def test_nan_has_no_canonical_form():
