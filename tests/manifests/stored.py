@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from impure.pipeline.sources.builtin_source import BuiltinSource
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.files import sha256_file, write_json
@@ -18,6 +17,7 @@ from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.schema import MANIFEST, PLAN
 from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
+from impure.pipeline.sources.builtin_source import BuiltinSource
 from impure.pipeline.sources.source import SourceImage
 
 SIDE = 16
