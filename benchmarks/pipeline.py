@@ -1,7 +1,7 @@
 """The whole pipeline beside the attack alone, and how fast shards are written in each way of storing them.
 
 Attack alone: `attack_batch` on images that are decoded already, with nothing classified or stored. Whole
-pipeline: decode, attack, classify, encode, write, read back, commit. Both take turns on the same planned images.
+pipeline: decode, attack, classify, encode, write, read back, commit. Both take turns on the same images.
 """
 
 import json

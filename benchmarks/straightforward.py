@@ -1,7 +1,7 @@
 """RIAE in the plainest form: one pass per image and per copy, every token through every block.
 
-Written with timm's blocks and independent of `impure.purifier` but for the names and shapes of its weights: the rival of
-`train.py` and the reference of the tests.
+Written with timm's blocks, independent of `impure.purifier` but for the names and shapes of its weights: the
+rival of `train.py` and the reference of the tests.
 """
 
 from functools import partial
@@ -82,7 +82,7 @@ class Straightforward(nn.Module):
         return self.norm(mixed)
 
     def forward(self, images: Tensor, randomness: tuple[Tensor, ...]) -> Tensor:
-        """Rebuild images (B, 3, H, W) in [0,1] with the choices of `impure.purifier.riae.noise.Randomness`."""
+        """Rebuild images (B, 3, H, W) in [0,1] with the choices of a `Randomness` (see `riae.noise`)."""
         partition, corner, image_step, feature_step, image_noise, feature_noise = randomness
         batch, subsets, length = partition.shape
         mean = torch.tensor([0.485, 0.456, 0.406], device=images.device).view(3, 1, 1)

@@ -1,7 +1,7 @@
 """Attack a defended classifier with foolbox and Torchattacks: `python examples/attack_with_libraries.py`.
 
-A `DefendedModel` is an ordinary `nn.Module`, so any library of attacks takes it as it is. Here the classifier is the
-built-in one and the purifier has random weights; give your own with `impure.load_purifier`.
+A `DefendedModel` is an ordinary `nn.Module`, so any library of attacks takes it as it is. Here the classifier
+is the built-in one and the purifier has random weights; give your own with `impure.load_purifier`.
 """
 
 import foolbox

@@ -1,6 +1,7 @@
 """Attack a classifier, alone and behind a RIAE purifier: `python examples/quickstart.py [RUN or owner/name]`.
 
-Without an argument both networks have random weights, so that nothing is downloaded; the figures then say nothing.
+Without an argument both networks have random weights, so that nothing is downloaded; the figures then say
+nothing.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""Make a small collection on the built-in images, and read it in three ways: `python examples/read_collection.py`."""
+"""Make a small collection and read it in three ways: `python examples/read_collection.py`.
+
+It is made on the built-in images; nothing is downloaded.
+"""
 
 import tempfile
 from pathlib import Path

@@ -1,6 +1,7 @@
-"""Train a tiny RIAE on built-in pairs for one epoch, then evaluate it: `python examples/train_and_evaluate.py`.
+"""Train a tiny RIAE for one epoch and evaluate it: `python examples/train_and_evaluate.py`.
 
-One epoch on a few pairs shows the way, not what RIAE can do; `make demo` trains long enough to undo the attacks.
+One epoch on a few pairs of built-in images shows the way, not what RIAE can do; `make demo` trains long
+enough to undo the attacks.
 """
 
 import json

@@ -31,13 +31,13 @@ def attack(
     """Attack images as a collection's images are attacked, and return them with all pixels on the 8-bit grid.
 
     Args:
-        model: Takes float images in [0, 1], (N, C, H, W), normalises by itself, and returns logits (N, classes);
-            in eval mode. Its weights are left as they are.
+        model: Takes float images in [0, 1], (N, C, H, W), normalises by itself, and returns logits
+            (N, classes); in eval mode. Its weights are left as they are.
         images: (N, C, H, W): floating point in [0, 1], which are rounded to 8 bits first, or uint8.
         labels: True classes (N,), any integer type.
-        name: An attack: a key of `impure.pipeline.attacks.attack_registry.ATTACKS`, such as "pgd" or "autoattack".
+        name: An attack, a key of `impure.pipeline.attacks.attack_registry.ATTACKS`, such as "pgd".
         eps: L∞ budget in units of 1/255, a whole number from 1 to 255.
-        seed: Random seed. With it an image's own pixels decide its random draws, wherever in a batch it stands.
+        seed: Random seed. With it an image's own pixels decide its random draws, wherever in a batch it is.
         preset: "paper" or "library" (Torchattacks' defaults).
         targeted: None, "random" or "least-likely": which class each image is steered to.
         restarts: Runs with fresh random draws, each on the images that withstood those before.
@@ -45,8 +45,8 @@ def attack(
         parameters: Parameters of the attack that differ from the preset's, such as `steps=40`.
 
     Returns:
-        Adversarial images, of the shape, type and device of `images`; an image that withstands the attack comes
-        back perturbed all the same.
+        Adversarial images, of the shape, type and device of `images`; an image that withstands the attack is
+        perturbed all the same.
 
     Raises:
         InputError: An argument is wrong, or the model does not fit the images and labels.
@@ -81,8 +81,8 @@ def _to_8_bits(images: Tensor) -> Tensor:
     lowest, highest = float(images.min()), float(images.max())
     if not (lowest >= 0 and highest <= 1):  # false for NaN too
         raise InputError(
-            f"images must lie in [0, 1]; these reach from {lowest:.4g} to {highest:.4g}. Normalisation belongs "
-            "into the model"
+            f"images must lie in [0, 1]; these reach from {lowest:.4g} to {highest:.4g}. "
+            "Normalisation belongs into the model"
         )
     return to_uint8(images.float())
 
