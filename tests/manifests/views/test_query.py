@@ -217,6 +217,12 @@ def test_damaged_manifests_are_one_line(collection, how):
     assert "\n" not in str(caught.value)
 
 
+def test_text_that_is_no_utf_8_is_one_line_where_duckdb_only_passes_it_on(collection):
+    spoil(collection.committed[0], "text")
+    with pytest.raises(InputError, match="^query: "):
+        query(Collection(collection.root), "SELECT error FROM samples")
+
+
 def test_a_missing_or_cut_manifest_is_named(collection):
     shard = collection.committed[0]
     shard.manifest.write_bytes(shard.manifest.read_bytes()[:-1])
