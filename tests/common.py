@@ -53,8 +53,8 @@ def hashes(root: Path) -> dict[str, tuple[str, str]]:
 
 
 def stamps(root: Path) -> dict[str, int]:
-    """When each file of a collection was written last, but for what is aside."""
-    paths = [path for path in root.rglob("*") if path.is_file() and "_tmp" not in path.parts]
+    """When each file of a collection was written last, but for logs and what is being written."""
+    paths = [path for path in root.rglob("*") if path.is_file() and not {"_tmp", "_logs"} & set(path.parts)]
     return {path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 

@@ -62,6 +62,7 @@ def check(root, calm):
     assert verify(Collection(root), "decode") == []
     sweep(Collection(root))
     assert not [path for path in root.glob("_tmp/*") if path.is_dir()]
+    assert all(log.read_text().endswith("\n") for log in root.glob("_logs/*.log"))
 
 
 def kill_inline(imagenet, card, root, kills, chance):

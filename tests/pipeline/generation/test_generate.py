@@ -268,7 +268,7 @@ def test_what_killed_processes_left_is_swept_and_what_living_ones_hold_stays(tmp
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own compiler
-def test_a_compiled_target_attacks_and_the_plain_one_judges(imagenet, card, tmp_path, run):
+def test_a_compiled_target_attacks_and_the_plain_one_classifies(imagenet, card, tmp_path, run):
     made = run(*command(imagenet, card, tmp_path, "--attack", "pgd,deepfool", "--compile"))
     assert made.exit_code == 0, made.output
     target = load_target(str(card))
