@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from impure.manifests.base.files import disk_errors_named
 from impure.pipeline.devices import cores, workers_for
 from impure.pipeline.executors.executor_config import ExecutorConfig
-from impure.pipeline.executors.inline import rank_of, run_inline, worker_share
+from impure.pipeline.executors.inline import run_inline
 from impure.pipeline.executors.local import run_local
+from impure.pipeline.executors.rank import rank_of, tasks_of_rank
 from impure.pipeline.executors.ray import run_ray
 from impure.pipeline.executors.slurm import run_slurm
 from impure.pipeline.executors.task_queue import TaskQueue
@@ -39,7 +40,7 @@ class Execution:
         """What is to be done here: everything, but for a rank its part."""
         tasks = self.run.tasks(self.config)
         if self.executor_config.executor == "rank":
-            return worker_share(tasks, *rank_of(self.executor_config.worker))
+            return tasks_of_rank(tasks, *rank_of(self.executor_config.worker))
         return tasks
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.logs import log_failure
 from impure.pipeline.executors.executor_config import SLURM_JOBS
-from impure.pipeline.executors.inline import run_inline, worker_share
+from impure.pipeline.executors.inline import run_inline
+from impure.pipeline.executors.rank import tasks_of_rank
 from impure.pipeline.executors.task_queue import TRIES, TaskQueue
 from impure.pipeline.generation.events import Event, EventBuffer, ShardFailed, ShardTask, TaskFinished
 from impure.pipeline.generation.worker import ShardWorker
@@ -41,7 +42,7 @@ def run_slurm(
         while task := queue.next_task():
             tasks.append(task)
         count = min(jobs or SLURM_JOBS, len(tasks))
-        shares = [worker_share(tasks, index, count) for index in range(count)]
+        shares = [tasks_of_rank(tasks, index, count) for index in range(count)]
         with executor.batch():
             running = [executor.submit(_run_tasks, open_worker, share) for share in shares]
         for job, share in zip(running, shares, strict=True):

@@ -58,7 +58,7 @@ class GenerateConfig:
     Attributes:
         attacks: None stands for the untouched pairs.
         splits: Of the collection.
-        seed: Of every draw.
+        seed: Of every random stream.
         batch_size: Images attacked at once.
         compiled: Whether to attack through the compiled target.
         storage: How pairs are stored.

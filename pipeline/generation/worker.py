@@ -1,4 +1,4 @@
-"""The worker: attacks the images of a task with every attack, passes the pairs on to be written, reports."""
+"""The shard worker: attacks the images of a task with every attack, passes the pairs on to be written, reports."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

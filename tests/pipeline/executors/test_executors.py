@@ -14,7 +14,7 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lock
 from impure.pipeline.executors.execute import EXECUTORS
 from impure.pipeline.executors.executor_config import EXECUTOR_NAMES
-from impure.pipeline.executors.inline import rank_of, worker_share
+from impure.pipeline.executors.rank import rank_of, tasks_of_rank
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.events import (
     ShardCommitted,
@@ -165,7 +165,7 @@ def test_the_names_that_help_shows_are_the_executors():
 
 def test_shares_are_disjoint_and_complete():
     tasks = [ShardTask("t", "train", shard, ("fgsm",), 1) for shard in range(7)]
-    assert sorted(task.shard for index in range(3) for task in worker_share(tasks, index, 3)) == list(
+    assert sorted(task.shard for index in range(3) for task in tasks_of_rank(tasks, index, 3)) == list(
         range(7)
     )
 
