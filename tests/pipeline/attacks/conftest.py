@@ -1,4 +1,4 @@
-"""Small float64 targets, batches and a way to pose problems; shared by the attack tests."""
+"""Small float64 targets, batches and a way to make problems; shared by the attack tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ def smallest_step(point, slope, lead):
     """Return the least λ with |δ| ≤ λ, w·δ = −f and x + δ in the box by linear programming, or None."""
     size = len(point)
     steps, one = torch.eye(size), torch.ones(size, 1)
-    answer = linprog(
+    solution = linprog(
         c=[0.0] * size + [1.0],
         A_ub=torch.cat([torch.cat([steps, -one], 1), torch.cat([-steps, -one], 1)]).numpy(),
         b_ub=[0.0] * (2 * size),
@@ -49,8 +49,8 @@ def smallest_step(point, slope, lead):
         b_eq=[-lead],
         bounds=[(-value, 1 - value) for value in point.tolist()] + [(0, None)],
     )
-    assert answer.status in (0, 2)
-    return answer.fun if answer.status == 0 else None
+    assert solution.status in (0, 2)
+    return solution.fun if solution.status == 0 else None
 
 
 def planes(kind, count=25):
@@ -149,12 +149,12 @@ class Recorder(nn.Module):
 @pytest.mark.usefixtures("_double")
 @pytest.mark.parametrize("changes", [{}, {"alpha_max": 0.5, "eta": 1.3, "beta": 0.6}])
 def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional):
-    """Both look at each linearisation point and at each leap; Torchattacks twice at the clean one first."""
+    """Both evaluate each linearisation point and each step; Torchattacks first evaluates the clean one twice."""
     problem = replace(convolutional.problem("fab-t"), quantised=False)
-    for place, target_classes in enumerate(classes_of(problem)):
+    for rank, target_classes in enumerate(classes_of(problem)):
         ours, theirs = Recorder(problem.model), Recorder(problem.model)
         reference = FAB(theirs, eps=1.0, steps=20, multi_targeted=True, n_classes=10, **changes)
-        reference.target_class = place + 2
+        reference.target_class = rank + 2
         nearest = reference.attack_single_run_targeted(problem.clean, problem.labels)
         images = attack(**changes).minimise_distance(problem.with_model(ours), target_classes).images
         assert len(ours.seen) == 2 * 20

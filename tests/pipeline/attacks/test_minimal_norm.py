@@ -140,8 +140,9 @@ def test_deepfool_drops_finished_images_from_the_batch(convolutional):
     assert len(set(grad_evals.tolist())) > 1
     expected = [5]
     for step in range(1, int(grad_evals.max()) + 1):
-        standing, stay = int((grad_evals >= step).sum()), int((grad_evals > step).sum())
-        expected += [standing, stay] if 0 < stay < standing else [standing]
+        before = int((grad_evals >= step).sum())
+        after = int((grad_evals > step).sum())
+        expected += [before, after] if 0 < after < before else [before]
     assert passes == expected
 
 

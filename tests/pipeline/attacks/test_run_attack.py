@@ -17,9 +17,9 @@ from impure.pipeline.attacks.engine.precision import in_precision, matrix_produc
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.engine.threat_model import Proposal
 
-STOPPING = [name for name, spec in ATTACKS.items() if "early_stop" in spec.paper]
-AIMED = [name for name, spec in ATTACKS.items() if spec.targeted]
-REACHING = {"cw": (("kappa", 0.0),), "square": (("queries", 300),), "pgd": (("alpha_255", 32.0),)}
+EARLY_STOPPING = [name for name, spec in ATTACKS.items() if "early_stop" in spec.paper]
+TARGETED = [name for name, spec in ATTACKS.items() if spec.targeted]
+STRONGER = {"cw": (("kappa", 0.0),), "square": (("queries", 300),), "pgd": (("alpha_255", 32.0),)}
 EPS, ALPHA = 64 / 255, 16 / 255
 
 
@@ -30,15 +30,15 @@ class Waits(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.names = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
         masked = name in ("index", "index_put", "index_put_") and any(
-            each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1]
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
         if masked or any(name.startswith(read) for read in self.READ):
-            self.found.append(name)
+            self.names.append(name)
         return function(*args, **(kwargs or {}))
 
 
@@ -47,7 +47,7 @@ def test_the_host_never_waits_for_the_device(name, convolutional):
     attack, problem = AttackConfig(name=name, preset="library").build(), convolutional.problem(name)
     with Waits() as waits:
         attack.propose(problem)
-    assert waits.found == []
+    assert waits.names == []
 
 
 @pytest.mark.parametrize("name", ["difgsm", "mdifgsm"])
@@ -56,11 +56,11 @@ def test_input_diversity_waits_for_draws_on_the_cpu_alone(name, convolutional):
     attack, problem = AttackConfig(name=name).build(), convolutional.problem(name)
     with Waits() as waits:
         attack.propose(problem)
-    assert set(waits.found) <= {"nonzero"}
-    assert len(waits.found) <= 10
+    assert set(waits.names) <= {"nonzero"}
+    assert len(waits.names) <= 10
 
 
-@pytest.mark.parametrize("name", STOPPING)
+@pytest.mark.parametrize("name", EARLY_STOPPING)
 def test_early_stop_costs_less_and_succeeds_as_stored(name, convolutional):
     full = AttackConfig(name=name, preset="library")
     early = replace(full, overrides=(("early_stop", True),))
@@ -75,7 +75,7 @@ def test_early_stop_costs_less_and_succeeds_as_stored(name, convolutional):
         assert alone.grad_evals[0] == stopped.grad_evals[index]
 
 
-def test_a_restart_gives_the_standing_images_fresh_draws(convolutional):
+def test_a_restart_gives_images_that_withstood_fresh_draws(convolutional):
     config = AttackConfig(name="pgd", eps_255=2, overrides=(("steps", 2), ("alpha_255", 1.0)))
     once, often = convolutional.attack(config), convolutional.attack(replace(config, restarts=4))
     first = convolutional.stored_predictions(once) != convolutional.labels
@@ -84,7 +84,7 @@ def test_a_restart_gives_the_standing_images_fresh_draws(convolutional):
     assert (often.grad_evals > 2).any()
 
 
-def test_tries_in_turn_keep_the_first_success_or_else_the_first_proposal(linear):
+def test_attempts_in_turn_keep_the_first_success_or_else_the_first_proposal(linear):
     batch = linear(3)
     problem = batch.problem("pgd", 255)
     fooled = batch.attack(AttackConfig(name="pgd", eps_255=255)).adversarial.double() / 255
@@ -107,10 +107,10 @@ def test_tries_in_turn_keep_the_first_success_or_else_the_first_proposal(linear)
     assert proposal.grad_evals.tolist() == [2, 1, 3]
 
 
-@pytest.mark.parametrize("name", AIMED)
+@pytest.mark.parametrize("name", TARGETED)
 @pytest.mark.parametrize("target_class", TARGET_CLASSES)
 def test_targeted_attacks_reach_the_class_they_record(name, target_class, convolutional):
-    overrides = REACHING.get(name, ())
+    overrides = STRONGER.get(name, ())
     config = AttackConfig(name=name, eps_255=128, targeted=target_class, overrides=overrides)
     attacked = convolutional.attack(config)
     assert (attacked.target_classes != convolutional.labels).all()
@@ -118,7 +118,7 @@ def test_targeted_attacks_reach_the_class_they_record(name, target_class, convol
     assert reached.all() if name in ("pgd", "apgd-ce", "apgd-dlr", "cw") else reached.any()
 
 
-def test_aims_are_the_same_for_every_attack_and_as_named(convolutional):
+def test_target_classes_are_the_same_for_every_attack_and_as_named(convolutional):
     logits = convolutional.model(convolutional.clean.double() / 255)
     least = convolutional.attack(AttackConfig(name="fgsm", targeted="least-likely")).target_classes
     assert torch.equal(least, logits.argmin(1))
@@ -152,7 +152,7 @@ def test_class_0_is_a_target_class_like_any_other(name, convolutional):
     model = LastClass(convolutional.model)
     labels = model(convolutional.clean.double() / 255).argmax(1)
     batch = replace(convolutional, model=model, labels=labels)
-    overrides = REACHING.get(name, ())
+    overrides = STRONGER.get(name, ())
     attacked = batch.attack(
         AttackConfig(name=name, eps_255=128, targeted="least-likely", overrides=overrides)
     )

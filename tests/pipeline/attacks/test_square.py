@@ -1,4 +1,4 @@
-"""Square against Torchattacks with our draws injected, and what a search by queries owes each image."""
+"""Square against Torchattacks with our draws injected, and what a search by queries guarantees each image."""
 
 from dataclasses import replace
 
@@ -46,8 +46,8 @@ def aimed(problem):
 
 
 def queries_used(problem, logits):
-    """Queries of a single image up to the first that reaches the goal, the start included."""
-    reached = torch.cat([problem.criterion.reached(answer) for answer in logits]).nonzero()
+    """Queries of a single image up to the first that reaches the criterion, the start included."""
+    reached = torch.cat([problem.criterion.reached(query) for query in logits]).nonzero()
     return reached[0].item() + 1 if len(reached) else len(logits)
 
 
@@ -220,7 +220,7 @@ def test_results_ignore_neighbours_and_batch_size(eps_255, convolutional):
 def test_finished_images_leave_the_batch(convolutional):
     problem, logits = recorded(convolutional.problem("square", 40))
     proposal = Square(queries=2000, p_init=0.8).propose(problem)
-    sizes = [len(answer) for answer in logits]
+    sizes = [len(query) for query in logits]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 2
     assert len(sizes) < 2001

@@ -102,13 +102,15 @@ def test_webdataset_tars(tmp_path):
 
 
 def test_equal_names_in_several_tars_and_folders_stay_apart(tmp_path):
-    for place, wnid in enumerate((b"n01440764", b"n02102040")):
-        picture(tmp_path / str(place) / "a.jpg")
-        data = (tmp_path / str(place) / "a.jpg").read_bytes()
+    for number, wnid in enumerate((b"n01440764", b"n02102040")):
+        picture(tmp_path / str(number) / "a.jpg")
+        data = (tmp_path / str(number) / "a.jpg").read_bytes()
         members = [
-            (f"{folder}/0.{kind}", each) for folder in "xy" for kind, each in (("jpg", data), ("cls", wnid))
+            (f"{folder}/0.{kind}", content)
+            for folder in "xy"
+            for kind, content in (("jpg", data), ("cls", wnid))
         ]
-        write_tar(tmp_path / str(place) / "000.tar", members)
+        write_tar(tmp_path / str(number) / "000.tar", members)
     images = open_source(str(tmp_path / "*" / "000.tar")).images("train")
     assert len({image.source_id for image in images}) == 4
     assert [image.wnid for image in images] == ["n01440764"] * 2 + ["n02102040"] * 2
