@@ -1,4 +1,4 @@
-"""What a user chooses about an attack, validated and ready to be digested."""
+"""The configuration of an attack: what a user chooses, validated, and the attack that it builds."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,13 @@ class AttackConfig:
     """An attack with everything that decides its result besides images, target and seed.
 
     Attributes:
-        name: a key of `ATTACKS`.
+        name: one of `ATTACK_NAMES`.
         eps_255: the L∞ budget in units of 1/255, 1 to 255.
         preset: "paper" or "library" (Torchattacks' own defaults).
         implementation: "impure", "torchattacks" or "cleverhans".
         overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
-        targeted: None to reach any class but the true one, else how each image's class to reach is chosen, a
-            one of `TARGET_CLASS_CHOICES`.
+        targeted: None for an untargeted attack, else how each image's target class is chosen, one of
+            `TARGET_CLASS_CHOICES`.
         restarts: times to run from fresh random draws, each on the images that withstood those before.
         precision: what the proposal is computed in, one of `PRECISIONS`.
 
@@ -79,11 +79,11 @@ class AttackConfig:
 
     @property
     def key(self) -> str:
-        """Name in samples' keys, which have to be short: always with the budget; a choice of target classes by its initial."""
+        """Short name in samples' keys: always with the budget, and the initial of `targeted`."""
         return f"{self.name}-e{self.eps_255}" + (f"-{self.targeted[0]}" if self.targeted else "")
 
     def record(self) -> dict[str, Value | str]:
-        """What a manifest's rows say of the run, besides name, preset, implementation and budget."""
+        """Return what a manifest's rows say of the run, besides name, preset, implementation and budget."""
         everything = {
             **self.params,
             "precision": self.precision,
@@ -110,7 +110,8 @@ class AttackConfig:
         return ATTACKS[self.name].preset(self.preset) | dict(self.overrides)
 
     def _typed_overrides(self) -> tuple[tuple[str, Value], ...]:
-        preset, names = ATTACKS[self.name].preset(self.preset), self._names()
+        preset = ATTACKS[self.name].preset(self.preset)
+        names = self._names()
         typed: dict[str, Value] = {}
         for name, value in self.overrides:
             _choose(f"parameter of {self.implementation} {self.name}", name, tuple(sorted(names)))
@@ -120,6 +121,7 @@ class AttackConfig:
         return tuple(sorted(typed.items()))
 
     def _check_targeted(self) -> None:
+        """Refuse a target class for attacks without a targeted form."""
         if self.targeted is None:
             return
         _choose("choice of targeted classes", self.targeted, TARGET_CLASS_CHOICES)
@@ -130,11 +132,13 @@ class AttackConfig:
             )
 
     def _check_restarts(self) -> None:
+        """Refuse restarts of attacks that draw nothing: they would repeat the first run."""
         if self.restarts > 1 and not ATTACKS[self.name].random:
             able = ", ".join(name for name, spec in ATTACKS.items() if spec.random)
             raise InputError(f"{self.name} draws nothing: restarts would repeat it; these draw: {able}")
 
     def _check_required(self) -> None:
+        """Refuse parameters with which a library would run another attack than the one asked for."""
         reference = self._reference()
         params = self._all_params()
         for name, value in (reference.required if reference else {}).items():

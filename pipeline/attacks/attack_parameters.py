@@ -1,4 +1,4 @@
-"""Parameters of attacks as a user sets them: read from text, and converted to the type of the preset's value."""
+"""Parameters of attacks as a user sets them: read from text, converted to the type of the preset's."""
 
 import math
 

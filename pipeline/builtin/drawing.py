@@ -118,7 +118,7 @@ def _inside(distance: Array, ramp: float) -> Array:
 
 
 def _place(shape: Shape, u: Array, axis: Array) -> Array:
-    """Signed distance to `shape`, moved, scaled and turned by four random numbers; (size, size), half image sides."""
+    """Signed distance to `shape`, moved, scaled and turned by u, four numbers of [0, 1); (size, size)."""
     scale, t = 0.56 + 0.2 * u[0], 0.3 * (2.0 * u[1] - 1.0)
     room = 1.0 - scale
     x = (axis[None, :] - room * (2.0 * u[2] - 1.0)) / scale
@@ -130,7 +130,7 @@ def _place(shape: Shape, u: Array, axis: Array) -> Array:
 
 
 def _colours(u: Array) -> tuple[Array, Array]:
-    """RGB of the ground and of the shape, from eight random numbers: the shape is clearly lighter or darker."""
+    """RGB of the ground and of the shape, from u, eight numbers of [0, 1): clearly lighter or darker."""
     ground = 0.2 + 0.6 * u[:3]
     direction = 1.0 if u[3] < 1.0 - (ground[0] + ground[1] + ground[2]) / 3.0 else -1.0
     return ground, ground + direction * (0.3 + 0.2 * u[4]) + 0.3 * (u[5:8] - 0.5)

@@ -1,7 +1,8 @@
 """Training of the built-in target: an ordinary small CNN, with no adversarial training and no augmentation.
 
-`python -m impure.pipeline.builtin.train_classifier --out DIR` wrote the card and the weights beside this file. Training
-is seeded; on another machine or thread count float32 rounding still gives slightly different weights.
+`python -m impure.pipeline.builtin.train_classifier --out DIR` wrote the card and the weights beside this
+file. Training is seeded; on another machine or thread count float32 rounding still gives slightly different
+weights.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Opening the source of clean images that a user names: a folder, WebDataset tars, or the built-in dataset."""
+"""Opening the source of clean images that a user names: a folder, WebDataset tars or the built-in dataset."""
 
 import glob
 from pathlib import Path

@@ -105,8 +105,8 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
     card = TargetCard(
         name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),
         wnids=imagenet_wnids(), input_size=transforms.crop_size[0], resize=transforms.resize_size[0],
-        crop=transforms.crop_size[0], interpolation=transforms.interpolation.value, antialias=transforms.antialias,
-        mean=tuple(transforms.mean), std=tuple(transforms.std),
+        crop=transforms.crop_size[0], interpolation=transforms.interpolation.value,
+        antialias=transforms.antialias, mean=tuple(transforms.mean), std=tuple(transforms.std),
     )  # fmt: skip
     return Target(card, network)
 

@@ -1,4 +1,4 @@
-"""The targets that have names of their own, and where each comes from; free of torch, for the command line."""
+"""The registry of targets: each name and where it comes from; free of torch, for the command line."""
 
 from pathlib import Path
 

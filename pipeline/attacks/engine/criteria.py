@@ -14,7 +14,7 @@ DLR_EPSILON = 1e-12
 
 
 class Criterion(Protocol):
-    """Losses to maximise, (N,) each, from logits (N, classes), and whether a prediction satisfies the attack."""
+    """Losses to maximise, (N,) each, from logits (N, classes), and which predictions are a success."""
 
     @property
     def labels(self) -> Tensor:

@@ -10,7 +10,7 @@ from impure.pipeline.attacks.engine.threat_model import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDiversity:
-    """The random transforms of an attack, one per step and image (Xie 2019, section 3.2); on the CPU, (steps, N).
+    """An attack's random transforms, one per step and image (Xie 2019, section 3.2); on the CPU, (steps, N).
 
     Attributes:
         applied: whether the image is changed at this step at all.
@@ -41,7 +41,7 @@ class InputDiversity:
         )
 
     def view(self, step: int, images: Tensor) -> Tensor:
-        """Return what the target sees at this step; its numbers are on the CPU, so no device is waited for."""
+        """Return what the target sees at this step; the numbers lie on the CPU: no wait for the device."""
         chosen = self.applied[step].nonzero().flatten()
         if not len(chosen):
             return images

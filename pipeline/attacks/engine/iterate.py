@@ -1,4 +1,4 @@
-"""The loop of iterative attacks: all images at once, finished ones leaving the batch, attempts one after another."""
+"""The loop of iterative attacks, which finished images leave, and attempts one after another."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self
@@ -29,7 +29,7 @@ class IterativeAttack(Protocol):
         """Return the state of some of the images."""
 
     def result(self) -> Tensor:
-        """Return the images to hand back that have not left the batch."""
+        """Return the images to propose, of those that have not left the batch."""
 
 
 def iterate(start: IterativeAttack, steps: int, *, early_stop: bool, cost: int = 1) -> Proposal:
@@ -97,7 +97,7 @@ def not_fooled(problem: Problem, images: Tensor) -> Tensor:
 def not_reached(problem: Problem, logits: Tensor) -> Tensor:
     """Return which images' logits do not reach the criterion; int64 indices.
 
-    Images whose logits are NaN count as done, so that the base sees them and refuses.
+    Images whose logits are NaN count as done, so that they are proposed and the threat model refuses them.
     """
     done = problem.criterion.reached(logits) | ~logits.isfinite().all(1)
     return (~done).nonzero().flatten()

@@ -1,6 +1,6 @@
 """The threat model, enforced outside the attacks: an attack only ever proposes float images.
 
-The base projects a proposal to ±ε and [0, 1], rounds it to 8 bits (never truncates) and projects again in
+`finalize` projects a proposal to ±ε and [0, 1], rounds it to 8 bits (never truncates) and projects again in
 integers, so that |adversarial − clean| ≤ ε holds pixel by pixel on the bytes that are stored.
 """
 
@@ -35,8 +35,8 @@ class Problem:
         highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
         lower, upper: the same bounds on pixels in [0, 1].
         rng: the random streams of these images.
-        quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare with
-            libraries, which do not.
+        quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare
+            with libraries, which do not.
     """
 
     model: Model
@@ -106,10 +106,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What an attack hands back.
+    """What an attack returns.
 
     Attributes:
-        images: float images, shape (N, C, H, W); the base projects and rounds them.
+        images: float images, shape (N, C, H, W); `finalize` projects and rounds them.
         grad_evals: input-gradient evaluations spent on each image, int64, shape (N,).
     """
 

@@ -12,7 +12,8 @@ from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 class FGSM:
     """Fast gradient sign method: one step of size ε along the gradient's sign (L∞).
 
-    Paper: "Explaining and Harnessing Adversarial Examples", Goodfellow et al. 2015, arXiv:1412.6572, section 4.
+    Paper: "Explaining and Harnessing Adversarial Examples", Goodfellow et al. 2015, arXiv:1412.6572,
+    section 4.
 
     Shapes:
         Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).

@@ -149,7 +149,7 @@ class Recorder(nn.Module):
 @pytest.mark.usefixtures("_double")
 @pytest.mark.parametrize("changes", [{}, {"alpha_max": 0.5, "eta": 1.3, "beta": 0.6}])
 def test_every_iterate_equals_torchattacks_class_by_class(changes, convolutional):
-    """Both evaluate each linearisation point and each step; Torchattacks first evaluates the clean one twice."""
+    """Both evaluate each linearisation point and each step; Torchattacks at first the clean one twice."""
     problem = replace(convolutional.problem("fab-t"), quantised=False)
     for rank, target_classes in enumerate(classes_of(problem)):
         ours, theirs = Recorder(problem.model), Recorder(problem.model)

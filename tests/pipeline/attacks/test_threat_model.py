@@ -1,4 +1,4 @@
-"""What holds for every attack because the base enforces it: budget, rounding, no NaN, no neighbours."""
+"""What the threat model enforces on every attack: budget, rounding, no NaN, no neighbours."""
 
 import hashlib
 from dataclasses import replace
