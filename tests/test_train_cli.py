@@ -382,6 +382,25 @@ def test_a_second_trainer_is_refused(train: Run, copy: Path, tmp_path: Path) -> 
             assert contents(out) == before
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_failure_leaves_its_traceback_in_the_ranks_log(
+    train: Run, collection_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error", "000000.tar")
+
+    monkeypatch.setattr("impure.purifier.data.pair_reader.read_stored", fails)
+    failed = train(tmp_path / "run", "--workers", workers, "--validate", "none")
+    one_line(failed, r"000000\.tar: cannot be read \(Input/output error\)")
+    log = tmp_path / "run" / "logs" / "rank-0.log"
+    assert f"Log: {log}" in failed.stderr
+    text = log.read_text()
+    assert (
+        "in fails" in text and "OSError: [Errno 5]" in text
+    )  # where it happened, in a process of its own or not
+    assert "Traceback" in text and "trainer.py" in text
+
+
 def test_json_is_one_document(train: Run, copy: Path) -> None:
     said = json.loads(fine(train(copy, *MORE, "--json")).stdout)
     assert said["out"] == str(copy) and said["config"]["learning_rate"] == 2e-3

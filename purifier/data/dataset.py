@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from impure.manifests.base.errors import ImpureError, InputError, first_line
+from impure.manifests.base.logs import LOGGER
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
 from impure.purifier.data.pairs import Pairs, list_pairs
@@ -162,7 +163,11 @@ class _Guarded(Dataset["Batch | ImpureError"]):
         try:
             batch: Batch = self._data.__getitems__(micro_batch)
         except ImpureError as error:
+            LOGGER.error(
+                "a batch cannot be made", exc_info=error
+            )  # only its message reaches the main process
             return error
         except OSError as error:
+            LOGGER.error("a batch cannot be made", exc_info=error)
             return InputError(f"{error.filename or 'a shard'}: cannot be read ({error.strerror or error})")
         return batch

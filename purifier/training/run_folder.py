@@ -14,11 +14,13 @@ from impure.manifests.base.canonical_json import differing_fields, plain
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import take_lock
 from impure.manifests.base.files import atomic_path, read_json, writing
+from impure.manifests.base.logs import start_log, stop_log
 from impure.purifier.checkpoints.checkpoint import STATE, save_config
 from impure.purifier.riae.pretrained import CONFIG, WEIGHTS
 from impure.purifier.training.train_config import TrainConfig
 
 OPTIONS = "run.yaml"
+LOGS = "logs"  # folder of a log for each rank, made when something fails
 IDENTITY = ("riae", "train", "data", "init")  # in config.json: what another run would differ in
 _WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 
@@ -50,6 +52,17 @@ def _lock(folder: int, out: Path) -> None:
             return
         time.sleep(patience)
     raise InputError(f"{out}: another process trains there; wait, or take another --out")
+
+
+@contextmanager
+def rank_log(out: Path, rank: int) -> Iterator[None]:
+    """Log what goes wrong in this process to `logs/rank-N.log` of the run, with tracebacks.
+
+    After a failure the log stays open, so that the command that reports the failure can write it there.
+    """
+    start_log(out / LOGS / f"rank-{rank}.log")
+    yield
+    stop_log()
 
 
 def open_run(out: Path, config: Mapping[str, Any]) -> bool:

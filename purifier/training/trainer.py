@@ -24,7 +24,14 @@ from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.pretrained import CONFIG
 from impure.purifier.training.data_source import BatchOrder, DataSource
 from impure.purifier.training.distributed import Ranks
-from impure.purifier.training.run_folder import OPTIONS, describe_run, keep_options, only_trainer, open_run
+from impure.purifier.training.run_folder import (
+    OPTIONS,
+    describe_run,
+    keep_options,
+    only_trainer,
+    open_run,
+    rank_log,
+)
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig, learning_rate
 from impure.purifier.training.train_log import TrainLog, check_tensorboard
@@ -53,7 +60,8 @@ def train(
         features: Feature network for the perceptual loss: takes RGB in [0,1], normalises inside. It gets
             frozen. None is right only for recipes without one.
         out: The run's folder: config.json, log.csv, state.pt, model.safetensors, README.md; with a validator
-            also validation.csv, strips of images, and best/ with the best weights so far.
+            also validation.csv, strips of images, and best/ with the best weights so far. Where something fails,
+            logs/ (see `rank_log`).
         device: Where to compute.
         runtime: What changes nothing of what is learnt.
         ranks: The processes that train together; all call this with the same arguments.
@@ -84,9 +92,11 @@ def train(
         if ranks.is_main and not resuming:
             keep_options(out / OPTIONS, options)
         trainer = _Trainer(config, train_step, order, out, runtime, validator)
-        if ranks.broadcast(resuming, device):  # the other ranks need not see the folder before this
-            trainer.load()
-        trainer.run(data_source.dataset)
+        resuming = ranks.broadcast(resuming, device)  # the other ranks need not see the folder before this
+        with rank_log(out, ranks.rank):
+            if resuming:
+                trainer.load()
+            trainer.run(data_source.dataset)
     return out
 
 

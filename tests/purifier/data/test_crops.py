@@ -31,6 +31,13 @@ def test_variants_get_the_window_of_their_clean_image() -> None:
     assert torch.equal(windows[3], clean[3, :, row : row + 4, column : column + 5])
 
 
+def test_every_window_that_fits_can_be_cut() -> None:
+    clean = torch.arange(3 * 4).view(1, 1, 3, 4).byte().expand(200, 3, 3, 4)
+    batch = Batch(clean, clean, torch.arange(200), 1.0)
+    windows = paired_crops(batch, 2, 3, torch.Generator().manual_seed(0))[1]
+    assert windows[:, 0, 0, 0].unique().tolist() == [0, 1, 4, 5]  # two rows, two columns
+
+
 def test_whole_images() -> None:
     clean = torch.randint(256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
     batch = Batch(clean, clean, torch.arange(2), 1.0)

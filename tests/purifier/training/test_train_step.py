@@ -138,6 +138,21 @@ def test_clipping_bounds_the_gradient() -> None:
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_the_optimiser_sees_the_clipped_gradient_of_this_update_alone() -> None:
+    """AdamW's first moment after two updates is 0.1 of the clipped gradients, the first decayed by 0.9."""
+    one = train_step(clip_grad=1e-3)
+    gradients = []
+    for step in range(2):
+        one.update([batch(seed=step)], step, 0.0)
+        gradients.append(
+            [None if each.grad is None else each.grad.clone() for each in one.model.parameters()]
+        )
+    for weight, first, second in zip(one.model.parameters(), *gradients, strict=True):
+        if first is not None and second is not None:
+            moment = one.optimizer.state[weight]["exp_avg"]
+            assert torch.allclose(moment, 0.1 * (0.9 * first + second), atol=1e-9)
+
+
 def test_state_brings_everything_back() -> None:
     one, other = train_step(ema_decay=0.5), train_step(ema_decay=0.5)
     one.update([batch()], 0, 1e-2)
