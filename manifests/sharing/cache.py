@@ -1,8 +1,8 @@
 """Read shards straight from a URL: small files are mirrored into a cache, a tar comes when first read.
 
 The cache is a collection like any other, but for `origin.json`, which says where its tars are. So whatever
-can list a collection can list it, without a single tar; and `CommittedShard.local_tar`
-fetches those that are really read.
+can list a collection can list it, without a single tar; and `CommittedShard.local_tar` fetches those that
+are really read.
 """
 
 from collections.abc import Sequence

@@ -10,8 +10,6 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 Progress = Callable[[int, int], object]
 """Called, from several threads, with bytes since the last call (negative: lost again) and bytes in all."""
 
-"""A shard's large files: name in its marker -> ending of the file."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:

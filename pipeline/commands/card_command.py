@@ -19,7 +19,7 @@ def card_command(root: Path, as_json: bool) -> None:
     """
     from impure.manifests.collection.collection import Collection
     from impure.manifests.collection.shard_filter import select_shards
-    from impure.manifests.sharing.dataset_card import write_card
+    from impure.manifests.sharing.card.dataset_card import write_card
     from impure.pipeline.targets.of_collection import class_names
 
     shards = select_shards(str(root))

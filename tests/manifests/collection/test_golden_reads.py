@@ -11,7 +11,7 @@ import pytest
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import SPLITS
-from impure.manifests.sharing.dataset_card import write_card
+from impure.manifests.sharing.card.dataset_card import write_card
 
 # Third parties' own warnings, and what they leave open, are not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")

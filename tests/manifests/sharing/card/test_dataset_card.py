@@ -9,7 +9,8 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, sha256_file, write_json
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.layout import is_own
-from impure.manifests.sharing.dataset_card import configs, readme, write_card
+from impure.manifests.sharing.card.card_files import load_configs
+from impure.manifests.sharing.card.dataset_card import readme, write_card
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_sums_list_every_file_of_the_share_and_nothing_else(root):
     assert all(sha256_file(root / name) == sha256 for name, sha256 in listed(root).items())
 
 
-def test_a_unit_without_marker_does_not_go_in(root):
+def test_a_shard_without_marker_does_not_go_in(root):
     gone = Collection(root).committed[0].shard_id
     Collection(root).marker_path(gone).unlink()
     write_card(Collection(root))
@@ -79,11 +80,11 @@ def test_the_card_says_what_was_done(root):
 
 def test_profiles_are_configurations_of_their_own(root):
     store_as(root, "clean-once", ["clean", "pgd"])
-    found = configs(Collection(root).committed)
+    found = load_configs(Collection(root).committed)
     assert list(found) == ["pairs", "clean", "clean-once"]
     assert found["clean-once"]["test"] == ["small/pgd/test/*.tar"]
     store_as(root, "pairs", ["pgd"], encoding="webp")
-    assert list(configs(Collection(root).committed)) == ["pairs", "clean", "pairs-webp"]
+    assert list(load_configs(Collection(root).committed)) == ["pairs", "clean", "pairs-webp"]
 
 
 def test_no_photographs_where_only_perturbations_are_shared(root):
@@ -107,7 +108,7 @@ def test_what_a_stranger_wrote_stays_in_its_cell(root):
 def test_damage_is_not_shared(root):
     with pytest.raises(InputError, match="no committed shard"):
         write_card(Collection(root / "plans"))
-    shard_id = Collection(root).committed[-1]
-    shard_id.tar.write_bytes(shard_id.tar.read_bytes()[:-1] + b"x")
+    tar = Collection(root).committed[-1].tar
+    tar.write_bytes(tar.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"000000\.tar: not what its marker says|impure-data verify"):
         write_card(Collection(root))
