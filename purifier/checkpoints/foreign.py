@@ -53,8 +53,6 @@ _ALLOWED: list[AllowedGlobal] = [
     argparse.Namespace,
     *((_Ignored, name) for name in _NUMPY),
 ]
-
-
 _ADVICE = '; if you trust it, store its weights alone: torch.save({"model": …}, …)'
 
 
@@ -78,10 +76,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], argparse.Namespace | No
 
 
 def vit_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """The fields of RIAEConfig that a ViT's weights tell: the encoder's, and the decoder's if there.
+    """The fields of RIAEConfig that follow from a ViT's weights: the encoder's, and the decoder's if it has one.
 
     Raises:
-        InputError: A tensor that tells them is missing, or has too few dimensions.
+        InputError: A tensor that they follow from is missing, or has too few dimensions.
     """
     width, _, patch, _ = _shape(weights, "patch_embed.proj.weight", 4, path)
     grid = math.isqrt(max(_shape(weights, "pos_embed", 3, path)[1] - 1, 0))
@@ -96,7 +94,7 @@ def vit_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
 
 
 def release_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """The fields of RIAEConfig that the release's weights tell: all but the masking mode.
+    """The fields of RIAEConfig that follow from the release's weights: all but the masking mode.
 
     Raises:
         InputError: See `vit_sizes`; or it has another number of subsets than RIAE, or an odd position table.
@@ -108,8 +106,8 @@ def release_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
             f"{path}: decoder_head_embed reads {read} numbers, not {SUBSETS - 1} times {dim}: RIAE has no "
             f"counterpart to a network of other than {SUBSETS} subsets"
         )
-    if sizes["grid"] % 2:  # in such a table their centred window begins one place after RIAE's
-        raise InputError(f"{path}: pos_embed has {sizes['grid']} places a side: RIAE needs an even number")
+    if sizes["grid"] % 2:  # in such a table their centred window begins one position after RIAE's
+        raise InputError(f"{path}: pos_embed has {sizes['grid']} positions a side: RIAE needs an even number")
     levels = _shape(weights, "proj_weights", 4, path)[0] - 1
     return sizes | {"fusion": tuple(range(0, 2 * levels, 2))}
 

@@ -198,7 +198,7 @@ def test_computes_what_the_release_computes(tmp_path: Path, mask: str, partition
 
 def test_an_odd_position_table_is_refused(tmp_path: Path) -> None:
     path, _ = release(tmp_path, side=7)
-    with pytest.raises(InputError, match="pos_embed has 7 places a side: RIAE needs an even number"):
+    with pytest.raises(InputError, match="pos_embed has 7 positions a side: RIAE needs an even number"):
         from_release(path, "both")
 
 

@@ -194,6 +194,18 @@ def test_purify_takes_any_size(riae: Make, size: tuple[int, int]) -> None:
     assert purified.min() >= 0 and purified.max() <= 1
 
 
+@pytest.mark.parametrize(("bias", "value"), [(9.0, 1.0), (-9.0, 0.0)])
+@torch.no_grad()
+def test_purified_images_are_clamped(riae: Make, bias: float, value: float) -> None:
+    """A network that rebuilds what is brighter than white, or darker than black."""
+    model = riae("both")
+    torch.nn.init.constant_(model.decoder_rb1.bias, bias)  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 16, 16)
+    randomness = model.draw_test(images, seeded())
+    for purified in (model.purify(images, samples=2), model.purify_once(images, randomness)):
+        assert (purified == value).all()
+
+
 def test_seed_fixes_the_noise(riae: Make) -> None:
     model, images = riae("both"), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
