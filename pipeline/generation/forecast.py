@@ -2,10 +2,11 @@
 
 import time
 from math import prod
-from typing import Any
+from typing import TypedDict
 
 import torch
 
+from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
@@ -15,18 +16,33 @@ MEMBER, SAMPLE, SHARD = 1 << 10, 1 << 12, 1 << 16
 """Bytes at most: of a member's header and padding; of a sample beside its images; of a shard beside these."""
 
 
-def forecast(run: GenerationRun, config: GenerateConfig) -> dict[str, Any]:
-    """Count images, pairs and shards; bound size and time.
+class Forecast(TypedDict):
+    """What a run would make and take; shards that are committed already count too.
 
-    Returns:
-        `images`, `attacks`, `pairs` and `shards`; `gib_at_most` of disk, as if nothing could be compressed;
-        `hours_at_most` of one worker, as if no attack ended early. Shards that are there already count too.
+    Attributes:
+        images: Of all splits.
+        attacks: On each image.
+        pairs: Images times attacks.
+        shards: Of all attacks.
+        gib_at_most: GiB of disk, as if nothing could be compressed.
+        hours_at_most: Hours of one worker, as if no attack ended early.
     """
+
+    images: int
+    attacks: int
+    pairs: int
+    shards: int
+    gib_at_most: float
+    hours_at_most: float
+
+
+def forecast(run: GenerationRun, config: GenerateConfig) -> Forecast:
+    """Count images, pairs and shards; bound size and time."""
     tasks = run.tasks(config)
-    images, attacks = sum(task.images for task in tasks), config.attacks
+    attacks = config.attacks
+    images = sum(task.images for task in tasks)
     shards = sum(len(task.attacks) for task in tasks)
-    stored = sum(len(config.storage.images("clean" if attack is None else attack.name)) for attack in attacks)
-    size = images * (stored * (3 * run.target.card.crop**2 + MEMBER) + len(attacks) * SAMPLE) + shards * SHARD
+    size = images * _bytes_per_image(run, config) + shards * SHARD
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
     seconds = images * gradients * seconds_per_gradient(run, config.batch_size)
     return {
@@ -37,6 +53,13 @@ def forecast(run: GenerationRun, config: GenerateConfig) -> dict[str, Any]:
         "gib_at_most": _short(size / 2**30),
         "hours_at_most": _short(seconds / 3600),
     }
+
+
+def _bytes_per_image(run: GenerationRun, config: GenerateConfig) -> int:
+    """At most, over all attacks."""
+    names = [CLEAN if attack is None else attack.name for attack in config.attacks]
+    stored = sum(len(config.storage.images(name)) for name in names)
+    return stored * (3 * run.target.card.crop**2 + MEMBER) + len(names) * SAMPLE
 
 
 def _short(value: float) -> float:

@@ -15,36 +15,18 @@ from impure.manifests.collection.shard_lock import lock_shard, wait_for_shard_lo
 from impure.pipeline.executors.execute import EXECUTORS
 from impure.pipeline.executors.executor_config import EXECUTOR_NAMES
 from impure.pipeline.executors.rank import rank_of, tasks_of_rank
-from impure.pipeline.executors.task_queue import TaskQueue
-from impure.pipeline.generation.events import (
-    ShardCommitted,
-    ShardFailed,
-    ShardLocked,
-    ShardTask,
-    TaskFinished,
-)
+from impure.pipeline.generation.events import ShardTask
+from tests.common import hashes
 
 RUN = "import sys; from impure.cli import data; data(sys.argv[1:])"
 
 
 def arguments(imagenet, card, root, *more):
     return [
-        *("generate", "--images", imagenet, "--target", card, "--attack", "fgsm,pgd", "--split", "train"),
-        *(
-            "--per-class",
-            4,
-            "--shard-size",
-            3,
-            "--batch-size",
-            3,
-            "--threads",
-            1,
-            "--json",
-            "--out",
-            root,
-            *more,
-        ),
-    ]
+        "generate", "--images", imagenet, "--target", card, "--attack", "fgsm,pgd", "--split", "train",
+        "--per-class", 4, "--shard-size", 3, "--batch-size", 3, "--threads", 1, "--json", "--out", root,
+        *more,
+    ]  # fmt: skip
 
 
 def start(*given, **environment):
@@ -52,12 +34,6 @@ def start(*given, **environment):
         [sys.executable, "-c", RUN, *map(str, given)], env={**os.environ, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-
-
-def hashes(root):
-    rows = [row for shard in Collection(root).committed for row in shard.rows()[0].to_pylist()]
-    assert len({row["key"] for row in rows}) == len(rows), "a sample stands there twice"
-    return {row["key"]: (row["clean_px_sha256"], row["adv_px_sha256"]) for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -170,73 +146,7 @@ def test_shares_are_disjoint_and_complete():
     )
 
 
-TASK = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
-FGSM, PGD = TASK.shard_ids
-
-
-def queue_of_one():
-    heard = []
-    return TaskQueue([TASK], heard.append), heard
-
-
-def test_a_shard_that_fails_three_times_is_reported_and_the_rest_is_done():
-    queue, _ = queue_of_one()
-    for _ in range(2):
-        task = queue.next_task()
-        queue.record(ShardFailed(FGSM, "broken"))
-        queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
-        queue.record(TaskFinished(task))
-        assert not queue.done
-    assert queue.next_task().attacks == ("fgsm",)
-    queue.record(ShardFailed(FGSM, "broken still"))
-    queue.record(TaskFinished(task))
-    assert queue.done
-    assert queue.failed == {FGSM: "broken still"}
-    assert set(queue.committed) == {PGD}
-
-
-def test_a_shard_that_kills_its_worker_three_times_does_not_keep_the_others_from_being_made():
-    queue, _ = queue_of_one()
-    for _ in range(3):
-        queue.worker_died([queue.next_task()], [FGSM], "SIGKILL")
-    task = queue.next_task()
-    assert task.attacks == ("pgd",)
-    queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
-    queue.record(TaskFinished(task))
-    assert queue.done
-    assert set(queue.failed) == {FGSM}
-
-
-def test_a_worker_that_dies_three_times_without_a_suspect_fails_its_shards():
-    queue, heard = queue_of_one()
-    for _ in range(3):
-        queue.worker_died([queue.next_task()], [], "SIGKILL")
-    assert queue.done
-    assert set(queue.failed) == {FGSM, PGD}
-    assert heard.count(ShardFailed(PGD, "SIGKILL")) == 3
-
-
-def test_a_shard_of_which_nothing_was_heard_is_tried_again_and_never_taken_for_done():
-    queue, _ = queue_of_one()
-    for _ in range(3):
-        assert not queue.done
-        task = queue.next_task()
-        queue.record(TaskFinished(task))
-    assert queue.done
-    assert set(queue.failed) == {FGSM, PGD}
-
-
-def test_what_another_process_has_is_waited_for_at_the_end():
-    queue, _ = queue_of_one()
-    task = queue.next_task()
-    queue.record(ShardLocked(FGSM))
-    queue.record(ShardCommitted(PGD, {}, 0.0, resumed=False))
-    queue.record(TaskFinished(task))
-    again = queue.next_task()
-    assert (again.attacks, again.wait) == (("fgsm",), True)
-
-
-def test_a_claim_is_anothers_until_it_is_let_go(tmp_path):
+def test_a_lock_is_anothers_until_it_is_released(tmp_path):
     collection, name = Collection(tmp_path), str(ShardId("t", "fgsm", "train", 0))
     held = lock_shard(collection, name)
     assert lock_shard(collection, name) is None
