@@ -1,6 +1,6 @@
-"""Does everything belong where it lies? Marker to shard, manifest to marker, shard to plan, and back.
+"""Check that markers, manifests, plans and places agree with each other, without looking at pixels.
 
-Cheap enough for every unit of a large collection: of a manifest only the footer and six columns are read.
+Cheap enough for every shard of a large collection: of a manifest only the footer and six columns are read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,14 +75,14 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
         for place in places
     ):
         yield f"{path.name} is another shard's manifest"
-    said = committed.marker["counts"]
-    if table.num_rows - said["planned"] != said.get("unreadable", 0):
+    counts = committed.marker["counts"]
+    if table.num_rows - counts["planned"] != counts.get("unreadable", 0):
         yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
     if plan is not None and _source_ids(table.to_pylist()) != _source_ids(plan.rows_of(shard_id.number)):
         yield f"{path.name} does not tell of the images that its plan lists"
-    for name, found in count_rows(table.to_pylist()).items():
-        if said.get(name, 0) != found:
-            yield f"the marker says {name} {said.get(name, 0)}, in {path.name} it is {found}"
+    for name, counted in count_rows(table.to_pylist()).items():
+        if counts.get(name, 0) != counted:
+            yield f"the marker says {name} {counts.get(name, 0)}, in {path.name} it is {counted}"
     for name, value in parse_object(metadata.get(FACTS_KEY, b"{}"), f"{path}: its facts").items():
         if committed.marker.get(name) != value:
             yield f"{name} in the marker is not what {path.name} records"
@@ -106,13 +106,14 @@ def collection_problems(
     Yields:
         Where, and what is wrong there.
     """
-    there, bare = set(marked), set(_bare(collection)) - set(marked)
-    whole = [plan for plan in plans.values() if plan is not None]
-    planned = {shard_id for plan in whole for shard_id in _asked(collection, plan)} - there
-    for shard_id in sorted(planned | bare):
-        left = "; files without a marker lie there and count for nothing" if shard_id in bare else ""
+    committed = set(marked)
+    unmarked = set(_shards_with_files(collection)) - committed
+    sound = [plan for plan in plans.values() if plan is not None]
+    planned = {shard_id for plan in sound for shard_id in _planned_shards(collection, plan)} - committed
+    for shard_id in sorted(planned | unmarked):
+        left = "; files without a marker lie there and count for nothing" if shard_id in unmarked else ""
         yield str(shard_id), f"{'planned, but ' if shard_id in planned else ''}not committed{left}"
-    yield from _target_problems(whole)
+    yield from _target_problems(sound)
     yield from _about_problems(collection, plans)
 
 
@@ -136,30 +137,30 @@ def _about_problems(
         yield name, str(error)
         return
     listed = listed if isinstance(listed, dict) else {}
-    for each in sorted(set(listed) | set(plans)):
-        plan = plans.get(each)
-        if each not in plans:
-            yield name, f"tells of plans/{each}.parquet, which is missing"
-        elif each not in listed:
-            yield name, f"does not tell of plans/{each}.parquet"
-        elif plan is not None and listed[each] != plan.config:
-            yield name, f"tells of another plan than plans/{each}.parquet"
+    for plan_name in sorted(set(listed) | set(plans)):
+        plan = plans.get(plan_name)
+        if plan_name not in plans:
+            yield name, f"tells of plans/{plan_name}.parquet, which is missing"
+        elif plan_name not in listed:
+            yield name, f"does not tell of plans/{plan_name}.parquet"
+        elif plan is not None and listed[plan_name] != plan.config:
+            yield name, f"tells of another plan than plans/{plan_name}.parquet"
 
 
-def _begun(collection: Collection, plan: FrozenPlan) -> list[str]:
+def _begun_attacks(collection: Collection, plan: FrozenPlan) -> list[str]:
     """Attacks that have a folder for the plan's target and split."""
     folders = collection.root.glob(f"{plan.target}/*/{plan.split}")
     return sorted(folder.parent.name for folder in folders if folder.is_dir())
 
 
-def _asked(collection: Collection, plan: FrozenPlan) -> Iterator[ShardId]:
+def _planned_shards(collection: Collection, plan: FrozenPlan) -> Iterator[ShardId]:
     """Shards that a plan asks for, of attacks that have been begun."""
-    for attack in _begun(collection, plan):
+    for attack in _begun_attacks(collection, plan):
         yield from (ShardId(plan.target, attack, plan.split, shard) for shard in plan.shards)
 
 
-def _bare(collection: Collection) -> Iterator[ShardId]:
-    """Units of which files are there, with a marker or without."""
+def _shards_with_files(collection: Collection) -> Iterator[ShardId]:
+    """Shards of which files are there, with a marker or without."""
     for ending in ("tar", "parquet"):
         for path in collection.find(f"*/*/*.{ending}"):
             shard_id = parse_shard_id(path.relative_to(collection.root).with_suffix(".done.json").as_posix())

@@ -1,8 +1,7 @@
-"""Check a collection against its own promises, level by level."""
+"""Check a collection against its own promises, level by level: sizes, hashes, decoded images."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import ImpureError
@@ -12,6 +11,7 @@ from impure.manifests.checks.consistency import collection_problems, shard_probl
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan, read_plans
 from impure.manifests.collection.samples import Stored, read_stored
+from impure.manifests.collection.schema import Row
 from impure.manifests.collection.storage import change_of
 from impure.manifests.collection.stored_pairs import index_stored_samples
 
@@ -20,7 +20,7 @@ LEVELS = ("size", "hash", "decode")  # each includes those before it
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: in which shard, and what."""
+    """A problem: of which shard (or file of the collection), and what it is."""
 
     shard_id: str
     problem: str
@@ -33,7 +33,7 @@ def verify(
 
     Args:
         collection: What to check.
-        level: `size` compares file sizes, plans and places (see `membership`) with the marker; `hash` file
+        level: `size` compares file sizes, plans and places (see `consistency`) with the marker; `hash` file
             hashes too; `decode` decodes every image and compares pixels, labels, norms and counts with the
             manifest; of perturbations without images it leaves out the pixels.
         progress: Called with 1 after every shard.
@@ -43,16 +43,17 @@ def verify(
     """
     plans, broken = read_plans(collection.plan_paths())
     marked = collection.marked()
-    found = []
+    findings = []
     for shard_id in marked:
         try:
             problem = next(_problems(collection.read(shard_id), plans, level), None)
         except (ImpureError, OSError) as error:
             problem = str(error)
-        found += [] if problem is None else [Finding(str(shard_id), problem)]
+        findings += [] if problem is None else [Finding(str(shard_id), problem)]
         progress(1)
-    found += [Finding("plans", problem) for problem in broken]
-    return found + [Finding(*each) for each in collection_problems(collection, plans, marked)]
+    findings += [Finding("plans", problem) for problem in broken]
+    more = collection_problems(collection, plans, marked)
+    return findings + [Finding(place, problem) for place, problem in more]
 
 
 def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:
@@ -74,31 +75,32 @@ def _content_problems(committed: CommittedShard) -> Iterator[str]:
     samples = index_stored_samples(committed)
     if [row["key"] for row in rows] != [sample.key for sample in samples]:
         yield f"{len(rows)} samples are in the manifest, {len(samples)} in the tar, or in another order"
-    said = committed.storage
-    if samples and not samples[0].members.keys() >= set(said.images(committed.shard_id.attack)):
-        yield f"its members are not those of the profile {said.profile!r} that its marker names"
+    storage = committed.storage
+    if samples and not samples[0].members.keys() >= set(storage.images(committed.shard_id.attack)):
+        yield f"its members are not those of the profile {storage.profile!r} that its marker names"
     for row, index in zip(rows, samples, strict=False):
         yield from (f"sample {index.key}: {problem}" for problem in _sample_problems(row, read_stored(index)))
 
 
-def _sample_problems(row: dict[str, Any], stored: Stored) -> Iterator[str]:
+def _sample_problems(row: Row, stored: Stored) -> Iterator[str]:
     """What a sample's row says that cannot be, or that the stored bytes do not say."""
     if row["linf_255"] > row["eps_255"]:
         yield f"leaves its budget of {row['eps_255']}/255"
     if row["success"] != _reached(row):
         yield "its verdict contradicts its prediction"
-    if wrong := [name for name, value in measure(stored).items() if not _same(row[name], value)]:
+    recorded = dict(row)
+    if wrong := [name for name, value in measure(stored).items() if not _same(recorded[name], value)]:
         yield f"{', '.join(wrong)} in the manifest is not what the stored bytes say"
 
 
-def _reached(row: dict[str, Any]) -> bool:
+def _reached(row: Row) -> bool:
     """Whether the prediction is what the attack wanted."""
     if row["target_class"] >= 0:
         return bool(row["pred_adv"] == row["target_class"])
     return bool(row["pred_adv"] != row["label"])
 
 
-def measure(stored: Stored) -> dict[str, Any]:
+def measure(stored: Stored) -> dict[str, float | str]:
     """What the stored bytes alone say of a sample, under the manifest's column names.
 
     A perturbation says nothing of the images' own hashes.
@@ -120,8 +122,8 @@ def measure(stored: Stored) -> dict[str, Any]:
     }
 
 
-def _same(stored: Any, measured: Any) -> bool:
-    """Equal, up to the manifest's float32."""
+def _same(recorded: object, measured: float | str) -> bool:
+    """Whether they are equal, up to the manifest's float32."""
     if isinstance(measured, float):
-        return isinstance(stored, float) and abs(stored - measured) <= 1e-5 * max(1.0, measured)
-    return bool(stored == measured)
+        return isinstance(recorded, float) and abs(recorded - measured) <= 1e-5 * max(1.0, measured)
+    return bool(recorded == measured)

@@ -15,7 +15,7 @@ from impure.manifests.base.files import atomic_path, read_json, write_json
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.marker import FileEntry, Marker, check_marker
 from impure.manifests.collection.plan import FrozenPlan, read_plan
-from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK
+from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK, Row
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 from impure.manifests.collection.storage import Storage
 
@@ -96,7 +96,7 @@ class CommittedShard:
         """The manifest's rows, and the config in its metadata (see `parquet.read_table`)."""
         return read_table(self.manifest, MANIFEST)
 
-    def stored_rows(self, *columns: str) -> list[dict[str, Any]]:
+    def stored_rows(self, *columns: str) -> list[Row]:
         """The manifest's rows of stored samples, in order.
 
         Args:
@@ -105,7 +105,7 @@ class CommittedShard:
         Raises:
             InputError: The manifest cannot be read, or one of them is null somewhere.
         """
-        rows = [row for row in self.rows()[0].to_pylist() if row["status"] == STATUS_OK]
+        rows: list[Any] = [row for row in self.rows()[0].to_pylist() if row["status"] == STATUS_OK]
         if lacking := [name for name in columns if any(row[name] is None for row in rows)]:
             raise InputError(f"{self.manifest}: {lacking[0]} is null where a sample is stored")
         return rows

@@ -1,10 +1,8 @@
-"""Arrow schemas of plans and manifests. Change one and SCHEMA_VERSION goes up."""
+"""Columns of plans and manifests, for Arrow and for the type checker; with a change SCHEMA_VERSION goes up."""
 
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
-
-Row = dict[str, Any]
 
 SCHEMA_VERSION = 3
 
@@ -60,7 +58,7 @@ MANIFEST = pa.schema(
         ("pred_adv_float", pa.int32()),  # before rounding to 8 bits
         ("pred_adv", pa.int32()),  # on the stored bytes, fp32: the verdict
         ("conf_adv", pa.float32()),
-        ("success", pa.bool_()),  # pred_adv == aim, untargeted: pred_adv != label
+        ("success", pa.bool_()),  # pred_adv == target_class, untargeted: pred_adv != label
         ("linf_255", pa.int32()),  # of the stored bytes, units of 1/255
         ("l2", pa.float32()),  # of the stored bytes, pixels in [0,1]
         ("proposal_linf_255", pa.float32()),  # how far the attack went before projection to eps
@@ -70,3 +68,44 @@ MANIFEST = pa.schema(
         ("run_id", pa.string()),
     ]
 )
+
+
+class Row(TypedDict, total=False):
+    """A row of a manifest or, with a part of the columns, of a plan.
+
+    What only a readable image or a stored sample has is missing, or null, in the row of one that is none.
+    """
+
+    key: str
+    shard: int
+    index_in_shard: int | None
+    source_id: str
+    source_sha256: str
+    split: str
+    label: int
+    wnid: str
+    target: str
+    attack: str
+    preset: str
+    params_json: str
+    implementation: str
+    eps_255: int
+    target_class: int
+    seed: int
+    width: int | None
+    height: int | None
+    clean_px_sha256: str | None
+    adv_px_sha256: str
+    pred_clean: int
+    conf_clean: float
+    pred_adv_float: int
+    pred_adv: int
+    conf_adv: float
+    success: bool
+    linf_255: int
+    l2: float
+    proposal_linf_255: float
+    grad_evals: int
+    status: str
+    error: str
+    run_id: str

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,14 +161,17 @@ def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: AttackRes
         "proposal_linf_255": attacked.proposal_linf_255.tolist(),
         "grad_evals": attacked.grad_evals.tolist(),
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    verdicts: list[Any] = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    return verdicts
 
 
 def _encode(job: AttackJob, clean: PlannedImage, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
     """The sample as it is stored, and its manifest row."""
     with timed(emit, ENCODE):
-        row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}
-        meta = {name: row[name] for name in SAMPLE_FIELDS}
+        row: Row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}
+        meta = {name: value for name, value in row.items() if name in SAMPLE_FIELDS}
         sample = Sample(row["key"], clean.pixels, adversarial, row["label"], meta)
         return encode(sample, row, job.storage, job.attack_name, clean.encoded)
 

@@ -181,8 +181,8 @@ def _try_batch(
     for clean, (prediction, confidence) in zip(readable, classify(target, readable), strict=True):
         tally = tallies[clean.image.wnid]
         if prediction == target.card.wnids.index(clean.image.wnid):
-            verdict = {"label": prediction, "pred_clean": prediction, "conf_clean": confidence}
-            tally.chosen.append(_row(clean, STATUS_OK) | verdict)
+            verdict: Row = {"label": prediction, "pred_clean": prediction, "conf_clean": confidence}
+            tally.chosen.append({**_row(clean, STATUS_OK), **verdict})
             chosen += 1
         else:
             tally.misclassified += 1

@@ -22,7 +22,7 @@ from impure.manifests.base.images import Pixels, px_sha256
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.samples import Sample, SampleIndex, Stored, index_shard, read_stored
-from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK
+from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK, Row
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage, change_of
 from impure.manifests.collection.storage_profiles import DELTA
@@ -33,7 +33,6 @@ from impure.pipeline.targets.target_card import TargetCard
 
 _AT_ONCE = 32  # images put together ahead of the writer
 
-Row = dict[str, Any]
 RowOutcome = tuple[Sample | None, Row]
 """What became of a manifest's row: the pair to store, or None and the row says why."""
 

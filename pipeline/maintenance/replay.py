@@ -32,9 +32,10 @@ def replayed(committed: CommittedShard, target: Target, count: int) -> Iterator[
         both = to_float(to_tensor([sample.clean, sample.adversarial], target.mean.device))
         with torch.inference_mode(), matrix_products("fp32"):
             probabilities = target(both).softmax(1)
-        for name, of_image in zip(("pred_clean", "pred_adv"), probabilities, strict=True):
-            if not _agrees(of_image, row[name]):
-                yield f"sample {sample.key}: {name} is {row[name]}, the target says {int(of_image.argmax())}"
+        recorded = {"pred_clean": row["pred_clean"], "pred_adv": row["pred_adv"]}
+        for (name, prediction), of_image in zip(recorded.items(), probabilities, strict=True):
+            if not _agrees(of_image, prediction):
+                yield f"sample {sample.key}: {name} is {prediction}, the target says {int(of_image.argmax())}"
 
 
 def _agrees(probabilities: Tensor, prediction: int) -> bool:
