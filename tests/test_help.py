@@ -58,10 +58,10 @@ def test_the_summary_is_one_short_sentence(command):
 
 @pytest.mark.parametrize("group", GROUPS.values(), ids=GROUPS.keys())
 def test_no_summary_is_cut_where_commands_are_listed(group):
-    help_text = group.get_help(
-        click.Context(group, info_name=group.name, terminal_width=80, max_content_width=80)
-    )
-    assert not [line for line in help_text.splitlines() if line.endswith("...")]
+    context = click.Context(group, info_name=group.name, terminal_width=80, max_content_width=80)
+    _, _, listed = group.get_help(context).partition("\nCommands:\n")
+    assert len(listed.splitlines()) >= len(group.commands)
+    assert "..." not in listed
 
 
 @every_command
