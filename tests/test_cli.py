@@ -204,9 +204,9 @@ def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_pa
     checkpoint = small_run(tmp_path / "run")
     asked = ("--shards", collection_root, "--checkpoint", checkpoint / "model.safetensors", "--target", card,
         "--defence", "none,riae", "--attacks", "pgd", "--limit", 4, "--samples", 2, "--json")  # fmt: skip
-    judged = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--partition", "random")
-    assert judged.exit_code == 0, judged.output
-    found = json.loads(judged.stdout)
+    evaluated = run("evaluate", *asked, "--combine", "worst", "--extra-resize", "--partition", "random")
+    assert evaluated.exit_code == 0, evaluated.output
+    found = json.loads(evaluated.stdout)
     rows = {row["defence"]: row for row in found["rows"] if row["attack"] == "pgd"}
     assert list(rows) == ["none", "none+resize", "riae", "riae+resize"]
     assert (rows["riae"]["samples"], rows["riae"]["combine"], rows["none"]["samples"]) == (2, "worst", 1)
@@ -246,10 +246,10 @@ def test_the_target_of_the_shards_must_be_given_and_be_the_same(
         whole | {name: tensor.to(whole[name].dtype) for name, tensor in state.items()},
         tmp_path / "w.safetensors",
     )
-    judged = run(
+    evaluated = run(
         "evaluate", "--shards", collection_root, "--defence", "none", "--target", other, "--out", tmp_path
     )
-    one_line(judged, "other weights")
+    one_line(evaluated, "other weights")
 
 
 def test_purify_names_and_skips_what_it_cannot_read(imagenet, tmp_path, run):

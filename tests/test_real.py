@@ -74,11 +74,11 @@ def test_training_lowers_the_loss_and_evaluation_runs_on_the_result(pairs, run, 
     with (tmp_path / "run" / "log.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.8 * losses[0]
-    judged = run(
+    evaluated = run(
         "evaluate", "--shards", pairs, "--checkpoint", tmp_path / "run", "--target", TARGET, "--json"
     )
-    assert judged.exit_code == 0, judged.output
-    rows = json.loads(judged.stdout)["rows"]
+    assert evaluated.exit_code == 0, evaluated.output
+    rows = json.loads(evaluated.stdout)["rows"]
     assert {row["attack"] for row in rows} == {"clean", *PAPER_ATTACKS}
     assert {row["defence"] for row in rows} == {"none", "jpeg", "riae"}
     assert all(row["n"] == 10 for row in rows)

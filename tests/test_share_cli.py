@@ -209,11 +209,11 @@ def test_training_and_judging_straight_from_a_web_server(
     }
     reports = []
     for shards in (web.url, described):
-        judged = run("evaluate", "--shards", shards, "--checkpoint", tmp_path / "run", "--target", card,
+        evaluated = run("evaluate", "--shards", shards, "--checkpoint", tmp_path / "run", "--target", card,
             "--attacks", "pgd", "--defence", "none,jpeg,riae", "--device", "cpu", "--threads", 1,
             "--out", tmp_path / "report", "--json")  # fmt: skip
-        assert judged.exit_code == 0, judged.output
-        reports.append(json.loads(judged.stdout))
+        assert evaluated.exit_code == 0, evaluated.output
+        reports.append(json.loads(evaluated.stdout))
     assert reports[0] == reports[1]
     web.sent.clear()
     assert train(run, f"{web.url}/small/*/train/*.tar", tmp_path / "again") == weights

@@ -29,7 +29,7 @@ class Finding:
 def verify(
     collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
 ) -> list[Finding]:
-    """Check every shard that has a marker, that it belongs to its plan, and that every planned shard is there.
+    """Check every shard that has a marker, that it belongs to its plan, and that no planned shard is missing.
 
     Args:
         collection: What to check.

@@ -12,7 +12,7 @@ from impure.manifests.collection.shard_id import CLEAN, stem_of
 
 
 def index_stored_samples(committed: CommittedShard) -> list[SampleIndex]:
-    """List a shard's samples, with the members that lie in another shard's tar; perturbations stay as they are.
+    """List a shard's samples, with members that lie in another shard's tar; perturbations stay as they are.
 
     Raises:
         InputError: A shard is damaged (see `index_shard`), or clean images are missing.

@@ -68,7 +68,7 @@ class CommandWithSections(Command):
 
 @contextmanager
 def _failure_logged() -> Iterator[None]:
-    """Where the command has started a log (see `start_log`), put a failure's traceback there and say where."""
+    """If the command has started a log (see `start_log`), put a failure's traceback there and say where."""
     try:
         yield
     except (click.exceptions.Exit, click.Abort, BrokenPipeError):

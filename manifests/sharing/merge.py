@@ -120,7 +120,7 @@ def _check_agreement(mine: FrozenPlan, other: FrozenPlan) -> None:
 def _sound_shards(
     other: Collection, plans: Mapping[str, FrozenPlan]
 ) -> tuple[list[CommittedShard], list[Finding]]:
-    """The shards of `other` that may be copied, as far as a cheap look tells, and what is wrong with the rest.
+    """The shards of `other` that may be copied, by a cheap check, and what is wrong with the rest.
 
     Raises:
         InputError: There is no shard at all.

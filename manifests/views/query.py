@@ -1,7 +1,7 @@
 """SQL queries over a collection, run by DuckDB and kept from everything else.
 
-Collection and SQL may be a stranger's, so DuckDB is handed Arrow tables and datasets (see `query_views`) and is
-itself kept from files, extensions and the network.
+Collection and SQL may be a stranger's, so DuckDB is handed Arrow tables and datasets (see `query_views`) and
+is itself kept from files, extensions and the network.
 """
 
 from typing import TYPE_CHECKING

@@ -17,7 +17,7 @@ from impure.manifests.collection.schema import MANIFEST, PLAN
 
 COUNTS = ("planned", "stored", "unreadable", "failed", "succeeded")
 
-#: The view `shards`: a row for each marker. `attack` is as in `samples`, `variant` the folder, such as pgd-e8.
+#: The view `shards`: a row for each marker. `attack` is as in `samples`, `variant` the folder, as pgd-e8.
 SHARDS = pa.schema(
     [
         ("shard_id", pa.string()),

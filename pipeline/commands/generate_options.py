@@ -47,8 +47,9 @@ class SweepCommand(CommandWithSections):
 
 _attack_options = options(
     click.option("--attack", required=True, metavar=f"NAME[,NAME…]|{ALL_ATTACKS}",
-        help=f"Attacks of the paper: {', '.join(PAPER_ATTACKS)}. Beyond the paper: {', '.join(MORE_ATTACKS)}. "
-        f"{CLEAN} stores untouched pairs; {ALL_ATTACKS} is {CLEAN} and the paper's nine."),
+        help=f"Attacks of the paper: {', '.join(PAPER_ATTACKS)}. "
+        f"Beyond the paper: {', '.join(MORE_ATTACKS)}. {CLEAN} stores "
+        f"untouched pairs; {ALL_ATTACKS} is {CLEAN} and the paper's nine."),
     click.option("--eps", type=int, multiple=True, default=(PAPER_EPS_255,), show_default=True,
         metavar="N …", help="L∞ budget in units of 1/255; several make a sweep: --eps 4 8 16."),
     click.option("--targeted", type=click.Choice(TARGET_CLASS_CHOICES),
@@ -64,7 +65,8 @@ _attack_options = options(
         help="Number of runs, each from another random start and on the images not fooled so far."),
     click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True,
         help="Floating-point precision of the attack; the verdict is always in fp32."),
-    click.option("--compile", "compiled", is_flag=True, help="Attack through the target compiled by PyTorch."),
+    click.option("--compile", "compiled", is_flag=True,
+        help="Attack through the target compiled by PyTorch."),
 )  # fmt: skip
 
 _profile_option = click.option(
@@ -75,8 +77,9 @@ _profile_option = click.option(
 _executor_options = options(
     click.option("--executor", type=click.Choice(EXECUTOR_NAMES), show_default=True,
         default=default_of(ExecutorConfig, "executor"),
-        help="Who works. inline: this process. local: a process per GPU, or per --threads cores. rank: one of "
-        "several machines (by --worker, a Slurm array or torchrun). ray: a Ray cluster. slurm: Slurm jobs."),
+        help="Who works. inline: this process. local: a process per GPU, or per --threads cores. rank: one "
+        "of several machines (by --worker, a Slurm array or torchrun). ray: a Ray cluster. "
+        "slurm: Slurm jobs."),
     click.option("--workers", type=click.IntRange(min=1),
         show_default=f"one per GPU, or per --threads cores; {SLURM_JOBS} jobs",
         help="Number of processes of local, or of jobs of slurm."),

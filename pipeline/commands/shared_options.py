@@ -1,4 +1,4 @@
-"""Options that several commands of this room share: images, target, storage, and where the collection lies."""
+"""Options that several commands share: images, target, storage, and where the collection lies."""
 
 from pathlib import Path
 

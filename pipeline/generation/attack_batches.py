@@ -1,4 +1,4 @@
-"""From clean images to pairs: attack a batch, classify the bytes that will be stored, describe each in a row."""
+"""From clean images to pairs: attack a batch, classify the bytes to be stored, describe each in a row."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

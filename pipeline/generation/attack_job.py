@@ -1,4 +1,4 @@
-"""An attack job: one attack on one plan, with all that it needs, and what the markers of its shards record."""
+"""An attack job: one attack on one plan, with all that it needs, and what its shards' markers record."""
 
 import platform
 import time

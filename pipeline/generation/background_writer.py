@@ -1,4 +1,4 @@
-"""The background writer: encodes in a pool and writes in order, beside the next attack, a bounded way behind."""
+"""The background writer: encodes in a pool and writes in order, beside the attack, a bounded way behind."""
 
 import errno
 import logging

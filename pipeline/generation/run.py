@@ -148,7 +148,7 @@ def open_run(locations: Locations, number: int = 0) -> GenerationRun:
 
 
 def open_worker(locations: Locations, config: GenerateConfig, workers: int, number: int = 0) -> ShardWorker:
-    """Open the worker of this number, of so many on this machine, in a process of its own with its own log."""
+    """Open one of this machine's numbered workers, in a process of its own with its own log."""
     process = f"{socket.gethostname()}-{os.getpid()}"
     start_log(collection_log(locations.root, config.run_id, process))
     return ShardWorker(open_run(locations, number).jobs(config), max(cores() // workers, 1))

@@ -1,4 +1,4 @@
-"""What decides which images are sampled, apart from the images and the target; free of torch, for help texts."""
+"""What decides which images are sampled, beside images and target; free of torch, for help texts."""
 
 from dataclasses import dataclass
 

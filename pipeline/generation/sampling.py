@@ -1,4 +1,4 @@
-"""Sampling: which images are attacked, so many of each class, of those that the target classifies correctly."""
+"""Sampling: which images are attacked, so many of each class that the target classifies correctly."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,7 @@ def _frozen_plan(
     """The frozen plan; None where there is none.
 
     Raises:
-        InputError: It was drawn with another config (the message names the fields), or is another plan's file.
+        InputError: It was drawn with another config (the message names the fields), or is another plan.
     """
     plan = collection.plan(target, split)
     if plan is None:

@@ -1,4 +1,4 @@
-"""The shard worker: attacks the images of a task with every attack, passes the pairs on to be written, reports."""
+"""The shard worker: runs every attack on the images of a task, and passes the pairs on to be written."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Rebuild: perturbations and photographs are put together again, and a `delta` collection becomes one of pairs.
+"""Rebuild: a `delta` collection's perturbations and one's own photographs become pairs again.
 
 Nothing is taken on trust: clean pixels have to hash to what the manifest says before the perturbation is
 added, adversarial ones afterwards.

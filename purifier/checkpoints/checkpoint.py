@@ -16,7 +16,7 @@ from impure.purifier.riae.pretrained import CONFIG, WEIGHTS
 STATE = "state.pt"
 BEST = "best"  # folder of the best weights so far, inside a run's
 
-#: What to do where a checkpoint cannot be written, and what PyTorch and safetensors then raise beside OSError.
+#: What to do if a checkpoint cannot be written, and what PyTorch and safetensors then raise beside OSError.
 _ON_FAILURE = ("make room and run again to resume", (RuntimeError, SafetensorError))
 
 

@@ -1,7 +1,7 @@
 """Exports a purifier as one file that needs no impure: PyTorch's `.pt2`, or ONNX.
 
-What is exported partitions uniformly and takes its noise as an input, so that it is a plain function of images
-of one size, in batches of any size. With onnxruntime and NumPy alone:
+What is exported partitions uniformly and takes its noise as an input, so that it is a plain function of
+images of one size, in batches of any size. With onnxruntime and NumPy alone:
 
     session = onnxruntime.InferenceSession("purifier.onnx")
     inputs = {"images": images}  # float32 RGB in [0,1] (B, 3, H, W)

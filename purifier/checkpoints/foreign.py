@@ -76,7 +76,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], argparse.Namespace | No
 
 
 def vit_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
-    """The fields of RIAEConfig that follow from a ViT's weights: the encoder's, and the decoder's if it has one.
+    """The fields of RIAEConfig that follow from a ViT's weights: the encoder's, and any decoder's.
 
     Raises:
         InputError: A tensor that they follow from is missing, or has too few dimensions.

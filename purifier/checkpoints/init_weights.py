@@ -94,8 +94,8 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
     Args:
         riae: The network, changed in place. Its masking mode, position grid and kind of decoder may differ
             from the source's; a decoder of another kind keeps its random start.
-        path: A checkpoint of ours (see `RIAE.from_pretrained`), an MAE ViT (`.pth` or `.safetensors`, with or without
-            decoder), or a `.pth` of the paper's release.
+        path: A checkpoint of ours (see `RIAE.from_pretrained`), an MAE ViT (`.pth` or `.safetensors`, with or
+            without decoder), or a `.pth` of the paper's release.
 
     Returns:
         What was taken and what was not.

@@ -72,8 +72,8 @@ defence_options = options(
         default=default_of(EvaluateConfig, "combine"), help="What becomes of several samples: classify the "
         "mean image, take the majority, or count an image as right only if every sample is."),
     partition_option,
-    click.option("--extra-resize", is_flag=True, help="Also evaluate behind the resizing of the authors' test "
-        "script, as rows NAME+resize."),
+    click.option("--extra-resize", is_flag=True,
+        help="Also evaluate behind the resizing of the authors' test script, as rows NAME+resize."),
     click.option("--seed", type=click.IntRange(min=0), default=default_of(EvaluateConfig, "seed"),
         show_default=True, help="Random seed of random defences."),
 )  # fmt: skip

@@ -33,8 +33,8 @@ partition_option = click.option(
 def shards_option(*, required: bool = False) -> Decorator:
     """The option that names a collection, or some of its shards."""
     return click.option(
-        "--shards", required=required, help="Folder or URL (https://, s3://, …) of a collection, or a glob of "
-        "its tars such as 'ROOT/resnet101/*/train/*.tar'.",
+        "--shards", required=required, help="Folder or URL (https://, s3://, …) of a collection, or a glob "
+        "of its tars such as 'ROOT/resnet101/*/train/*.tar'.",
     )  # fmt: skip
 
 

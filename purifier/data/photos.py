@@ -138,8 +138,8 @@ class PhotoDataset(Dataset[Batch]):
 def random_crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Image.Image:
     """A random window of an RGB picture, resized (bicubic) to a square and mirrored every other time.
 
-    The window has a fraction of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform in
-    its logarithm (Szegedy et al. 2015). Where none of `TRIES` fits into the picture, it is the largest
+    The window has a fraction of the picture's area in `SCALE`, and a ratio of its sides in `RATIO`, uniform
+    in its logarithm (Szegedy et al. 2015). Where none of `TRIES` fits into the picture, it is the largest
     central one of such a ratio.
 
     Args:

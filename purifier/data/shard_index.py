@@ -98,7 +98,7 @@ def _in_order(committed: CommittedShard, keys: Sequence[str]) -> list[SampleInde
         odd = sorted(set(keys) ^ set(shard))
         example = f", for example {odd[0]!r}" if odd else ""
         raise InputError(
-            f"{committed.tar}: holds {len(shard)} samples, its manifest {len(keys)}, and they differ{example}; "
-            "generate the shard again"
+            f"{committed.tar}: holds {len(shard)} samples, its manifest {len(keys)}, and they differ"
+            f"{example}; generate the shard again"
         )
     return [shard[key] for key in keys]

@@ -154,10 +154,10 @@ def check_attack(defended: nn.Module, images: Tensor, labels: Tensor, attacked: 
     """Inside the threat model, and worse for the classifier than the clean images."""
     assert (attacked - images).abs().max() <= EPS + 1e-6 and attacked.min() >= 0 and attacked.max() <= 1
     losses = []
-    for judged in (images, attacked):
+    for batch in (images, attacked):
         torch.manual_seed(9)  # the same noise for both
         with torch.no_grad():
-            losses.append(sum(nn.functional.cross_entropy(defended(judged), labels) for _ in range(8)) / 8)
+            losses.append(sum(nn.functional.cross_entropy(defended(batch), labels) for _ in range(8)) / 8)
     assert losses[1] > losses[0] + 1e-3
 
 

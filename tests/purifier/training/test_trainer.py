@@ -239,7 +239,7 @@ def test_config_checks() -> None:
             TrainConfig(**values)  # type: ignore[arg-type]
 
 
-def judge(shards: list[CommittedShard], out: Path) -> Validator:
+def validator_of(shards: list[CommittedShard], out: Path) -> Validator:
     return Validator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
 
 
@@ -247,14 +247,14 @@ def test_validation_changes_no_weight_and_keeps_the_best(
     tmp_path: Path, shards: list[CommittedShard]
 ) -> None:
     plain = train(config(epochs=3), shards, None, tmp_path / "plain")
-    judged = tmp_path / "judged"
-    train(config(epochs=3), shards, None, judged, validator=judge(shards, judged))
-    assert same(plain, judged)
-    best = judge(shards, judged).best()
+    validated = tmp_path / "validated"
+    train(config(epochs=3), shards, None, validated, validator=validator_of(shards, validated))
+    assert same(plain, validated)
+    best = validator_of(shards, validated).best()
     assert best is not None and 1 <= best[0] <= 3
-    kept = json.loads((judged / "best" / "config.json").read_text())
-    assert kept["epoch"] == best[0] and isinstance(RIAE.from_pretrained(judged / "best"), RIAE)
-    assert sorted(path.name for path in (judged / "validation").iterdir()) == [
+    kept = json.loads((validated / "best" / "config.json").read_text())
+    assert kept["epoch"] == best[0] and isinstance(RIAE.from_pretrained(validated / "best"), RIAE)
+    assert sorted(path.name for path in (validated / "validation").iterdir()) == [
         f"epoch-000{epoch}.jpg" for epoch in (1, 2, 3)
     ]
 
@@ -265,7 +265,7 @@ def test_killed_while_validating(
     """The rows of an epoch that is taken again are replaced, and the best weights are those of the table."""
 
     def run(out: Path) -> Path:
-        return train(config(epochs=4), shards, None, out, validator=judge(shards, out))
+        return train(config(epochs=4), shards, None, out, validator=validator_of(shards, out))
 
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -282,7 +282,7 @@ def raise_killed(*_: object) -> None:
 
 def test_validation_every_other_epoch(tmp_path: Path, shards: list[CommittedShard]) -> None:
     out = tmp_path / "run"
-    train(config(epochs=3), shards, None, out, validator=judge(shards, out), validate_epochs=2)
+    train(config(epochs=3), shards, None, out, validator=validator_of(shards, out), validate_epochs=2)
     assert sorted(path.name for path in (out / "validation").iterdir()) == [
         "epoch-0002.jpg",
         "epoch-0003.jpg",
@@ -328,7 +328,7 @@ def test_tensorboard(tmp_path: Path, shards: list[CommittedShard]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
-    train(config(), shards, None, out, validator=judge(shards, out), tensorboard=True)
+    train(config(), shards, None, out, validator=validator_of(shards, out), tensorboard=True)
     events = EventAccumulator(str(out / "tensorboard"))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
