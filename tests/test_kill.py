@@ -109,7 +109,7 @@ def ray_workers(pid):
     everyone = [pid]
     for each in everyone:
         everyone += children(each)
-    return [each for each in everyone if command_line(each).startswith("ray::_make")]
+    return [each for each in everyone if command_line(each).startswith("ray::_run_task")]
 
 
 @pytest.mark.slow
