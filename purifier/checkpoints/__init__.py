@@ -1,1 +1,1 @@
-"""Weights on the disk and on the Hub: ours, others', exported."""
+"""What is kept of a training, other people's weights, exported files and the Hub."""

@@ -162,7 +162,7 @@ def _constants(weights: Mapping[str, Tensor], config: RIAEConfig) -> dict[str, T
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, dims: int, path: Path) -> tuple[int, ...]:
-    """The shape of a tensor that must be there."""
+    """The shape of a tensor that the file must have."""
     if name not in weights:
         raise InputError(
             f"{path}: has no tensor {name}; taken are RIAE's checkpoints, MAE's ViTs, the paper's release"

@@ -1,4 +1,4 @@
-"""Where weights come from: the paper's release as a RIAE, and what a training begins from."""
+"""Begins a training from weights that the user names, and records which they are and what licence binds them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,9 +10,7 @@ from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json, sha256_file
-from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.checkpoints.foreign import (
-    SCHEDULE,
     is_release,
     read_tensors,
     release_sizes,
@@ -21,20 +19,13 @@ from impure.purifier.checkpoints.foreign import (
 )
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.pretrained import CONFIG, locate
-from impure.purifier.riae.riae_config import Mask, RIAEConfig
+from impure.purifier.riae.riae_config import RIAEConfig
 
 Origin = Literal["impure", "mae", "release"]
 
 OUR_LICENSE = "apache-2.0"
 #: Of what is trained from such weights; "other": the authors of the release state no licence.
 LICENSES: dict[Origin, str] = {"impure": OUR_LICENSE, "mae": "cc-by-nc-4.0", "release": "other"}
-
-_MASKS: dict[tuple[str, str], Mask] = {  # the release's img_mask and feature_mask
-    ("mask", "mask"): "occlusion",
-    ("noise", "mask"): "image-noise",
-    ("mask", "noise"): "feature-noise",
-    ("noise", "noise"): "both",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,34 +49,6 @@ class _Source:
     license: str
     sizes: dict[str, Any]  # fields of RIAEConfig
     weights: dict[str, Tensor]
-
-
-def from_release(path: Path, mask: Mask | None = None) -> RIAE:
-    """Load a checkpoint of the paper's release as a RIAE.
-
-    It computes what the release computes at test time from the same noise (see `checkpoints.foreign`). That a
-    model was trained without the last convolution (no `--use_conv`) cannot be told from its file.
-
-    Args:
-        path: The `.pth` file: a dict with the weights as "model". No code in it is run.
-        mask: The masking mode it was trained for; None where the file tells.
-
-    Returns:
-        The purifier, on the CPU, in eval mode.
-
-    Raises:
-        InputError: The file cannot be read, a tensor is missing, unexpected, wrongly shaped or not finite,
-            RIAE has no counterpart to the network, or the masking mode is not told, or told in two ways.
-    """
-    weights, args = read_tensors(path)
-    sizes = release_sizes(weights, path)
-    config = RIAEConfig(**sizes, mask=_masking(mask, args, noise=SCHEDULE[0] in weights, path=path))
-    parameters = riae_weights(weights, config, path)
-    if config.mask != "occlusion":  # their file holds a token that nothing reads
-        del parameters["mask_token"]
-    model = RIAE(config)
-    load_strictly(model, parameters, str(path))
-    return model.eval()
 
 
 def initialise(riae: RIAE, path: str | Path) -> InitRecord:
@@ -180,17 +143,3 @@ def _our_checkpoint(path: str | Path) -> _Source:
         sizes=asdict(model.config),
         weights=model.state_dict(),
     )
-
-
-def _masking(asked: Mask | None, args: Any, *, noise: bool, path: Path) -> Mask:
-    """The masking mode, by the user, the stored arguments, or the lack of a noise schedule."""
-    stored = _MASKS.get((str(getattr(args, "img_mask", "")), str(getattr(args, "feature_mask", ""))))
-    stored = stored or (None if noise else "occlusion")
-    mask = asked or stored
-    if mask is None:
-        raise InputError(f"{path}: does not tell its masking mode; name it (the paper's method is both)")
-    if mask != (stored or mask) or noise == (mask == "occlusion"):
-        raise InputError(
-            f"{path}: {mask} is not the masking mode of this file ({stored or 'one with noise'})"
-        )
-    return mask

@@ -102,8 +102,9 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
     from impure.manifests.base.canonical_json import plain
     from impure.manifests.base.files import sha256_file
     from impure.purifier.checkpoints.checkpoint import save_weights
-    from impure.purifier.checkpoints.init_weights import LICENSES, InitRecord, from_release
+    from impure.purifier.checkpoints.init_weights import LICENSES, InitRecord
     from impure.purifier.checkpoints.model_card import write_card
+    from impure.purifier.checkpoints.release import from_release
     from impure.purifier.riae.pretrained import CONFIG
 
     if (run / CONFIG).exists():

@@ -1,1 +1,1 @@
-"""What RIAE is trained to make small."""
+"""The training loss: its recipes, perceptual features, and the Random Combination Module."""

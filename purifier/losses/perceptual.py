@@ -1,4 +1,4 @@
-"""The loss: pixels in normalised space, and perceptual features (paper, section 3.2.3)."""
+"""The L1 distance of images, and of their perceptual features (paper, section 3.2.3)."""
 
 from collections.abc import Mapping
 

@@ -1,1 +1,1 @@
-"""RIAE, the network."""
+"""The network: RIAE, its parts, and how a trained one is read."""

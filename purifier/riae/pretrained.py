@@ -61,7 +61,7 @@ def download(name: str) -> Path:
         The folder that holds the files.
 
     Raises:
-        InputError: The name is none, the Hub cannot be reached or does not give the model, or there is no
+        InputError: It is no such name, the Hub cannot be reached or does not give the model, or there is no
             checkpoint in it.
     """
     if not (parts := _HUB_NAME.fullmatch(name)):

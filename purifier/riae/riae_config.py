@@ -33,7 +33,7 @@ class RIAEConfig:
     decoder_heads: int = 16
     fusion: tuple[int, ...] = (0, 2, 4, 6, 8)  # encoder blocks fused with the last one
     mask: Mask = "both"
-    decoder: DecoderKind = "copies"  # the paper's; `cross` costs a quarter (see `purifier.decoders`)
+    decoder: DecoderKind = "copies"  # the paper's; `cross` costs a quarter (see `riae.decoders`)
 
     def __post_init__(self) -> None:
         for name in ("patch", "grid", "encoder_depth", "decoder_depth"):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.checkpoints.foreign import read_tensors
-from impure.purifier.checkpoints.init_weights import from_release, initialise, license_of
+from impure.purifier.checkpoints.init_weights import initialise, license_of
+from impure.purifier.checkpoints.release import from_release
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness
 from impure.purifier.riae.riae_config import RIAEConfig

@@ -95,16 +95,16 @@ def test_votes(target: nn.Module, images: Tensor) -> None:
             self.calls += 1
             return torch.full_like(images, self.calls)
 
-    class Answers(nn.Module):
+    class Fixed(nn.Module):
         """Class 0 and class 1 surely, class 1 barely; then the same without the last."""
 
         def forward(self, images: Tensor) -> Tensor:
             logits = torch.tensor([[5.0, 0, 0], [0, 3.0, 0], [0, 0.1, 0]])
             return logits[images[:, 0, 0, 0].long() - 1]
 
-    votes = DefendedModel(Turns(), Answers(), samples=3, combine="vote")(images)
+    votes = DefendedModel(Turns(), Fixed(), samples=3, combine="vote")(images)
     assert votes.shape == (3, 3) and votes.floor().tolist() == [[1, 2, 0]] * 3
-    tied = DefendedModel(Turns(), Answers(), samples=2, combine="vote")(images)
+    tied = DefendedModel(Turns(), Fixed(), samples=2, combine="vote")(images)
     assert tied.floor().tolist() == [[1, 1, 0]] * 3 and tied.argmax(1).tolist() == [0] * 3
     images.requires_grad_()
     assert not DefendedModel(nn.Identity(), target, combine="vote")(images).requires_grad
