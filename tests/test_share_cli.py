@@ -1,4 +1,4 @@
-"""Collections shared by console commands: described, fetched, sent, asked, merged, read from afar."""
+"""Collections shared by console commands: card, pull, push, query, merge, reading from a URL."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ INDICES = {"train-index.json", "validation-index.json", "test-index.json"}
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def no_delays(monkeypatch):
     monkeypatch.setattr(remote_errors, "RETRY_DELAYS", (0.0, 0.0))
 
 
@@ -76,9 +76,9 @@ def weights(described, run, tmp_path_factory):
 
 def test_a_second_card_is_the_same(described, run, tmp_path):
     root = shutil.copytree(described, tmp_path / "root")
-    told = run("data", "card", root)
-    assert told.exit_code == 0, told.output
-    assert f"{root / 'README.md'}" in told.stdout.splitlines()
+    written = run("data", "card", root)
+    assert written.exit_code == 0, written.output
+    assert f"{root / 'README.md'}" in written.stdout.splitlines()
     assert contents(root) == contents(described)
 
 
@@ -94,25 +94,25 @@ def test_status_and_ls_tell_what_is_there_and_what_is_missing(described, run, tm
     root = shutil.copytree(described, tmp_path / "root")
     first, *others = Collection(root).committed
     first.stem.with_suffix(".done.json").unlink()
-    found = json.loads(run("data", "status", root, "--json").stdout)
-    assert found["missing"] == [str(first.shard_id)]
-    assert sum(group["shards"] for group in found["groups"]) == len(others)
-    assert sum(group["bytes"] for group in found["groups"]) == sum(
-        each.tar.stat().st_size for each in others
+    status = json.loads(run("data", "status", root, "--json").stdout)
+    assert status["missing"] == [str(first.shard_id)]
+    assert sum(group["shards"] for group in status["groups"]) == len(others)
+    assert sum(group["bytes"] for group in status["groups"]) == sum(
+        shard.tar.stat().st_size for shard in others
     )  # fmt: skip
     assert "1 planned shards are not there yet" in run("data", "status", root).stdout
     listed = json.loads(run("data", "ls", root, "--json").stdout)
-    assert [each["shard_id"] for each in listed] == [str(each.shard_id) for each in others]
+    assert [marker["shard_id"] for marker in listed] == [str(shard.shard_id) for shard in others]
     assert run("data", "ls", root).stdout.count(" pairs  ") == len(others)
 
 
 RATES = "SELECT variant, count(*) AS n, avg(success::INT) AS rate FROM samples GROUP BY variant ORDER BY 1"
 
 
-def test_questions_are_answered_as_text_json_and_csv(described, run):
-    asked = run("data", "query", described, RATES, "--json")
-    assert asked.exit_code == 0, asked.output
-    rows = json.loads(asked.stdout)
+def test_results_of_queries_are_text_json_and_csv(described, run):
+    queried = run("data", "query", described, RATES, "--json")
+    assert queried.exit_code == 0, queried.output
+    rows = json.loads(queried.stdout)
     assert [(row["variant"], row["n"]) for row in rows] == [("clean", 27), ("fgsm", 27), ("pgd", 27)]
     assert rows[0]["rate"] == 0 < rows[2]["rate"]
     table = list(csv.DictReader(io.StringIO(run("data", "query", described, RATES, "--csv").stdout)))
@@ -122,7 +122,7 @@ def test_questions_are_answered_as_text_json_and_csv(described, run):
     assert "pgd" in run("data", "query", described, RATES).stdout
 
 
-def test_questions_that_make_no_sense_are_one_clear_line(described, run, tmp_path):
+def test_queries_that_make_no_sense_are_one_clear_line(described, run, tmp_path):
     one_line(run("data", "query", described, "SELECT nothing FROM samples"), "nothing")
     one_line(run("data", "query", described, "SELEC 1"), "SELEC")
     one_line(run("data", "query", described, "SELECT 1", "--json", "--csv"), "choose one")
@@ -166,7 +166,7 @@ def test_a_pull_names_its_folder_after_the_address(described, run, tmp_path, mon
     assert contents(tmp_path / "impure-data" / "root") == contents(described)
 
 
-def test_units_are_merged_from_two_machines(described, run, tmp_path):
+def test_shards_are_merged_from_two_machines(described, run, tmp_path):
     for name, attack in (("a", "clean,fgsm"), ("b", "pgd")):
         pulled = run("data", "pull", f"file://{described}", tmp_path / name, "--attack", attack)
         assert pulled.exit_code == 0, pulled.output
@@ -198,14 +198,16 @@ def test_another_collection_is_not_merged(described, imagenet, card, run, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where there is one core
-def test_training_and_judging_straight_from_a_web_server(
+def test_training_and_evaluating_straight_from_a_web_server(
     web, described, weights, card, run, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("IMPURE_CACHE", str(tmp_path / "cache"))
     assert train(run, web.url, tmp_path / "run", "--workers", 2) == weights
     read = {path for path, _, _ in web.sent if path.endswith(".tar")}
     assert read == {
-        f"{each.shard_id}.tar" for each in Collection(described).committed if "train" in str(each.shard_id)
+        f"{shard.shard_id}.tar"
+        for shard in Collection(described).committed
+        if shard.shard_id.split == "train"
     }
     reports = []
     for shards in (web.url, described):
@@ -254,9 +256,7 @@ def test_a_page_that_is_no_list_of_sums_is_refused(described, run, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # botocore's and moto's own
-def test_there_and_back_through_s3_and_training_from_it(
-    described, weights, bucket, run, tmp_path, monkeypatch
-):
+def test_a_round_trip_through_s3_and_training_from_it(described, weights, bucket, run, tmp_path, monkeypatch):
     monkeypatch.setenv("IMPURE_CACHE", str(tmp_path / "cache"))
     for present in (0, 18):
         pushed = run("data", "push", described, bucket, "--json")

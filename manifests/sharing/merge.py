@@ -170,11 +170,12 @@ def _differing_pixels(ours: CommittedShard, theirs: CommittedShard) -> list[Find
         return []
     mine = _pixel_hashes(ours)
     other = _pixel_hashes(theirs)
-    different = sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key))
+    keys = mine.keys() | other.keys()
+    different = sorted(key for key in keys if mine.get(key) != other.get(key))
     if not different:
         return []
     problem = (
-        f"made with the same config, but {len(different)} of {len(mine)} samples have other pixels, "
+        f"made with the same config, but {len(different)} of {len(keys)} samples have other pixels, "
         f"such as {different[0]}; what was there is kept"
     )
     return [Finding(str(ours.shard_id), problem)]

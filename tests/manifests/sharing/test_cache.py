@@ -20,8 +20,8 @@ def test_what_is_an_address():
 
 def test_listing_needs_no_tar(web, shared, tmp_path):
     shards = open_cached_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
-    assert [each.shard_id for each in shards] == [
-        each.shard_id for each in select_shards(str(shared), attacks=["pgd"], splits=["train"])
+    assert [shard.shard_id for shard in shards] == [
+        shard.shard_id for shard in select_shards(str(shared), attacks=["pgd"], splits=["train"])
     ]
     assert shards[0].rows()[0].num_rows
     assert shards[0].sources() == select_shards(str(shared))[0].sources()
@@ -33,12 +33,12 @@ def test_listing_needs_no_tar(web, shared, tmp_path):
 
 def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
     shards = open_cached_shards(web.url, tmp_path / "cache")
-    for each in shards:
-        assert sha256_file(each.local_tar()) == each.marker["tar"]["sha256"]
+    for shard in shards:
+        assert sha256_file(shard.local_tar()) == shard.marker["tar"]["sha256"]
     assert verify(Collection(tmp_path / "cache"), "decode") == []
     web.sent.clear()
-    for each in open_cached_shards(web.url, tmp_path / "cache"):
-        each.local_tar()
+    for shard in open_cached_shards(web.url, tmp_path / "cache"):
+        shard.local_tar()
     assert web.bytes_of(".tar") == web.bytes_of(".parquet") == web.bytes_of(".done.json") == 0
 
 
@@ -48,7 +48,7 @@ def test_a_local_shard_is_where_it_is(shared):
 
 
 def read_all(shards, results):
-    results.put([sha256_file(each.local_tar()) for each in shards])
+    results.put([sha256_file(shard.local_tar()) for shard in shards])
 
 
 def test_many_processes_fetch_each_tar_once(web, tmp_path):
@@ -59,12 +59,12 @@ def test_many_processes_fetch_each_tar_once(web, tmp_path):
     workers = [context.Process(target=read_all, args=(shards, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    expected = [each.marker["tar"]["sha256"] for each in shards]
+    expected = [shard.marker["tar"]["sha256"] for shard in shards]
     assert all(results.get(timeout=60) == expected for _ in workers)
     for worker in workers:
         worker.join()
     fetched = [path for path, _, _ in web.sent if path.endswith(".tar")]
-    assert sorted(fetched) == sorted(f"{each.shard_id}.tar" for each in shards)
+    assert sorted(fetched) == sorted(f"{shard.shard_id}.tar" for shard in shards)
 
 
 def test_a_changed_shard_replaces_the_cached_one(web, shared, tmp_path):

@@ -99,7 +99,7 @@ def test_a_folder_that_does_not_exist_becomes_a_copy_and_again_is_a_no_op(tmp_pa
 
 
 def test_bad_shards_are_named_and_left_out(into, other):
-    shards = [each for each in other.committed if each.shard_id.split == "test"]
+    shards = [shard for shard in other.committed if shard.shard_id.split == "test"]
     flipped = bytearray(shards[0].tar.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     shards[0].tar.write_bytes(flipped)
@@ -107,17 +107,19 @@ def test_bad_shards_are_named_and_left_out(into, other):
     shards[2].manifest.unlink()
     shards[3].stem.with_suffix(".done.json").write_text("{")
     done = merge(into, other)
-    assert sorted(each.shard_id for each in done.bad) == sorted(str(each.shard_id) for each in shards[:4])
-    assert not {each.shard_id for each in shards[:4]} & set(into.marked())
+    assert sorted(finding.shard_id for finding in done.bad) == sorted(
+        str(shard.shard_id) for shard in shards[:4]
+    )
+    assert not {shard.shard_id for shard in shards[:4]} & set(into.marked())
     assert len(into.marked()) == len(other.marked()) - 4
-    problems = {each.shard_id: each.problem for each in done.bad}
+    problems = {finding.shard_id: finding.problem for finding in done.bad}
     assert "SHA-256" in problems[str(shards[0].shard_id)]
     assert "bytes" in problems[str(shards[1].shard_id)]
     assert list((into.root / "_tmp").glob("*/*")) == []
 
 
 def test_a_manifest_of_another_shard_is_left_out_even_if_the_marker_agrees(into, other):
-    first, second = [each for each in other.committed if each.shard_id.split == "test"][:2]
+    first, second = [shard for shard in other.committed if shard.shard_id.split == "test"][:2]
     shutil.copy(second.manifest, first.manifest)
     edit_marker(first, with_files_of(first))
     (bad,) = merge(into, other).bad
@@ -129,11 +131,11 @@ def test_shards_without_a_sound_plan_are_left_out(into, other):
     other.plan_path("small", "test").unlink()
     other.plan_path("small", "validation").write_bytes(b"junk")
     done = merge(into, other)
-    assert {each.shard_id.split("/")[2] for each in done.bad if each.shard_id != "plans"} == {
+    assert {finding.shard_id.split("/")[2] for finding in done.bad if finding.shard_id != "plans"} == {
         "test",
         "validation",
     }
-    assert "small-validation" in next(each.problem for each in done.bad if each.shard_id == "plans")
+    assert "small-validation" in next(finding.problem for finding in done.bad if finding.shard_id == "plans")
     assert {shard_id.split for shard_id in into.marked()} == {"train"}
 
 
@@ -167,7 +169,7 @@ def test_a_target_of_the_same_name_with_other_weights_is_refused(into, other):
 
 
 def test_other_pixels_under_one_config_are_told(into, other):
-    shard = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
+    shard = next(shard for shard in other.committed if str(shard.shard_id) == "small/fgsm/train/000000")
     table, config = shard.rows()
     column = table.schema.get_field_index("adv_px_sha256")
     lied = table.set_column(column, table.schema.field(column), table["clean_px_sha256"])
@@ -177,24 +179,23 @@ def test_other_pixels_under_one_config_are_told(into, other):
     done = merge(into, other)
     assert done.bad == ()
     assert shard.shard_id in done.present
-    assert [each.shard_id for each in done.differing] == [str(shard.shard_id)]
+    assert [finding.shard_id for finding in done.differing] == [str(shard.shard_id)]
     assert f"{len(table)} of {len(table)} samples" in done.differing[0].problem
 
 
 def test_a_sample_that_one_of_two_lacks_is_told(into, other):
-    shard = next(each for each in other.committed if str(each.shard_id) == "small/fgsm/train/000000")
+    shard = next(shard for shard in other.committed if str(shard.shard_id) == "small/fgsm/train/000000")
     table, config = shard.rows()
     write_table(shard.manifest, table.slice(1), config)
     shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
     edit_marker(shard, with_files_of(shard))
-    (finding,) = merging._differing_pixels(next(
-        each for each in into.committed if each.shard_id == shard.shard_id
-    ), Collection(other.root).read(shard.shard_id))  # fmt: skip
+    ours, theirs = into.read(shard.shard_id), Collection(other.root).read(shard.shard_id)
+    (finding,) = merging._differing_pixels(ours, theirs)
     assert f"1 of {len(table)} samples have other pixels, such as {table['key'][0]}" in finding.problem
 
 
 def test_another_tar_of_the_same_pixels_is_no_finding(into, other):
-    shard = next(each for each in other.committed if each.shard_id.split == "train")
+    shard = next(shard for shard in other.committed if shard.shard_id.split == "train")
     shard.tar.write_bytes(shard.tar.read_bytes() + bytes(1024))
     edit_marker(shard, with_files_of(shard))
     assert merge(into, other).differing == ()
@@ -214,10 +215,12 @@ def test_shared_clean_images_come_first_or_their_pairs_stay_away(into, other, mo
 
     monkeypatch.setattr(CommittedShard, "storage", CleanOnce())
     lost = next(
-        each for each in other.committed if each.shard_id.attack == "clean" and each.shard_id.split == "test"
+        shard
+        for shard in other.committed
+        if shard.shard_id.attack == "clean" and shard.shard_id.split == "test"
     )
     lost.tar.write_bytes(bytes(lost.tar.stat().st_size))
-    bad = {each.shard_id: each.problem for each in merge(into, other).bad}
+    bad = {finding.shard_id: finding.problem for finding in merge(into, other).bad}
     shard = f"test/{lost.shard_id.number:06d}"
     assert set(bad) == {f"small/{attack}/{shard}" for attack in ("clean", "fgsm", "pgd")}
     assert "clean images are missing" in bad[f"small/pgd/{shard}"]
@@ -258,8 +261,8 @@ def test_killed_anywhere_a_merge_shows_only_whole_shards_and_goes_on(
                 break
             except Killed:
                 bad = verify(Collection(new.root), "hash")
-                assert [each for each in bad if "not committed" not in each.problem
-                        and each.shard_id != "collection.json"] == []  # fmt: skip
+                assert [finding for finding in bad if "not committed" not in finding.problem
+                        and finding.shard_id != "collection.json"] == []  # fmt: skip
     assert calls
     assert files(new.root) == files(other.root)
 
@@ -272,7 +275,7 @@ def test_a_killed_process_leaves_nothing_that_stays(tmp_path, other):
         "from impure.manifests.collection.collection import Collection; count = iter(range(3)); "
         "real = c.move_in; "
         "c.move_in = lambda *a: real(*a) if next(count, None) is not None else os._exit(9); "
-        "m.merge(*(Collection(Path(each)) for each in sys.argv[1:]))"
+        "m.merge(*(Collection(Path(path)) for path in sys.argv[1:]))"
     )
     command = [sys.executable, "-c", script, str(new.root), str(other.root)]
     assert subprocess.run(command, check=False).returncode == 9
@@ -289,7 +292,7 @@ def test_two_merges_at_once_do_no_harm(tmp_path, other):
     script = (
         "import sys; from pathlib import Path; from impure.manifests.sharing.merge import merge; "
         "from impure.manifests.collection.collection import Collection; "
-        "done = merge(*(Collection(Path(each)) for each in sys.argv[1:])); "
+        "done = merge(*(Collection(Path(path)) for path in sys.argv[1:])); "
         "raise SystemExit(len(done.bad) + len(done.differing))"
     )
     command = [sys.executable, "-c", script, str(new.root), str(other.root)]

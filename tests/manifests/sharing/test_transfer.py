@@ -120,7 +120,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(web, shared, tmp_path):
     enlarge(shared, PGD, LARGE)
     web.cuts[f"{PGD}.tar"] = [LARGE // 2]
     pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["train"])
-    (first, sent), *more = [each[1:] for each in web.sent if each[0] == f"{PGD}.tar"]
+    (first, sent), *more = [(start, count) for path, start, count in web.sent if path == f"{PGD}.tar"]
     assert (first, sent) == (0, LARGE // 2)
     assert 0.25 * LARGE < more[0][0] <= LARGE // 2  # but for what the client had not read yet
     assert sum(count for _, count in more) == LARGE - more[0][0]
@@ -159,8 +159,8 @@ def test_a_killed_pull_goes_on_later(web, shared, tmp_path):
 
 def wait_for(condition):
     for _ in range(600):
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.05)
     raise TimeoutError
 
@@ -280,14 +280,14 @@ def test_a_file_longer_than_promised_is_not_read_to_its_end(web, tmp_path):
         pull(web.url, tmp_path / "here", attacks=["pgd"], splits=["train"])
 
 
-def test_a_marker_of_another_unit_is_refused(web, shared, tmp_path):
+def test_a_marker_of_another_shard_is_refused(web, shared, tmp_path):
     shutil.copy(shared / "small/fgsm/train/000000.done.json", shared / f"{PGD}.done.json")
     write_sums(shared)
     with pytest.raises(InputError, match="marker of another shard"):
         pull(web.url, tmp_path / "here")
 
 
-def test_a_unit_of_another_config_is_refused_naming_the_fields(web, tmp_path):
+def test_a_shard_of_another_config_is_refused_naming_the_fields(web, tmp_path):
     root = tmp_path / "here"
     pull(web.url, root)
     before = contents(root)
@@ -353,7 +353,7 @@ def test_an_old_card_and_damaged_files_are_not_pushed(shared, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # botocore's and moto's own
-def test_s3_there_and_back(shared, tmp_path, bucket):
+def test_a_round_trip_through_s3(shared, tmp_path, bucket):
     order = []
     original = RemoteCollection.upload
 

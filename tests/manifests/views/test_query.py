@@ -30,7 +30,7 @@ def ask(collection, sql):
 
 
 def rows_of(collection):
-    return [row for each in collection.committed for row in each.rows()[0].to_pylist()]
+    return [row for shard in collection.committed for row in shard.rows()[0].to_pylist()]
 
 
 def marker_of(committed):
@@ -46,12 +46,12 @@ def test_the_views_hold_what_the_files_hold(collection):
     )
     assert shards == [
         {
-            "shard_id": str(each.shard_id),
-            "stored": each.marker["counts"]["stored"],
-            "tar_bytes": each.marker["tar"]["bytes"],
-            "config_digest": each.marker["config_digest"],
+            "shard_id": str(shard.shard_id),
+            "stored": shard.marker["counts"]["stored"],
+            "tar_bytes": shard.marker["tar"]["bytes"],
+            "config_digest": shard.marker["config_digest"],
         }
-        for each in collection.committed
+        for shard in collection.committed
     ]
     for view, names in (
         ("samples", [*MANIFEST.names, "shard_id", "variant"]),
@@ -78,17 +78,17 @@ def test_numbers_are_those_of_the_rows(collection):
 
 
 @pytest.mark.parametrize("question", EXAMPLES)
-def test_the_examples_of_the_help_answer(collection, question):
+def test_the_examples_of_the_help_work(collection, question):
     table = query(collection, EXAMPLES[question])
     assert table.num_rows or "withstood" in question
     assert json.dumps(records(table), allow_nan=False)
 
 
 def test_images_that_withstood_have_no_success_and_no_failure(collection):
-    answer = ask(collection, EXAMPLES["images that withstood all attacks"])
+    withstood = ask(collection, EXAMPLES["images that withstood all attacks"])
     fooled = {row["source_id"] for row in rows_of(collection) if row["success"] and row["attack"] != "clean"}
     everything = {row["source_id"] for row in rows_of(collection)}
-    assert {row["source_id"] for row in answer} == everything - fooled
+    assert {row["source_id"] for row in withstood} == everything - fooled
 
 
 def test_only_committed_shards_are_seen(collection):
@@ -103,7 +103,7 @@ def test_only_committed_shards_are_seen(collection):
     assert str(first.shard_id) not in [row["shard_id"] for row in seen]
 
 
-def test_a_question_about_one_shard_opens_no_other_manifest(collection):
+def test_a_query_for_one_shard_opens_no_other_manifest(collection):
     dataset = samples_view(collection)
     shard = collection.committed[3]
     for other in collection.committed:
@@ -202,7 +202,7 @@ def spoil(committed, how):
         write_table(committed.manifest, table.set_column(place, "error", wrong), config)
     else:
         whole = bytearray(committed.manifest.read_bytes())
-        whole[4:200] = bytes(each ^ 255 for each in whole[4:200])
+        whole[4:200] = bytes(byte ^ 255 for byte in whole[4:200])
         committed.manifest.write_bytes(whole)
     marker = read_json(marker_of(committed))
     marker["manifest"]["bytes"] = committed.manifest.stat().st_size
@@ -238,7 +238,7 @@ def test_a_marker_with_odd_values_is_told(collection, value):
         query(Collection(collection.root), "SELECT threads FROM shards")
 
 
-def test_a_collection_of_plans_alone_answers(collection):
+def test_a_collection_of_plans_alone_can_be_queried(collection):
     shutil.rmtree(collection.root / "small")
     bare = Collection(collection.root)
     assert ask(bare, "SELECT count(*) AS n FROM samples") == [{"n": 0}]
@@ -258,7 +258,7 @@ ODD = """
 """
 
 
-def test_answers_as_json_and_csv(collection):
+def test_results_as_json_and_csv(collection):
     table = query(collection, ODD)
     (row,) = json.loads(json.dumps(records(table), allow_nan=False))
     assert row == {
@@ -272,7 +272,7 @@ def test_answers_as_json_and_csv(collection):
     ]  # fmt: skip
 
 
-def test_answers_for_people_are_capped_and_harmless():
+def test_results_for_people_are_capped_and_harmless():
     table = pa.table({"id": range(60), "say": ["a|b\x1b[2J\nc" + "x" * 200] * 60, "l2": [0.123456789] * 60})
     text = as_text(table, shown=5)
     lines = text.splitlines()

@@ -75,14 +75,14 @@ def test_the_card_says_what_was_done(root):
         assert fact in text
     meta = front_matter(text)
     assert (meta["license"], meta["size_categories"]) == ("other", ["n<1K"])
-    assert [each["split"] for each in meta["configs"][0]["data_files"]] == ["train", "validation", "test"]
+    assert [files["split"] for files in meta["configs"][0]["data_files"]] == ["train", "validation", "test"]
 
 
 def test_profiles_are_configurations_of_their_own(root):
     store_as(root, "clean-once", ["clean", "pgd"])
-    found = load_configs(Collection(root).committed)
-    assert list(found) == ["pairs", "clean", "clean-once"]
-    assert found["clean-once"]["test"] == ["small/pgd/test/*.tar"]
+    configs = load_configs(Collection(root).committed)
+    assert list(configs) == ["pairs", "clean", "clean-once"]
+    assert configs["clean-once"]["test"] == ["small/pgd/test/*.tar"]
     store_as(root, "pairs", ["pgd"], encoding="webp")
     assert list(load_configs(Collection(root).committed)) == ["pairs", "clean", "pairs-webp"]
 
