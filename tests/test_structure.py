@@ -27,6 +27,8 @@ OLD_WORDS = {
     "functions": r"\b(pose|settle|aiming_at|likeliest_but|judges_of)\(",
     "methods": r"\bdef _?(claim|alone|aside|standing)\(",
     "attributes": r"\.(leads|aims)\b|\branks\.(decide|wait)\(",
+    "judging": r"\b[Jj]udg(e|es|ed|ing)\b",
+    "variables": r"\b(ledger|crew|habits|learner|collector|finisher|unit_in_flight)\b",
     "flags": r"--(dividing|draws|accumulate|grad-clip|ema)\b",
     "arguments": r"\b(dividing|draws|accumulate|habits|material)=",
     "help texts": r'"(Likewise|Of all draws)\.|The same for 256 images|Parts of a GPU.s share',

@@ -1,1 +1,1 @@
-"""The command line's habits, and the commands that need nothing but a collection."""
+"""What all commands share, and the commands that need nothing but a collection."""
