@@ -1,4 +1,4 @@
-"""Frozen dataclasses to canonical JSON and its SHA-256 digest, and back."""
+"""Canonical JSON of configs, its SHA-256 digest, the way back, and how two configs differ."""
 
 import hashlib
 import json
@@ -55,10 +55,10 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not a readable JSON ({error})") from error
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise InputError(f"{where}: expected a JSON object, got {type(value).__name__}")
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
-        level = [child for each in level for child in _children(each)]
+        level = [child for parent in level for child in _children(parent)]
     if level:
         raise InputError(f"{where}: its JSON is nested deeper than {MAX_DEPTH}")
     return value
@@ -106,11 +106,11 @@ def from_mapping(cls: type[ConfigT], values: Mapping[str, Any], where: str) -> C
 
 def differing_fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Name every (dotted) field in which two parsed configs differ, with both values."""
-    found: list[str] = []
+    lines: list[str] = []
     for key in sorted(set(ours) | set(theirs)):
         mine, other = ours.get(key), theirs.get(key)
         if isinstance(mine, Mapping) and isinstance(other, Mapping):
-            found += [f"{key}.{line}" for line in differing_fields(mine, other)]
+            lines += [f"{key}.{line}" for line in differing_fields(mine, other)]
         elif mine != other:
-            found.append(f"{key} (there {json.dumps(other)}, now {json.dumps(mine)})")
-    return found
+            lines.append(f"{key} (there {json.dumps(other)}, now {json.dumps(mine)})")
+    return lines

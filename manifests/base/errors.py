@@ -1,4 +1,4 @@
-"""Failures that can be foreseen: each is told in one line, without a traceback."""
+"""Failures that can be foreseen: the command line shows one line for each, without a traceback."""
 
 
 class ImpureError(Exception):

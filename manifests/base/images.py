@@ -1,4 +1,4 @@
-"""Pixels in and out of files: uint8 RGB, height x width x 3, C order."""
+"""Encode and decode images within limits, and hash their pixels: uint8 RGB, height x width x 3, C order."""
 
 import hashlib
 import io

@@ -11,17 +11,10 @@ from impure.manifests.base.canonical_json import canonical_json, digest, parse_o
 from impure.manifests.base.errors import InputError, first_line
 
 CONFIG_KEY = b"impure.config"
-
-
 DIGEST_KEY = b"impure.digest"
-
-
 FACTS_KEY = b"impure.facts"  # software, threads, run: recorded, but not part of the config
 
-
 MAX_ROWS = 1 << 23
-
-
 MAX_TABLE = 1 << 32  # bytes, uncompressed
 
 

@@ -1,4 +1,4 @@
-"""Tables for people: aligned in a terminal and valid Markdown at once."""
+"""Tables as text: aligned in a terminal and valid Markdown at once."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Walk the headers of a tar that a stranger may have made.
+"""List the members of a tar that a stranger may have made, reading its headers only.
 
 CPython's `tarfile` trusts headers: an extended header is read into memory whole, whatever size it claims, a
 negative size sends it in circles, and it raises whatever a malformed field leads it to. A shard needs none of
@@ -19,7 +19,10 @@ MAX_NAME = 100  # bytes: of a member in the USTAR header itself
 
 _END = bytes(BLOCK)
 _MAGIC = (b"ustar\0", b"ustar ")  # POSIX, GNU
-_PLAIN, _BARE, _EXTENDED = b"0\0", b"123456", b"xg"  # type flags: bare are links, devices, folders, pipes
+# Type flags:
+_PLAIN = b"0\0"
+_BARE = b"123456"  # links, devices, folders, pipes
+_EXTENDED = b"xg"
 _MAX_EXTENDED = 1 << 16
 _NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
 _RECORD = re.compile(rb"[0-9]+ ([^=\n]+)=[^\n]*\n")
@@ -49,7 +52,8 @@ def walk(path: Path) -> Iterator[Member]:
     """
     try:
         with path.open("rb", buffering=0) as file:
-            end, at = os.fstat(file.fileno()).st_size, 0
+            end = os.fstat(file.fileno()).st_size
+            at = 0
             while (header := _block(file, path, at)) != _END:
                 member = _parse(header, path, at + BLOCK)
                 at = member.offset + -(-member.size // BLOCK) * BLOCK
@@ -69,19 +73,19 @@ def read_members(members: dict[str, Member]) -> dict[str, bytes]:
     Raises:
         InputError: A tar cannot be read, or has become shorter.
     """
-    found = {}
+    contents = {}
     try:
         for path in {member.path for member in members.values()}:
             with path.open("rb") as file:
                 for name, member in members.items():
                     if member.path == path:
                         file.seek(member.offset)
-                        found[name] = file.read(member.size)
+                        contents[name] = file.read(member.size)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if short := [members[name] for name, data in found.items() if len(data) != members[name].size]:
+    if short := [members[name] for name, data in contents.items() if len(data) != members[name].size]:
         raise InputError(f"{short[0].path}: cut short inside {short[0].name!r}; fetch or make it again")
-    return found
+    return contents
 
 
 def _block(file: BinaryIO, path: Path, at: int) -> bytes:
@@ -103,7 +107,8 @@ def _parse(header: bytes, path: Path, offset: int) -> Member:
     name = _text(header[:MAX_NAME])
     if header[262] == 0 and header[345]:  # POSIX keeps the front of a long path apart
         name = f"{_text(header[345:500])}/{name}"
-    kind, size = header[156], _number(header[124:136], where)
+    kind = header[156]
+    size = _number(header[124:136], where)
     if kind not in _PLAIN + _BARE + _EXTENDED:
         raise InputError(f"{where}: member {name!r} is of kind {chr(kind)!r}, which no shard holds")
     if kind in _BARE and size:
@@ -118,10 +123,10 @@ def _text(field: bytes) -> str:
 
 def _number(field: bytes, where: str) -> int:
     """An octal number; binary ones are for files beyond 8 GiB, or negative."""
-    found = _NUMBER.fullmatch(field)
-    if not found:
+    match = _NUMBER.fullmatch(field)
+    if not match:
         raise InputError(f"{where}: {field!r} is no octal number")
-    return int(found[1], 8)
+    return int(match[1], 8)
 
 
 def _check_extended(file: BinaryIO, member: Member) -> None:
@@ -130,7 +135,8 @@ def _check_extended(file: BinaryIO, member: Member) -> None:
     if member.size > _MAX_EXTENDED:
         raise InputError(f"{where}: refused, {member.size} bytes are more than {_MAX_EXTENDED}")
     file.seek(member.offset)
-    records, at = file.read(member.size), 0
+    records = file.read(member.size)
+    at = 0
     while record := _RECORD.match(records, at):
         if _MEANINGFUL.fullmatch(record[1]):
             raise InputError(f"{where}: refused, it sets {record[1].decode('ascii', 'replace')!r}")

@@ -46,7 +46,7 @@ def shard_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | N
 
 
 def _plan_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None]) -> Iterator[str]:
-    """Whether the shard was made by the plan that lies there."""
+    """Whether the shard was made by the collection's plan."""
     shard_id = committed.shard_id
     name = f"{shard_id.target}-{shard_id.split}"
     plan = plans.get(name)
@@ -79,7 +79,7 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
     if table.num_rows - counts["planned"] != counts.get("unreadable", 0):
         yield f"{path.name} has {table.num_rows} rows, the marker counts otherwise"
     if plan is not None and _source_ids(table.to_pylist()) != _source_ids(plan.rows_of(shard_id.number)):
-        yield f"{path.name} does not tell of the images that its plan lists"
+        yield f"{path.name} does not list the images that its plan lists"
     for name, counted in count_rows(table.to_pylist()).items():
         if counts.get(name, 0) != counted:
             yield f"the marker says {name} {counts.get(name, 0)}, in {path.name} it is {counted}"
@@ -104,7 +104,7 @@ def collection_problems(
         marked: Its shards that have a marker.
 
     Yields:
-        Where, and what is wrong there.
+        The shard or file, and what is wrong with it.
     """
     committed = set(marked)
     unmarked = set(_shards_with_files(collection)) - committed
@@ -129,7 +129,7 @@ def _target_problems(plans: Sequence[FrozenPlan]) -> Iterator[tuple[str, str]]:
 def _about_problems(
     collection: Collection, plans: Mapping[str, FrozenPlan | None]
 ) -> Iterator[tuple[str, str]]:
-    """Whether collection.json tells of the plans that are there."""
+    """Whether collection.json lists the collection's plans."""
     name = collection.about_path.name
     try:
         listed: Any = collection.about().get("plans")
@@ -140,11 +140,11 @@ def _about_problems(
     for plan_name in sorted(set(listed) | set(plans)):
         plan = plans.get(plan_name)
         if plan_name not in plans:
-            yield name, f"tells of plans/{plan_name}.parquet, which is missing"
+            yield name, f"lists plans/{plan_name}.parquet, which is missing"
         elif plan_name not in listed:
-            yield name, f"does not tell of plans/{plan_name}.parquet"
+            yield name, f"does not list plans/{plan_name}.parquet"
         elif plan is not None and listed[plan_name] != plan.config:
-            yield name, f"tells of another plan than plans/{plan_name}.parquet"
+            yield name, f"lists another plan than plans/{plan_name}.parquet"
 
 
 def _begun_attacks(collection: Collection, plan: FrozenPlan) -> list[str]:

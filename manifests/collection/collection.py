@@ -49,7 +49,7 @@ class CommittedShard:
 
     @property
     def whole(self) -> bool:
-        """Whether tar and manifest are there with the sizes that the marker says."""
+        """Whether tar and manifest exist with the sizes that the marker says."""
         return all(path.is_file() and path.stat().st_size == entry["bytes"] for path, entry in self.files)
 
     @property

@@ -32,7 +32,7 @@ def find_committed(
     try:
         committed = collection.read(shard_id)
     except InputError:
-        return None  # a marker that cannot be read vouches for nothing
+        return None  # a marker that cannot be read says nothing of its files
     if committed.marker["config_digest"] != digest(dict(config)):
         fields = "; ".join(differing_fields(config, committed.marker["config"])) or "only its digest differs"
         raise InputError(f"{committed.tar}: made with another config: {fields}; {remedy}")
@@ -52,9 +52,9 @@ def move_in(
     Args:
         collection: Where to.
         shard_id: Which.
-        tar: Its shard, on the same file system, synced.
-        manifest: Its manifest, likewise.
-        marker: What vouches for both.
+        tar: Its tar, on the same file system.
+        manifest: Its manifest, on the same file system.
+        marker: Says what both hold.
         remedy: See `find_committed`.
 
     Returns:
@@ -63,7 +63,8 @@ def move_in(
     Raises:
         InputError: The other process made the shard with another config.
     """
-    stem, marker_path = collection.stem(shard_id), collection.marker_path(shard_id)
+    stem = collection.stem(shard_id)
+    marker_path = collection.marker_path(shard_id)
     with commit_lock(collection):
         if committed := find_committed(collection, shard_id, marker["config"], remedy):
             return committed.marker

@@ -1,4 +1,4 @@
-"""Which names a collection has: anything else, out of whosever list it comes, is neither read nor written."""
+"""Names of a collection's files: any other name, whoever lists it, is neither read nor written."""
 
 import re
 
@@ -23,8 +23,8 @@ def is_plan(name: str) -> bool:
 def is_own(name: str) -> bool:
     """Whether a name below a collection's root is one that a collection has."""
     stem, _, ending = name.partition(".")
-    in_unit = ending in ("tar", "parquet", "done.json") and parse_shard_id(f"{stem}.done.json") is not None
-    return in_unit or name == ABOUT or name in KIT or is_plan(name)
+    of_shard = ending in ("tar", "parquet", "done.json") and parse_shard_id(f"{stem}.done.json") is not None
+    return of_shard or name == ABOUT or name in KIT or is_plan(name)
 
 
 def parse_sums(text: str, where: str) -> dict[str, str]:
@@ -35,7 +35,7 @@ def parse_sums(text: str, where: str) -> dict[str, str]:
     Raises:
         InputError: A line is no sum, or a name leads out of the collection.
     """
-    found = {}
+    sums = {}
     for line in text.splitlines():
         match = _SUM.fullmatch(line)
         if match is None:
@@ -44,5 +44,5 @@ def parse_sums(text: str, where: str) -> dict[str, str]:
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise InputError(f"{where}: refused, {name[:80]!r} leads out of the collection")
         if is_own(name):
-            found[name] = sha256
-    return found
+            sums[name] = sha256
+    return sums

@@ -47,9 +47,9 @@ class FrozenPlan:
         """Of config and rows (see `plan_digest`); markers carry it."""
         return plan_digest(self.table, self.config)
 
-    def rows_of(self, shard: int) -> list[Row]:
-        """The rows of one of its shards, in order."""
-        rows: list[Row] = self.table.filter(pc.field("shard") == shard).to_pylist()
+    def rows_of(self, number: int) -> list[Row]:
+        """The rows of the shard of this number, in order."""
+        rows: list[Row] = self.table.filter(pc.field("shard") == number).to_pylist()
         return rows
 
     def counts(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Read samples out of WebDataset shards that somebody else may have made.
+"""Read samples from WebDataset shards that somebody else may have made.
 
 A shard is data and may be hostile: only the members named in `EXTENSIONS` are looked at, their sizes and
 image dimensions are bounded before anything is decoded, names are only ever compared, never used as paths.
@@ -84,14 +84,16 @@ def index_shard(path: Path) -> list[SampleIndex]:
         if extension not in EXTENSIONS or not key or "/" in member.name:
             continue
         _check_member(member, key, EXTENSIONS[extension])
-        found, part = samples.setdefault(key, {}), extension.partition(".")[0]
-        if part in found or (found and key != last):
-            raise InputError(f"{path}: member {member.name!r} stands there twice, or apart from its sample")
+        members = samples.setdefault(key, {})
+        kind = extension.partition(".")[0]
+        if kind in members or (members and key != last):
+            raise InputError(f"{path}: member {member.name!r} is in it twice, or apart from its sample")
         if len(samples) > MAX_SAMPLES:
             raise InputError(f"{path}: refused, more than {MAX_SAMPLES} samples")
-        found[part], last = member, key
+        members[kind] = member
+        last = key
     _check_layout(path, samples)
-    return [SampleIndex(key, found) for key, found in samples.items()]
+    return [SampleIndex(key, members) for key, members in samples.items()]
 
 
 def _check_member(member: Member, key: str, most: int) -> None:
@@ -104,7 +106,7 @@ def _check_member(member: Member, key: str, most: int) -> None:
 
 def _check_layout(path: Path, samples: dict[str, dict[str, Member]]) -> None:
     """Refuse samples that lack a member, or are stored in different ways."""
-    layouts = {frozenset(found): key for key, found in reversed(samples.items())}
+    layouts = {frozenset(members): key for key, members in reversed(samples.items())}
     for layout, key in layouts.items():
         if layout not in [{*images, "cls", "json"} for images in LAYOUTS]:
             raise InputError(
@@ -123,7 +125,8 @@ def read_stored(index: SampleIndex) -> Stored:
     Raises:
         InputError: A member cannot be read or decoded, or two images differ in size.
     """
-    raw, where = read_members(index.members), index.where
+    raw = read_members(index.members)
+    where = index.where
     meta = parse_object(raw["json"], f"{where}: its json member")
     if not (digits := raw["cls"].strip()).isdigit():
         raise InputError(f"{where}: its cls member is no class number, it is {raw['cls']!r}")

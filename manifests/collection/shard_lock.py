@@ -38,7 +38,7 @@ def wait_for_shard_lock(collection: Collection, name: str) -> ExitStack:
 
 
 def _lock(collection: Collection, name: str, *, wait: bool) -> ExitStack | None:
-    path = collection.root / "_tmp" / f"{name.replace('/', '.')}.claim"
+    path = collection.root / "_tmp" / f"{name.replace('/', '.')}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with ExitStack() as held:

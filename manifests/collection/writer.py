@@ -1,4 +1,4 @@
-"""Write shards: deterministic WebDataset tars, read back before they count, committed marker last."""
+"""Write a shard: a deterministic WebDataset tar and its manifest, read back, then committed."""
 
 import io
 import tarfile
@@ -47,17 +47,19 @@ class Encoded:
 
 
 def encode(sample: Sample, row: Row, storage: Storage, attack: str, clean: bytes | None = None) -> Encoded:
-    """Encode a sample for a unit of an attack; see `Storage.members` for `clean`."""
+    """Encode a sample for a shard of an attack; see `Storage.members` for `clean`."""
     members = storage.members(sample, attack, clean)
     return Encoded(members, storage.fingerprint(sample, attack), row)
 
 
 class ShardWriter:
-    """A shard in the making: its tar grows aside, sample by sample, until `commit` moves it into place."""
+    """A shard in the making: its tar grows in a temporary folder, sample by sample, until `commit` moves it into place."""
 
     def __init__(self, collection: Collection, shard_id: ShardId, folder: Path) -> None:
-        self._collection, self._shard_id = collection, shard_id
-        self._path, self._manifest = folder / "shard.tar", folder / "manifest.parquet"
+        self._collection = collection
+        self._shard_id = shard_id
+        self._path = folder / "shard.tar"
+        self._manifest = folder / "manifest.parquet"
         self._tar = tarfile.open(self._path, "w", format=tarfile.USTAR_FORMAT)
         self._written: list[Fingerprint] = []
         self._rows: list[Row] = []
@@ -76,7 +78,7 @@ class ShardWriter:
         """Size of the tar so far."""
         return self._tar.offset
 
-    def note(self, rows: Sequence[Row]) -> None:
+    def add_rows(self, rows: Sequence[Row]) -> None:
         """Add the rows of images that have no sample."""
         self._rows += [{**row, "index_in_shard": None} for row in rows]
 
@@ -142,14 +144,14 @@ def open_shard(collection: Collection, shard_id: ShardId) -> Iterator[ShardWrite
 def rewriting(
     old: Collection, new: Collection, storage: Storage
 ) -> Callable[[ShardId, Iterator[tuple[Sample | None, Row]], dict[str, Any]], None]:
-    """What stores samples and rows of another collection's shards, with what their markers record."""
+    """A function that writes shards of another collection anew, with what their old markers record."""
 
     def write(shard_id: ShardId, made: Iterator[tuple[Sample | None, Row]], config: dict[str, Any]) -> None:
         marker = dict(old.read(shard_id).marker)
         with open_shard(new, shard_id) as shard:
             for sample, row in made:
                 if sample is None:
-                    shard.note([row])
+                    shard.add_rows([row])
                 else:
                     shard.add(encode(sample, row, storage, shard_id.attack))
             shard.commit(config, {name: marker[name] for name in RECORDED if name in marker})

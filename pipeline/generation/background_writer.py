@@ -113,7 +113,7 @@ class PendingShard:
 
     def add_rows(self, rows: Sequence[Row]) -> None:
         """Add the rows of images that have no sample."""
-        self._writer.submit(partial(self._try, self._shard.note, rows))
+        self._writer.submit(partial(self._try, self._shard.add_rows, rows))
 
     def commit(self, config: dict[str, Any], facts: ShardFacts) -> None:
         """Commit once all is written."""

@@ -81,6 +81,13 @@ def test_doubled_members_and_links_are_refused(tmp_path):
         index_shard(linked)
 
 
+def test_members_apart_from_their_sample_are_refused(tmp_path):
+    other = {name.replace("a.", "b.", 1): data for name, data in GOOD.items()}
+    first, *rest = GOOD.items()
+    with pytest.raises(InputError, match=r"'a\.adv\.png' is in it twice, or apart from its sample"):
+        index_shard(tar_of(tmp_path / "x.tar", [first, *other.items(), *rest]))
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.4, 0.7])
 def test_a_truncated_tar_is_refused(tmp_path, keep):
     path = tar_of(tmp_path / "x.tar", GOOD.items())
