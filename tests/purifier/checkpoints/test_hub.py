@@ -61,8 +61,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802
         path = unquote(urlparse(self.path).path)
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):
-            repo, kind, revision = found.groups()
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):
+            repo, kind, revision = match.groups()
             if (files := self.branch(repo, revision or "main")) is None:
                 code = "RevisionNotFound" if repo in self.server.models else "RepoNotFound"
                 return self.answer(404, X_Error_Code=code)
@@ -70,8 +70,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(200, [entry(name, data) for name, data in files.items()])
             siblings = [{"rfilename": name} for name in files]
             return self.answer(200, {"id": repo, "sha": commit_of(files), "siblings": siblings})
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            repo, revision, name = found.groups()
+        if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            repo, revision, name = match.groups()
             files = self.branch(repo, revision) or {}
             etag = hashlib.sha1(files[name]).hexdigest()
             return self.answer(200, files[name], ETag=f'"{etag}"', X_Repo_Commit=commit_of(files))
@@ -91,9 +91,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.private[repo] = asked.get("visibility") == "private" or bool(asked.get("private"))
             self.server.models.setdefault(repo, {"main": {}})
             return self.answer(200, {"url": f"http://{self.headers['Host']}/{repo}", "name": repo})
-        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(branch|preupload|commit)/(.+)", path)
-        assert found is not None, path
-        branches, kind, revision = self.server.models[found[1]], found[2], found[3]
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(branch|preupload|commit)/(.+)", path)
+        assert match is not None, path
+        branches, kind, revision = self.server.models[match[1]], match[2], match[3]
         if kind == "branch":
             branches.setdefault(revision, dict(branches["main"]))
             return self.answer(200, {})
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             if line["key"] == "file":
                 branches[revision][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
         commit = commit_of(branches[revision])
-        address = f"http://{self.headers['Host']}/{found[1]}/commit/{commit}"
+        address = f"http://{self.headers['Host']}/{match[1]}/commit/{commit}"
         return self.answer(200, {"commitUrl": address, "commitOid": commit})
 
     def chunks(self) -> bytes:

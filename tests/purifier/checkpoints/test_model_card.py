@@ -41,9 +41,9 @@ def test_the_code_in_it_works(make: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_hugging_face_reads(make: Any) -> None:
-    found = front_matter(write_card(make()).read_text())
-    assert found["license"] == "apache-2.0" and found["library_name"] == "impure"
-    assert found["pipeline_tag"] == "image-to-image" and "adversarial-purification" in found["tags"]
+    header = front_matter(write_card(make()).read_text())
+    assert header["license"] == "apache-2.0" and header["library_name"] == "impure"
+    assert header["pipeline_tag"] == "image-to-image" and "adversarial-purification" in header["tags"]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_the_best_is_the_trainers_best(make: Any) -> None:
     lines = ["3,t,clean,riae,9,5,0", "3,t,a,riae,90,10,0", "5,t,clean,riae,9,4,0", "5,t,a,riae,90,20,0"]
     run = make("\n".join(lines) + "\n")
     cells = [("t", "clean", 9), ("t", "a", 90)]
-    found = ValidationTable(run / "validation.csv", cells).best()
-    assert found is not None and f"best: epoch {found[0]} " in write_card(run).read_text()
+    best = ValidationTable(run / "validation.csv", cells).best()
+    assert best is not None and f"best: epoch {best[0]} " in write_card(run).read_text()
 
 
 def test_epochs_that_cannot_be_compared_are_refused(make: Any) -> None:

@@ -129,8 +129,8 @@ def test_other_images_are_refused(defence: Defence, images: Tensor, message: str
 
 def test_jpeg_equals_pillow() -> None:
     images = torch.rand(2, 3, 20, 33)
-    found = Jpeg(75)(images)
-    for image, result in zip(images, found, strict=True):
+    compressed = Jpeg(75)(images)
+    for image, result in zip(images, compressed, strict=True):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=75)
@@ -162,6 +162,11 @@ def test_alike_draws_make_an_image_independent_of_its_row(riae: Make) -> None:
             defence.reseed(4)
             first = model.purify(images[:1], seed=4, partition=partition)  # type: ignore[arg-type]
         assert torch.allclose(together[:1], first, atol=1e-12)
+
+
+def test_riae_is_random_by_its_noise_or_its_partition(riae: Make) -> None:
+    assert [RIAEDefence(riae(mask)).is_random for mask in ("both", "occlusion")] == [True, False]
+    assert RIAEDefence(riae("occlusion"), partition="random").is_random
 
 
 def test_options_reach_the_purifier(riae: Make) -> None:

@@ -29,19 +29,19 @@ def randomise(network: nn.Module) -> nn.Module:
 
 def plain_features(network: nn.Module, nodes: Any, images: Tensor) -> dict[str, Tensor]:
     """By hooks alone."""
-    found: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for node in nodes:
         network.get_submodule(node).register_forward_hook(
-            lambda module, inputs, output, node=node: found.update({node: output.clone()})
+            lambda module, inputs, output, node=node: outputs.update({node: output.clone()})
         )
     with torch.no_grad():
         network(images)
-    return found
+    return outputs
 
 
-def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], relative: float = 1e-4) -> None:
-    assert found.keys() == wanted.keys()
-    for node, output in found.items():
+def assert_close(outputs: dict[str, Tensor], wanted: dict[str, Tensor], relative: float = 1e-4) -> None:
+    assert outputs.keys() == wanted.keys()
+    for node, output in outputs.items():
         assert (output - wanted[node]).norm() <= relative * wanted[node].norm(), node
         assert wanted[node].norm() > 0, node
 
@@ -84,10 +84,10 @@ def test_folded_features_of_the_recipes_equal_the_unfolded(name: str, nodes: dic
         full = torchvision.models.get_model(name).features
     assert [type(each) for each in network.features] == [type(each) for each in full]
     wanted = plain_features(copy.deepcopy(network), nodes, images)
-    found = FeatureNetwork(Target(network), nodes)
-    assert_close(found(images * 0.2 + 0.4), wanted)
+    features = FeatureNetwork(Target(network), nodes)
+    assert_close(features(images * 0.2 + 0.4), wanted)
     assert not any(isinstance(each, nn.BatchNorm2d) for each in network.modules())
-    assert_close(found(images * 0.2 + 0.4), wanted)  # the pass that stops early
+    assert_close(features(images * 0.2 + 0.4), wanted)  # the pass that stops early
 
 
 def test_wanted_convolutions_and_batchnorms_keep_their_meaning() -> None:
@@ -150,8 +150,8 @@ def test_bfloat16_weights_give_autocasts_bits() -> None:
     rounded = FeatureNetwork(copy.deepcopy(network), CODE, bf16=True)
     with torch.autocast("cpu", torch.bfloat16):
         wanted = FeatureNetwork(network, CODE)(images)
-    for node, found in rounded(images).items():
-        assert found.dtype == torch.bfloat16 and torch.equal(found, wanted[node])
+    for node, output in rounded(images).items():
+        assert output.dtype == torch.bfloat16 and torch.equal(output, wanted[node])
 
 
 def test_gradients_equal_the_unfolded_networks_and_leave_the_weights_alone() -> None:
@@ -159,9 +159,9 @@ def test_gradients_equal_the_unfolded_networks_and_leave_the_weights_alone() -> 
     plain, images = copy.deepcopy(network), torch.rand(2, 3, 32, 32).double().requires_grad_()
     features = FeatureNetwork(network.train(), ["features.38"])
     features(torch.rand(1, 3, 32, 32).double())
-    (found,) = torch.autograd.grad(features(images)["features.38"].sum(), images)
+    (gradient,) = torch.autograd.grad(features(images)["features.38"].sum(), images)
     (wanted,) = torch.autograd.grad(plain.features[:39](images).sum(), images)
-    assert wanted.norm() > 0 and (found - wanted).norm() < 1e-10 * wanted.norm()
+    assert wanted.norm() > 0 and (gradient - wanted).norm() < 1e-10 * wanted.norm()
     assert not features.network.training
     assert not any(weight.requires_grad for weight in features.parameters())
 

@@ -57,13 +57,13 @@ def test_a_node_inside_a_target_is_found_by_the_librarys_name() -> None:
 def test_rounded_features_are_compared_in_float32(bf16: bool) -> None:
     loss, given = PerceptualLoss(network(), {"0": 2.0, "3": 0.5}, bf16=bf16), pairs()
     with torch.autocast("cpu", torch.bfloat16):
-        found = loss(*given)
+        loss_value = loss(*given)
         made, wanted = loss.features(given[0]), loss.features(given[1])
-    assert found.dtype == torch.float32 and made["3"].dtype == torch.bfloat16
+    assert loss_value.dtype == torch.float32 and made["3"].dtype == torch.bfloat16
     terms = [
         w * (made[node].double() - wanted[node].double()).abs().mean() for node, w in loss.lambdas.items()
     ]
-    assert abs(found - sum(terms)) < 1e-6
+    assert abs(loss_value - sum(terms)) < 1e-6
 
 
 def test_l1_per_position_sums_channels() -> None:

@@ -137,7 +137,7 @@ def test_cross_decoder_asks_the_visible_tokens_alone(riae: Make) -> None:
     block = decoder[0]
     assert isinstance(block, CrossBlock)
     with torch.no_grad():
-        found = decoder(visible, first, masked)
+        rebuilt = decoder(visible, first, masked)
         for subset in range(4):
             rest = [visible[0, other] for other in range(4) if other != subset]
             source = block.norm_context(torch.cat([first[0, subset : subset + 1], *rest]))
@@ -145,7 +145,7 @@ def test_cross_decoder_asks_the_visible_tokens_alone(riae: Make) -> None:
             weights = (block.attn.q(block.norm1(masked[0, subset])) @ key.T / 8**0.5).softmax(-1)
             tokens = masked[0, subset] + block.attn.proj(weights @ value)
             wanted = tokens + block.mlp(block.norm2(tokens))
-            assert torch.allclose(found[0, subset], wanted, atol=1e-6)
+            assert torch.allclose(rebuilt[0, subset], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", MASKS)

@@ -47,9 +47,9 @@ def test_window_moves_over_the_table() -> None:
     table = patches.position_table(6, 6, 8)
     partition = patches.uniform_partition(2, 2, 4, torch.device("cpu"))
     corner = torch.tensor([[0, 0], [3, 1]])
-    found = patches.put_back(patches.window_positions(table, partition, corner, 4), partition)
-    assert torch.equal(found[0], table[:2, :4].flatten(0, 1))
-    assert torch.equal(found[1], table[3:5, 1:5].flatten(0, 1))
+    positions = patches.put_back(patches.window_positions(table, partition, corner, 4), partition)
+    assert torch.equal(positions[0], table[:2, :4].flatten(0, 1))
+    assert torch.equal(positions[1], table[3:5, 1:5].flatten(0, 1))
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 8, 9])
