@@ -180,3 +180,33 @@ def test_deepfool_ignores_classes_whose_gradient_is_the_same(linear):
     model[1].weight[1] = model[1].weight[0]
     attacked = replace(batch, model=model).attack(CONFIGS["deepfool"])
     assert (replace(batch, model=model).stored_predictions(attacked) != batch.labels).all()
+
+
+def test_cw_searches_c_by_tens_and_then_between_failure_and_success(convolutional, monkeypatch):
+    tried = []
+
+    def succeeds_from_eight(_, problem, c, best):
+        tried.append(c.tolist())
+        return c >= 8
+
+    monkeypatch.setattr(CW, "_descend", succeeds_from_eight)
+    CW(steps=1, search_steps=5, lr=0.01, c0=0.1, kappa=0.0).propose(convolutional.problem("cw"))
+    assert [values[0] for values in tried] == pytest.approx([0.1, 1, 10, 5.5, 7.75])
+
+
+def test_deepfool_extends_the_sum_of_its_steps_by_the_overshoot(linear):
+    problem = replace(linear(3).problem("deepfool", 255), quantised=False)
+    plain, extended = (
+        DeepFool(steps=1, candidates=5, overshoot=overshoot).propose(problem).images - problem.clean
+        for overshoot in (0.0, 0.5)
+    )
+    torch.testing.assert_close(extended, 1.5 * plain)
+
+
+def test_deepfool_passes_over_flat_classes_that_tie_with_the_true_one(convolutional, make_batch):
+    class Flat(nn.Module):
+        def forward(self, images):
+            return images.flatten(1).sum(1, keepdim=True) * torch.zeros(4, dtype=images.dtype)
+
+    attacked = make_batch(Flat(), convolutional.clean).attack(AttackConfig(name="deepfool"))
+    assert torch.equal(attacked.adversarial, convolutional.clean)

@@ -166,7 +166,24 @@ def test_apgd_loss_by_loss(loss, steps, eps_255, convolutional, monkeypatch):
     torch.testing.assert_close(progress.best_loss, best_loss, rtol=0, atol=1e-9)
 
 
-def test_apgd_hands_back_the_best_misclassified_iterate(convolutional):
+def test_apgd_keeps_a_success_however_large_the_loss_of_a_failure(convolutional):
+    problem = convolutional.problem("apgd-ce")
+    state = run_apgd(problem, "ce", 1)
+    success, failure = torch.full_like(problem.clean, 0.25), torch.full_like(problem.clean, 0.75)
+    correct = torch.eye(10, dtype=torch.float64)[problem.labels]
+    for images, logits, loss in (
+        (failure, correct, 50.0),
+        (success, -correct, 10.0),
+        (failure, correct, 99.0),
+    ):
+        state.images, state.loss = images, torch.full_like(state.loss, loss)
+        state._record(logits)
+        assert torch.equal(state.best_images, failure)
+    assert torch.equal(state.result(), success)
+    assert state.reached.all()
+
+
+def test_apgd_returns_the_best_misclassified_iterate(convolutional):
     problem = convolutional.problem("apgd-ce", 2)
     recorder = Recorder(problem.model)
     object.__setattr__(problem, "model", recorder)
