@@ -13,7 +13,15 @@ from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST
 from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
 from impure.purifier.evaluation.scores import Row
-from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Found, Score, best, read_rows
+from impure.purifier.evaluation.validation_table import (
+    FILE,
+    NONE,
+    PURIFIER,
+    RowsByEpoch,
+    Score,
+    best,
+    read_rows,
+)
 from impure.purifier.riae.pretrained import CONFIG, read_config
 
 LONGEST = 300  # characters in a cell of a table
@@ -61,7 +69,7 @@ def _table(run: Path) -> Path:
     return outer if run.resolve().name == BEST and outer.exists() else run / FILE
 
 
-def model_card(config: Mapping[str, Any], validation: Found) -> str:
+def model_card(config: Mapping[str, Any], validation: RowsByEpoch) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people.
 
     Args:
@@ -90,7 +98,7 @@ def model_card(config: Mapping[str, Any], validation: Found) -> str:
     )
 
 
-def accuracy_table(validation: Found) -> str:
+def accuracy_table(validation: RowsByEpoch) -> str:
     """The bare target, the best and the last epoch side by side, in Markdown; "" without any of a purifier.
 
     Raises:

@@ -76,7 +76,7 @@ def _trained_on(config: Mapping[str, Any]) -> list[str]:
     """Digests of the collections that a config names; it may be a stranger's."""
     data = config.get("data")
     named = data.get("collections") if isinstance(data, dict) else None
-    return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
 
 
 @model.command("convert")
@@ -117,7 +117,7 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
     )  # fmt: skip
     save_weights(run, weights, plain({"riae": asdict(riae.config), "init": asdict(init)}))
     card = write_card(run)
-    parameters = sum(each.numel() for each in riae.parameters())
+    parameters = sum(parameter.numel() for parameter in riae.parameters())
     if as_json:
         return print_json({"out": str(run), "mask": riae.config.mask, "parameters": parameters})
     click.echo(f"Run: {run} ({riae.config.mask}, {parameters / 1e6:.1f} M parameters; licence: see {card})")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from impure.manifests.collection.collection import CommittedShard
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.train_config import TrainConfig
+    from impure.purifier.training.trainer import TrainPlan
     from impure.purifier.training.validation import Validator
 
 
@@ -138,7 +139,7 @@ def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) 
     return f"{collection}-{model}"
 
 
-def show_plan(planned: dict[str, Any], as_json: bool) -> None:
+def show_plan(planned: "TrainPlan", as_json: bool) -> None:
     """What --dry-run says."""
     if as_json:
         return print_json(planned)

@@ -47,8 +47,8 @@ data_options = options(
         "are for non-commercial use only)."),
 )  # fmt: skip
 network_options = options(
-    click.option("--model", type=click.Choice(list(PRESETS)), show_default="tiny on built-in images, else base",
-        help="Size of the network; base is the paper's, with 115.8 M parameters."),
+    click.option("--model", type=click.Choice(list(PRESETS)),
+        show_default="tiny on built-in images, else base", help="Size of the network; base is the paper's, with 115.8 M parameters."),
     click.option("--mask", type=click.Choice(get_args(Mask)), default=default_of(TrainConfig, "mask"),
         show_default=True, help="How a subset of patches is masked (paper 5.1)."),
     click.option("--decoder", type=click.Choice(get_args(DecoderKind)), show_default=True,
@@ -62,7 +62,7 @@ loss_options = options(
         help="Feature network of the loss: torchvision:NAME, timm:NAME or a card.json."),
     click.option("--feature-node", "feature_nodes", multiple=True, metavar="NODE=WEIGHT",
         show_default="the recipe's",
-        help="Layer of the feature network and its weight in the loss, such as layer4=10; repeat it for more."),
+        help="Layer of the feature network and its weight in the loss, such as layer4=10; repeatable."),
     click.option("--feature-weights", type=click.Path(path_type=Path),
         help="File of the feature network's weights, where they cannot be downloaded."),
 )  # fmt: skip

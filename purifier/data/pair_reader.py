@@ -1,4 +1,4 @@
-"""Decode stored images, and check them."""
+"""Decoding stored images, and checking them against the manifest."""
 
 from collections.abc import Collection
 
@@ -27,7 +27,7 @@ class PairReader:
 
         Args:
             cache_bytes: The most; 0 for none.
-            shards: Indices of the shards, as far as they have been made (see `pairs.list_pairs`).
+            indices: Indices of the shards, as far as they have been made (see `pairs.list_pairs`).
         """
         self._room = cache_bytes
         self._kept: dict[_Kept, Tensor] = {}
@@ -39,8 +39,8 @@ class PairReader:
         Raises:
             InputError: The shard's pixels, size or label are not those of the manifest.
         """
-        found = self._images(pair, {"adv": pair.adversarial_sha256, "clean": pair.clean_sha256})
-        return found["adv"], found["clean"]
+        images = self._images(pair, {"adv": pair.adversarial_sha256, "clean": pair.clean_sha256})
+        return images["adv"], images["clean"]
 
     def adversarial(self, pair: Pair) -> Tensor:
         """The adversarial image alone (see `read`)."""
@@ -53,16 +53,16 @@ class PairReader:
     def _images(self, pair: Pair, wanted: dict[str, str]) -> dict[str, Tensor]:
         """Images by `adv` and `clean`, wanted with these hashes; decoded where they are not kept."""
         keys = {image: (sha256, pair.height, pair.width) for image, sha256 in wanted.items()}
-        found = {image: self._kept[key] for image, key in keys.items() if key in self._kept}
-        if missing := keys.keys() - found.keys():
+        images = {image: self._kept[key] for image, key in keys.items() if key in self._kept}
+        if missing := keys.keys() - images.keys():
             for image, pixels in self._decode(pair, missing).items():
                 if px_sha256(pixels) != wanted[image]:
                     raise InputError(
                         f"{_where(pair)}: pixels differ from the manifest's hashes; generate the shard again"
                     )
-                found[image] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-                self._keep(keys[image], found[image])
-        return found
+                images[image] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+                self._keep(keys[image], images[image])
+        return images
 
     def _decode(self, pair: Pair, images: Collection[str]) -> dict[str, Pixels]:
         """Decode some images of a sample; a clean image stored alone is its own adversarial one."""

@@ -18,7 +18,7 @@ from impure.purifier.data.shard_index import ShardIndices, stored_rows
 SHA256 = pa.binary(32)
 SCHEMA = pa.schema(
     [
-        ("shard_id", pa.int32()),  # a number
+        ("shard_id", pa.int32()),  # place in the list of shards
         ("row", pa.int32()),
         ("key", pa.string()),
         ("label", pa.int32()),
@@ -52,7 +52,7 @@ class Pairs(Sequence[Pair]):
     """Pairs as Arrow columns; a `Pair` is made when one is asked for."""
 
     def __init__(self, shards: Sequence[CommittedShard], table: pa.Table) -> None:
-        """Hold pairs whose column `unit` counts through `units` (see `list_pairs`)."""
+        """Hold pairs whose column `shard_id` holds places in `shards` (see `list_pairs`)."""
         self._shards = tuple(shards)
         self._table = table.combine_chunks()
 
@@ -145,10 +145,10 @@ def list_pairs(shards: Sequence[CommittedShard], indices: ShardIndices | None = 
 
     Args:
         shards: The shards.
-        shards: Keeps the indices that are made on the way.
+        indices: Keeps the indices that are made on the way.
 
     Raises:
-        InputError: A shard's shard and manifest do not hold the same keys, or its images are not there.
+        InputError: A shard's tar and manifest do not hold the same keys, or its images are missing.
     """
     indices = ShardIndices() if indices is None else indices
     tables = [_shard_pairs(number, shard, indices) for number, shard in enumerate(shards)]
@@ -157,16 +157,16 @@ def list_pairs(shards: Sequence[CommittedShard], indices: ShardIndices | None = 
 
 def pairs_digest(pairs: Sequence[Pair]) -> str:
     """SHA-256 (hex) of what the pairs hold: shards, keys, labels and pixels, as canonical JSON."""
-    found = hashlib.sha256(b"[")
+    sha256 = hashlib.sha256(b"[")
     for number, pair in enumerate(pairs):
         row = [str(pair.shard.shard_id), pair.key, pair.label, pair.clean_sha256, pair.adversarial_sha256]
-        found.update(b"," * (number > 0) + canonical_json(row).encode())
-    found.update(b"]")
-    return found.hexdigest()
+        sha256.update(b"," * (number > 0) + canonical_json(row).encode())
+    sha256.update(b"]")
+    return sha256.hexdigest()
 
 
 def _shard_pairs(number: int, shard: CommittedShard, indices: ShardIndices) -> pa.Table:
-    """The samples of one unit, checked against its shard's headers."""
+    """The samples of one shard, checked against the headers of its tar."""
     rows = stored_rows(shard)
     if shard.tar.is_file() or not shard.origin:  # what is far away is not here yet
         indices.index(shard, rows)

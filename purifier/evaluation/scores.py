@@ -3,16 +3,28 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.shard_id import CLEAN
 
-#: A row in files; what was added later stands at the end.
-COLUMNS = (
-    "target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high", "combine",
-    "samples",
-)  # fmt: skip
+
+class RowRecord(TypedDict):
+    """A row in files; what was added later stands at the end."""
+
+    target: str
+    attack: str
+    defence: str
+    n: int
+    correct: int
+    accuracy: float
+    wilson95_low: float
+    wilson95_high: float
+    combine: str
+    samples: int
+
+
+COLUMNS = tuple(RowRecord.__annotations__)
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
@@ -50,13 +62,21 @@ class Row:
         """The defence, and how its samples were combined where there were several."""
         return self.defence if self.samples == 1 else f"{self.defence} ({self.combine} of {self.samples})"
 
-    def record(self) -> dict[str, Any]:
-        """The row under the names of `COLUMNS`."""
-        values = (
-            self.target, self.attack, self.defence, self.n, self.correct, self.accuracy, *self.interval,
-            self.combine, self.samples,
-        )  # fmt: skip
-        return dict(zip(COLUMNS, values, strict=True))
+    def record(self) -> RowRecord:
+        """The row as files hold it."""
+        low, high = self.interval
+        return RowRecord(
+            target=self.target,
+            attack=self.attack,
+            defence=self.defence,
+            n=self.n,
+            correct=self.correct,
+            accuracy=self.accuracy,
+            wilson95_low=low,
+            wilson95_high=high,
+            combine=self.combine,
+            samples=self.samples,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +102,12 @@ def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
         Mean(
             target=target,
             defence=defence,
-            attacks=len(found),
-            accuracy=sum(found) / len(found),
+            attacks=len(accuracies),
+            accuracy=sum(accuracies) / len(accuracies),
             combine=combine,
             samples=samples,
         )
-        for (target, defence, combine, samples), found in groups.items()
+        for (target, defence, combine, samples), accuracies in groups.items()
     )
 
 

@@ -1,4 +1,4 @@
-"""`validation.csv`: what a run's validations found, and which was the best."""
+"""`validation.csv`: the scores of a run's validations, and which was the best."""
 
 import csv
 import math
@@ -18,7 +18,7 @@ READ = COLUMNS[:6]  # the counts tell the accuracy once more
 NONE, PURIFIER = "none", "riae"  # in the column `defence`
 
 Cell = tuple[str, str, int]  # target, attack, number of images
-Found = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
+RowsByEpoch = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class Score:
     def __post_init__(self) -> None:
         attacks = {row.attack for row in self.rows}
         if CLEAN not in attacks or attacks == {CLEAN}:
-            found = ", ".join(sorted(attacks)) or "none"
-            raise InputError(f"a validation needs clean and attacked images; there are rows of {found}")
+            present = ", ".join(sorted(attacks)) or "none"
+            raise InputError(f"a validation needs clean and attacked images; there are rows of {present}")
 
     @property
     def attacked(self) -> float:
@@ -67,8 +67,8 @@ class Score:
 
 def _mean(rows: Iterable[Row]) -> float:
     """Unweighted mean accuracy."""
-    found = [row.accuracy for row in rows]
-    return math.fsum(found) / len(found)
+    accuracies = [row.accuracy for row in rows]
+    return math.fsum(accuracies) / len(accuracies)
 
 
 def _cells(rows: Iterable[Row]) -> list[Cell]:
@@ -90,9 +90,9 @@ class ValidationTable:
             InputError: The file is damaged, or its rows are of other cells.
         """
         self._path = path
-        self._found: dict[tuple[int, str], tuple[Row, ...]] = dict(read_rows(path)) if path.exists() else {}
+        self._rows: dict[tuple[int, str], tuple[Row, ...]] = dict(read_rows(path)) if path.exists() else {}
         wanted = sorted(cells)
-        if any(_cells(rows) != wanted for rows in self._found.values()):
+        if any(_cells(rows) != wanted for rows in self._rows.values()):
             raise InputError(
                 f"{path}: its rows are of other targets, attacks or numbers of images; validate on the same "
                 "images, or choose another folder"
@@ -104,7 +104,7 @@ class ValidationTable:
         Raises:
             WriteError: The file cannot be written.
         """
-        self._found[epoch, defence] = tuple(rows)
+        self._rows[epoch, defence] = tuple(rows)
         self._write()
 
     def forget_after(self, epoch: int) -> None:
@@ -113,15 +113,15 @@ class ValidationTable:
         Raises:
             WriteError: The file cannot be written.
         """
-        late = [key for key in self._found if key[0] > epoch]
+        late = [key for key in self._rows if key[0] > epoch]
         for key in late:
-            del self._found[key]
+            del self._rows[key]
         if late:
             self._write()
 
     def best(self) -> tuple[int, Score] | None:
         """The epoch with the best purifier, the earliest of equals; None where there is none."""
-        return best(self._found)
+        return best(self._rows)
 
     def _write(self) -> None:
         """Write all rows."""
@@ -129,11 +129,11 @@ class ValidationTable:
         with writing(path), atomic_path(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
-            for (epoch, _), rows in sorted(self._found.items()):
+            for (epoch, _), rows in sorted(self._rows.items()):
                 writer.writerows({"epoch": epoch, **row.record()} for row in rows)
 
 
-def best(found: Found) -> tuple[int, Score] | None:
+def best(rows_by_epoch: RowsByEpoch) -> tuple[int, Score] | None:
     """The epoch with the best purifier, the earliest of equals; None where there is none.
 
     Raises:
@@ -141,20 +141,20 @@ def best(found: Found) -> tuple[int, Score] | None:
             clean or without attacked images.
     """
     chosen: tuple[int, Score] | None = None
-    for epoch in sorted(epoch for epoch, defence in found if defence == PURIFIER):
-        score = Score(rows=found[epoch, PURIFIER])
+    for epoch in sorted(epoch for epoch, defence in rows_by_epoch if defence == PURIFIER):
+        score = Score(rows=rows_by_epoch[epoch, PURIFIER])
         if score.better_than(chosen and chosen[1]):
             chosen = epoch, score
     return chosen
 
 
-def read_rows(path: Path) -> Found:
+def read_rows(path: Path) -> RowsByEpoch:
     """Read `validation.csv`, in its order.
 
     Raises:
         InputError: It cannot be read, lacks a column, or a row makes no sense.
     """
-    found: dict[tuple[int, str], tuple[Row, ...]] = {}
+    rows_by_epoch: dict[tuple[int, str], tuple[Row, ...]] = {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
@@ -162,10 +162,10 @@ def read_rows(path: Path) -> Found:
                 raise InputError(f"it has no column {', '.join(sorted(missing))}")
             for line in reader:
                 epoch, row = _row(line, reader.line_num)
-                found[epoch, row.defence] = (*found.get((epoch, row.defence), ()), row)
+                rows_by_epoch[epoch, row.defence] = (*rows_by_epoch.get((epoch, row.defence), ()), row)
     except (OSError, ValueError, csv.Error, InputError) as error:
         raise InputError(f"{path}: not a readable validation table ({error}); remove it") from error
-    return found
+    return rows_by_epoch
 
 
 def _row(line: Mapping[str, str | None], number: int) -> tuple[int, Row]:

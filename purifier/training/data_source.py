@@ -1,6 +1,6 @@
 """What a training run learns from: stored pairs, or clean photographs to pre-train on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +36,7 @@ class DataSource(Protocol):
     def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
         """This rank's micro-batches of every update."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Mapping[str, object]:
         """Its identity, for `config.json`."""
 
 
@@ -86,7 +86,7 @@ class PairSource:
             seed=config.seed,
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Mapping[str, object]:
         """Digests of pixels and collections, and the names of the shards."""
         pairs = self._data.pairs
         shards = {str(shard.shard_id): shard for shard in pairs.shards}
@@ -126,7 +126,7 @@ class PhotoSource:
         sides = photo_sides(config.riae().multiple)
         return PhotoSampler(len(self._names), _split(config, ranks), sides=sides, seed=config.seed)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Mapping[str, object]:
         """Number and digest of the names."""
         return {"photographs": len(self._names), "names": digest(list(self._names))}
 

@@ -92,7 +92,7 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
     return (out / STATE).exists()
 
 
-def describe_run(config: TrainConfig, data: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
+def describe_run(config: TrainConfig, data: Mapping[str, object], init: Mapping[str, Any]) -> dict[str, Any]:
     """What `config.json` holds: the network, the training, the data's identity, the software.
 
     Args:

@@ -43,8 +43,8 @@ class TrainLog:
             return
         with self._path.open(newline="", errors="replace") as file:
             lines = csv.reader(line.replace("\0", "") for line in file)
-            found = [dict(zip(self.COLUMNS, line, strict=False)) for line in lines]
-        rows = [row for row in found if row.get("step", "").isdigit() and len(row) == len(self.COLUMNS)]
+            written = [dict(zip(self.COLUMNS, line, strict=False)) for line in lines]
+        rows = [row for row in written if row.get("step", "").isdigit() and len(row) == len(self.COLUMNS)]
         rows = [row for row in rows if int(row["step"]) <= step]
         with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.COLUMNS)
@@ -62,7 +62,9 @@ class TrainLog:
 
     def clear(self) -> None:
         """Begin the next row."""
-        self._losses, self._images, self._since = [], 0, time.monotonic()
+        self._losses = []
+        self._images = 0
+        self._since = time.monotonic()
 
     def write(self, epoch: int, step: int, rate: float, losses: list[float]) -> None:
         """Append a row.
@@ -81,7 +83,7 @@ class TrainLog:
             self.curve("train", step, row)
 
     def curve(self, group: str, step: int, values: dict[str, float]) -> None:
-        """Hand values by name to TensorBoard, if it listens."""
+        """Write values by name for TensorBoard, if it was asked for."""
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(f"{group}/{name}", value, step)
@@ -89,7 +91,7 @@ class TrainLog:
 
 
 def check_tensorboard() -> None:
-    """Find out before anything is written.
+    """Find out whether TensorBoard is installed, before anything is written.
 
     Raises:
         InputError: TensorBoard is not installed.

@@ -109,7 +109,7 @@ class TrainStep:
                 losses = self.losses(*self.crop(micro_batch)) * micro_batch.weight
                 (
                     losses[0] * self.ranks.world
-                ).backward()  # DDP takes the mean over ranks; weights need the sum
+                ).backward()  # DDP takes the mean over ranks; here the sum is due
             total += losses.detach()
         return total
 

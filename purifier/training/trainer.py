@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -114,7 +114,20 @@ def _new_model(config: TrainConfig) -> RIAE:
         return RIAE(config.riae())
 
 
-def plan(config: TrainConfig, data_source: DataSource, world: int = 1) -> dict[str, Any]:
+class TrainPlan(TypedDict):
+    """What a run would be."""
+
+    model: str
+    parameters: int
+    images_an_epoch: int
+    updates_an_epoch: int
+    epochs: int
+    updates: int
+    ranks: int
+    config: dict[str, Any]  # as `TrainConfig` has it
+
+
+def plan(config: TrainConfig, data_source: DataSource, world: int = 1) -> TrainPlan:
     """What a run would be, without beginning it.
 
     Raises:
