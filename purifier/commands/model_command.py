@@ -135,7 +135,8 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
 def push_command(run: Path, repo_id: str, private: bool, revision: str | None, as_json: bool) -> None:
     """Upload a run to the Hugging Face Hub.
 
-    Its config, its weights and a fresh card are uploaded, and nothing else of it. REPO_ID is owner/name. Log in first: `hf auth login`, or the environment's HF_TOKEN.
+    Its config, its weights and a fresh card are uploaded, and nothing else of it. REPO_ID is owner/name. Log
+    in first: `hf auth login`, or the environment's HF_TOKEN.
 
     \b
       impure-model push ./impure-runs/imagenet-base/best lab/purifier --private

@@ -48,7 +48,8 @@ data_options = options(
 )  # fmt: skip
 network_options = options(
     click.option("--model", type=click.Choice(list(PRESETS)),
-        show_default="tiny on built-in images, else base", help="Size of the network; base is the paper's, with 115.8 M parameters."),
+        show_default="tiny on built-in images, else base",
+        help="Size of the network; base is the paper's, with 115.8 M parameters."),
     click.option("--mask", type=click.Choice(get_args(Mask)), default=default_of(TrainConfig, "mask"),
         show_default=True, help="How a subset of patches is masked (paper 5.1)."),
     click.option("--decoder", type=click.Choice(get_args(DecoderKind)), show_default=True,
