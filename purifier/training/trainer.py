@@ -60,8 +60,8 @@ def train(
         features: Feature network for the perceptual loss: takes RGB in [0,1], normalises inside. It gets
             frozen. None is right only for recipes without one.
         out: The run's folder: config.json, log.csv, state.pt, model.safetensors, README.md; with a validator
-            also validation.csv, strips of images, and best/ with the best weights so far. Where something fails,
-            logs/ (see `rank_log`).
+            also validation.csv, strips of images, and best/ with the best weights so far. After a failure
+            also logs/ (see `rank_log`).
         device: Where to compute.
         runtime: What changes nothing of what is learnt.
         ranks: The processes that train together; all call this with the same arguments.
