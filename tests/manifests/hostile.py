@@ -18,7 +18,7 @@ from tests.manifests.stored import write_tar
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 SAMPLES = [Sample(key, PIXELS, PIXELS[::-1], 7, {"key": key}) for key in ("toy__x__a", "toy__x__b")]
 END = bytes(1024)
-UNIT = ShardId("toy", "pgd", "test", 0)
+SHARD = ShardId("toy", "pgd", "test", 0)
 GIB = 1 << 30
 
 

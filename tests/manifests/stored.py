@@ -66,7 +66,7 @@ def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
     return path
 
 
-def write_unit(
+def write_shard(
     collection: Collection,
     shard_id: ShardId,
     made: list[tuple[Sample | None, dict]],
@@ -107,7 +107,7 @@ def write_collection(root: Path, storage: Storage, attacks: tuple[str, ...] = (C
         config = {
             "attack": attack, "target": CARD, "storage": plain(storage), "plan": plan_digest(table, drawn),
         }  # fmt: skip
-        write_unit(collection, ShardId("toy", attack, "test", 0), pairs(attack), config, storage)
+        write_shard(collection, ShardId("toy", attack, "test", 0), pairs(attack), config, storage)
     return collection
 
 

@@ -46,7 +46,7 @@ def clean_image(index: int, size: tuple[int, int]) -> Pixels:
     return (noise + 40 + 140 * (index % 2)).astype(np.uint8)
 
 
-def write_unit(
+def write_shard(
     root: Path, shard_id: ShardId, samples: Sequence[tuple[str, Pixels, Pixels, int]], failed: int = 0
 ) -> CommittedShard:
     """samples: (key, clean, adversarial, label); `failed` rows without a sample follow."""
@@ -101,7 +101,7 @@ def write_collection(
             clean = clean_image(index, sizes[index % len(sizes)])
             adversarial = clean if attack == "clean" else 255 - clean
             samples.append((f"{attack}-{key.format(index=index)}", clean, adversarial, index % 2))
-        write_unit(root, ShardId("toy", attack, "train", 0), samples, failed=1)
+        write_shard(root, ShardId("toy", attack, "train", 0), samples, failed=1)
     return Collection(root).committed
 
 

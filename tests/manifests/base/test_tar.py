@@ -30,7 +30,11 @@ def test_members_are_listed_with_their_places(tmp_path):
     assert list(walk(path)) == [
         Member(path, "a", 512, 3, True), Member(path, "b", 1536, 600, True), Member(path, "c", 3072, 0, True),
     ]  # fmt: skip
-    assert read_members({member.name: member for member in walk(path)}) == {"a": b"one", "b": b"x" * 600, "c": b""}
+    assert read_members({member.name: member for member in walk(path)}) == {
+        "a": b"one",
+        "b": b"x" * 600,
+        "c": b"",
+    }
 
 
 def test_extended_headers_are_passed_over_up_to_a_size(tmp_path):

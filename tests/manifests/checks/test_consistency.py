@@ -42,7 +42,7 @@ def plan_digest(root, name):
 
 
 def add_variant(root, attack, variant):
-    """The units of an attack once more, as a sweep stores them beside each other."""
+    """The shards of an attack once more, as a sweep stores them beside each other."""
     for each in [each for each in Collection(root).committed if each.shard_id.attack == attack]:
         stem = root / each.shard_id.target / variant / each.shard_id.split / each.stem.name
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def add_variant(root, attack, variant):
 
 
 def add_target(root, new):
-    """The plans and units of the one target once more, under another name."""
+    """The plans and shards of the one target once more, under another name."""
     for path in sorted((root / "plans").glob("small-*.parquet")):
         table, config = read_table(path, PLAN)
         config = renamed(config, "small", new)
@@ -91,7 +91,7 @@ def findings(root, level="size"):
     return [(each.shard_id, each.problem) for each in verify(Collection(root), level)]
 
 
-def units_of(root, *, attack="pgd-e8", split="test", target="small"):
+def shards_of(root, *, attack="pgd-e8", split="test", target="small"):
     found = [
         each
         for each in Collection(root).committed
@@ -124,8 +124,8 @@ def test_a_plan_on_which_no_attack_was_begun_is_in_order(root):
     assert findings(root) == []
 
 
-def test_a_unit_outside_its_plan_is_named(root):
-    shard_id = units_of(root)[-1]
+def test_a_shard_outside_its_plan_is_named(root):
+    shard_id = shards_of(root)[-1]
     stem = shard_id.stem.with_name("000042")
     table, config = shard_id.rows()
     shutil.copy(shard_id.tar, stem.with_suffix(".tar"))
@@ -137,7 +137,7 @@ def test_a_unit_outside_its_plan_is_named(root):
 
 
 def test_a_deleted_marker_is_named_with_what_is_left(root):
-    shard_id = units_of(root)[0]
+    shard_id = shards_of(root)[0]
     marker_of(shard_id).unlink()
     ((place, problem),) = findings(root)
     assert place == str(shard_id.shard_id)
@@ -145,7 +145,7 @@ def test_a_deleted_marker_is_named_with_what_is_left(root):
 
 
 def test_files_that_were_never_planned_are_named(root):
-    shard_id = units_of(root)[0]
+    shard_id = shards_of(root)[0]
     shutil.copy(shard_id.tar, shard_id.stem.with_name("000042.tar"))
     ((place, problem),) = findings(root)
     assert place == "small/pgd-e8/test/000042"
@@ -173,12 +173,12 @@ def equally_long(*shards):
 @pytest.mark.parametrize("hide", [None, equally_long, lambda *shards: [vouched(each) for each in shards]])
 @pytest.mark.parametrize("beside", ["another shard", "another attack", "another split", "another target"])
 def test_swapped_manifests_are_named_at_every_level(root, beside, hide):
-    first, second = units_of(root)
+    first, second = shards_of(root)
     if beside != "another shard":
         place = {"attack": "pgd"} if beside == "another attack" else {}
         place |= {"split": "validation"} if beside == "another split" else {}
         place |= {"target": "other-1"} if beside == "another target" else {}
-        second = units_of(root, **place)[0]
+        second = shards_of(root, **place)[0]
     swap(first.manifest, second.manifest)
     if hide is not None:
         hide(first, second)
@@ -188,15 +188,15 @@ def test_swapped_manifests_are_named_at_every_level(root, beside, hide):
         assert all("000000.parquet" in problem or "000001.parquet" in problem for _, problem in found)
 
 
-def test_swapped_units_are_named(root):
-    first, second = units_of(root)
+def test_swapped_shards_are_named(root):
+    first, second = shards_of(root)
     for ending in (".tar", ".parquet", ".done.json"):
         swap(first.stem.with_suffix(ending), second.stem.with_suffix(ending))
     assert [place for place, _ in findings(root)] == [str(first.shard_id), str(second.shard_id)]
 
 
 @pytest.mark.parametrize("change", ["rows", "config"])
-def test_a_replaced_plan_is_named_for_every_unit_it_did_not_make(root, change):
+def test_a_replaced_plan_is_named_for_every_shard_it_did_not_make(root, change):
     path = root / "plans" / "small-test.parquet"
     table, config = read_table(path, PLAN)
     if change == "rows":
@@ -205,7 +205,7 @@ def test_a_replaced_plan_is_named_for_every_unit_it_did_not_make(root, change):
         config = config | {"seed": 5}
     write_table(path, table, config)
     found = findings(root)
-    made = [each for attack in ("clean", "fgsm", "pgd", "pgd-e8") for each in units_of(root, attack=attack)]
+    made = [each for attack in ("clean", "fgsm", "pgd", "pgd-e8") for each in shards_of(root, attack=attack)]
     assert {place for place, _ in found} - {"collection.json"} == {str(each.shard_id) for each in made}
     assert all("another plan" in problem and "small-test" in problem for _, problem in found)
     assert ("collection.json" in dict(found)) == (change == "config")
@@ -222,7 +222,7 @@ def test_a_deleted_plan_is_named(root):
     (root / "plans" / "small-test.parquet").unlink()
     found = findings(root)
     assert all("small-test" in problem and "missing" in problem for _, problem in found)
-    assert len(found) == 4 * len(units_of(root)) + 1
+    assert len(found) == 4 * len(shards_of(root)) + 1
     assert "collection.json" in dict(found)
 
 
@@ -253,7 +253,7 @@ def test_a_lost_collection_json_is_named(root):
 def test_a_plan_without_a_target_is_named_and_hides_nothing(root, config):
     path = root / "plans" / "small-test.parquet"
     write_table(path, read_table(path, PLAN)[0], config)
-    marker_of(units_of(root, split="train")[0]).unlink()
+    marker_of(shards_of(root, split="train")[0]).unlink()
     assert [place for place, _ in findings(root)] == ["plans", "small/pgd-e8/train/000000"]
 
 
@@ -268,7 +268,7 @@ def test_a_plan_for_a_target_of_an_impossible_name_is_named(root, name):
 
 
 def test_fewer_rows_than_the_marker_counts_are_named(root):
-    shard_id = units_of(root)[0]
+    shard_id = shards_of(root)[0]
     table, config = shard_id.rows()
     write_table(shard_id.manifest, table.slice(1), config)
     vouched(shard_id)
@@ -294,10 +294,10 @@ def test_odd_counts_of_a_strangers_marker_break_no_sums(root, counts):
 
 
 def test_a_broken_marker_elsewhere_does_not_keep_a_glob_from_its_shards(root):
-    marker_of(units_of(root)[0]).write_text("{")
+    marker_of(shards_of(root)[0]).write_text("{")
     found = select_shards(f"{root}/small/*/train/*.tar")
     assert {each.shard_id.split for each in found} == {"train"}
 
 
-def test_manifest_columns_are_those_that_place_a_unit():
+def test_manifest_columns_are_those_that_place_a_shard():
     assert {"target", "split", "shard"} <= set(MANIFEST.names)

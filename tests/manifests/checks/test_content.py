@@ -8,7 +8,7 @@ from impure.manifests.checks.verify import measure
 from impure.manifests.collection.samples import Stored
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from tests.manifests.stored import pairs, write_collection, write_unit
+from tests.manifests.stored import pairs, write_collection, write_shard
 
 SHARD = ShardId("toy", "pgd", "test", 0)
 
@@ -22,7 +22,7 @@ def problems_with(tmp_path):
     def problems(**changes):
         made = pairs("pgd")
         made[0][1].update(changes)
-        write_unit(collection, SHARD, made, config, Storage())
+        write_shard(collection, SHARD, made, config, Storage())
         return list(verify._content_problems(collection.read(SHARD)))  # the command stops at the first
 
     return problems

@@ -22,7 +22,7 @@ from impure.manifests.collection.stored_pairs import read_pairs
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
-from tests.manifests.stored import pairs, write_collection, write_tar, write_unit
+from tests.manifests.stored import pairs, write_collection, write_shard, write_tar
 
 WHOLE = [Storage(encoding=e, profile=p) for e in ENCODINGS for p in ("pairs", "clean-once")]
 ALL = [*WHOLE, *(Storage(encoding=encoding, profile="delta") for encoding in ENCODINGS)]
@@ -130,7 +130,7 @@ def test_a_perturbation_that_is_not_the_manifests_is_found(tmp_path):
     other = [
         (Sample(s.key, s.clean, np.minimum(s.adversarial, 200), s.label, s.meta), row) for s, row in made
     ]
-    write_unit(collection, shard_id, other, collection.read(shard_id).marker["config"], storage)
+    write_shard(collection, shard_id, other, collection.read(shard_id).marker["config"], storage)
     assert "l2" in problems(collection)[0]
 
 
@@ -145,11 +145,11 @@ def test_a_change_too_large_for_a_perturbation_is_refused():
             Storage(profile="delta").members(sample, "pgd")
 
 
-def test_a_missing_or_incomplete_clean_unit_is_named_with_the_command_that_makes_it(tmp_path):
+def test_a_missing_or_incomplete_clean_shard_is_named_with_the_command_that_makes_it(tmp_path):
     collection = write_collection(tmp_path, Storage(profile="clean-once"))
     clean, attacked = collection.committed
     other = collection.read(clean.shard_id).marker["config"]
-    write_unit(collection, clean.shard_id, pairs("clean")[1:], other, Storage(profile="clean-once"))
+    write_shard(collection, clean.shard_id, pairs("clean")[1:], other, Storage(profile="clean-once"))
     with pytest.raises(InputError, match=r"clean image of sample .* is not in .*clean/test/000000.tar"):
         list_pairs([attacked])
     collection.marker_path(clean.shard_id).unlink()
@@ -169,16 +169,16 @@ def test_a_clean_image_of_another_photograph_is_found(tmp_path):
         (Sample(s.key, o.clean, o.clean, s.label, s.meta), row)
         for (s, row), (o, _) in zip(pairs("clean"), reversed(pairs("clean")), strict=True)
     ]
-    write_unit(collection, clean.shard_id, swapped, clean.marker["config"], storage)
+    write_shard(collection, clean.shard_id, swapped, clean.marker["config"], storage)
     assert all("clean_px_sha256" in problem for problem in problems(collection))
     with pytest.raises(InputError, match="pixels differ"):
         PairDataset([attacked])[0]
 
 
-def test_a_unit_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path):
+def test_a_shard_that_is_stored_otherwise_than_its_marker_says_is_found(tmp_path):
     collection = write_collection(tmp_path, Storage())
     shard_id = ShardId("toy", "pgd", "test", 0)
-    write_unit(
+    write_shard(
         collection,
         shard_id,
         pairs("pgd"),

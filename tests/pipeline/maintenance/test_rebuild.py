@@ -17,7 +17,7 @@ from impure.manifests.collection.storage import Storage
 from impure.pipeline.maintenance.rebuild import rebuild
 from impure.pipeline.sources.builtin_source import BuiltinSource
 from impure.pipeline.sources.folder import FolderSource
-from tests.manifests.stored import SIDE, pairs, photographs, write_collection, write_unit
+from tests.manifests.stored import SIDE, pairs, photographs, write_collection, write_shard
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def rebuilt(delta, source, root, storage=PNG_PAIRS):
     out = Collection(root)
 
     def write(shard_id, made, config):
-        write_unit(
+        write_shard(
             out, shard_id, [(s, r if s else {**r, "index_in_shard": None}) for s, r in made], config, storage
         )
 
@@ -85,7 +85,7 @@ def renamed(delta):
         made = [
             (s, {**row, "source_id": f"{row['source_id']}.png"}) for s, row in pairs(shard.shard_id.attack)
         ]
-        write_unit(delta, shard.shard_id, made, shard.marker["config"], Storage(profile="delta"))
+        write_shard(delta, shard.shard_id, made, shard.marker["config"], Storage(profile="delta"))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def test_nothing_is_written_of_a_shard_without_a_single_pair(delta, tmp_path):
 def test_a_perturbation_of_something_else_is_not_added(delta, tmp_path):
     shard_id = ShardId("toy", "pgd", "test", 0)
     other = [(type(s)(s.key, s.clean, s.clean ^ 1, s.label, s.meta), row) for s, row in pairs("pgd")]
-    write_unit(delta, shard_id, other, delta.read(shard_id).marker["config"], Storage(profile="delta"))
+    write_shard(delta, shard_id, other, delta.read(shard_id).marker["config"], Storage(profile="delta"))
     result = next(
         each for each in rebuilt(delta, BuiltinSource(), tmp_path / "out") if each.shard_id == shard_id
     )

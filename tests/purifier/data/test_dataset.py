@@ -14,7 +14,7 @@ from impure.purifier.data import pair_reader as reader
 from impure.purifier.data.dataset import Batch, Loader, PairDataset
 from impure.purifier.data.pairs import list_pairs
 from impure.purifier.data.sampler import BatchSplit, EpochSampler, MicroBatch
-from tests.purifier.conftest import clean_image, write_collection, write_unit
+from tests.purifier.conftest import clean_image, write_collection, write_shard
 
 
 def test_attacked_pairs_then_each_clean_image_once(shards: list[CommittedShard]) -> None:
@@ -28,7 +28,7 @@ def test_attacked_pairs_then_each_clean_image_once(shards: list[CommittedShard])
     assert len(PairDataset(shards, clean_pairs=False)) == 12
 
 
-def test_untouched_units_do_not_double_the_clean_pairs(tmp_path: Path) -> None:
+def test_untouched_shards_do_not_double_the_clean_pairs(tmp_path: Path) -> None:
     shards = write_collection(tmp_path, attacks=("clean", "pgd"))
     assert len(PairDataset(shards)) == 6 + 6
     assert len(PairDataset(shards, clean_pairs=False)) == 6
@@ -139,7 +139,7 @@ def test_a_shard_far_away_is_fetched_when_it_is_first_read(tmp_path: Path) -> No
 
 
 def _shard_id(root: Path, samples: list[tuple[str, Pixels, Pixels, int]]) -> CommittedShard:
-    return write_unit(root, ShardId("toy", "pgd", "train", 0), samples)
+    return write_shard(root, ShardId("toy", "pgd", "train", 0), samples)
 
 
 def test_manifest_and_shard_must_hold_the_same_keys(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from impure.manifests.collection.stored_pairs import index_pairs
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, list_pairs, pairs_digest
 from impure.purifier.data.shard_index import ShardIndex
-from tests.purifier.conftest import clean_image, write_collection, write_unit
+from tests.purifier.conftest import clean_image, write_collection, write_shard
 
 
 def test_columns_are_a_sequence_of_pairs(shards: list[CommittedShard]) -> None:
@@ -57,16 +57,16 @@ def test_the_same_bytes_in_another_size_are_another_image(tmp_path: Path) -> Non
     samples = []
     for key, size in (("wide", (8, 16)), ("high", (16, 8))):
         samples.append((key, np.zeros((*size, 3), np.uint8), np.ones((*size, 3), np.uint8), 0))
-    pairs = list_pairs([write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), samples)])
+    pairs = list_pairs([write_shard(tmp_path, ShardId("toy", "pgd", "train", 0), samples)])
     assert pairs[0].clean_sha256 == pairs[1].clean_sha256 and len(set(pairs.clean_ids.tolist())) == 2
     reader = PairReader()
     assert [reader.clean(pair).shape for pair in pairs] == [(3, 8, 16), (3, 16, 8)]
 
 
-def test_two_collections_may_have_units_of_one_name(tmp_path: Path) -> None:
+def test_two_collections_may_have_shards_of_one_name(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
     shards = [
-        write_unit(tmp_path / root, ShardId("toy", "pgd", "train", 0), [(root, image, image + change, 0)])
+        write_shard(tmp_path / root, ShardId("toy", "pgd", "train", 0), [(root, image, image + change, 0)])
         for change, root in enumerate(("one", "two"), start=1)
     ]
     reader = PairReader(0)
@@ -77,7 +77,7 @@ def test_two_collections_may_have_units_of_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["", "x" * 64, "A" * 64, "é" * 32])
 def test_hashes_must_be_hashes(tmp_path: Path, wrong: str) -> None:
     image = clean_image(0, (8, 8))
-    shard = write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), [("one", image, image, 0)])
+    shard = write_shard(tmp_path, ShardId("toy", "pgd", "train", 0), [("one", image, image, 0)])
     table = pq.read_table(shard.manifest)
     at = table.schema.get_field_index("adv_px_sha256")
     pq.write_table(table.set_column(at, "adv_px_sha256", pa.array([wrong])), shard.manifest)
@@ -88,7 +88,7 @@ def test_hashes_must_be_hashes(tmp_path: Path, wrong: str) -> None:
 def test_a_pair_takes_little_memory(tmp_path: Path) -> None:
     image = clean_image(0, (8, 8))
     samples = [(f"resnet101__apgd-ce-e16__n01440764_{index:08}", image, image, 0) for index in range(500)]
-    shard = write_unit(tmp_path, ShardId("toy", "pgd", "train", 0), samples)
+    shard = write_shard(tmp_path, ShardId("toy", "pgd", "train", 0), samples)
     before = pa.total_allocated_bytes()
     pairs, whole = list_pairs([shard]), index_pairs(shard)
     assert (pa.total_allocated_bytes() - before) / len(pairs) < 200

@@ -23,7 +23,7 @@ from impure.manifests.collection.stored_pairs import index_stored_samples, read_
 from impure.manifests.views.preview import contact_sheet
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.pairs import list_pairs
-from tests.manifests.hostile import SHARDS, UNIT
+from tests.manifests.hostile import SHARD, SHARDS
 from tests.manifests.stored import vouch, write_collection
 
 
@@ -41,7 +41,7 @@ def collections(tmp_path_factory):
 
 @settings(max_examples=120, deadline=None)
 @given(data=st.data(), profile=st.sampled_from(sorted(PROFILES)), attack=st.sampled_from(["clean", "pgd"]))
-def test_no_reader_of_units_does_anything_else_with_generated_shards(collections, data, profile, attack):
+def test_no_reader_of_shards_does_anything_else_with_generated_shards(collections, data, profile, attack):
     collection, shard_id = collections[profile], ShardId("toy", attack, "test", 0)
     committed = collection.read(shard_id)
     original = committed.tar.read_bytes()
@@ -88,7 +88,7 @@ def collection(tmp_path):
 
 def marker_with(**changes):
     def change(collection):
-        path = collection.marker_path(UNIT)
+        path = collection.marker_path(SHARD)
         marker = json.loads(path.read_text())
         for dotted, value in changes.items():
             *parents, last = dotted.split("__")
@@ -102,7 +102,7 @@ def marker_with(**changes):
 
 
 def marker_of(text):
-    return lambda collection: collection.marker_path(UNIT).write_bytes(text)
+    return lambda collection: collection.marker_path(SHARD).write_bytes(text)
 
 
 MARKERS = {
@@ -147,7 +147,7 @@ def table_with(**columns):
     """The manifest with other columns, whatever they hold."""
 
     def change(collection):
-        path = collection.read(UNIT).manifest
+        path = collection.read(SHARD).manifest
         table = pq.read_table(path, partitioning=None)
         for name, values in columns.items():
             place = table.schema.get_field_index(name)
@@ -156,7 +156,7 @@ def table_with(**columns):
             )
             table = table.set_column(place, name, array)
         pq.write_table(table, path)
-        vouch(collection, UNIT, collection.read(UNIT).marker["config"], 4, 4)
+        vouch(collection, SHARD, collection.read(SHARD).marker["config"], 4, 4)
 
     return change
 
@@ -165,27 +165,27 @@ def table_under(config):
     """The manifest with other metadata."""
 
     def change(collection):
-        path = collection.read(UNIT).manifest
+        path = collection.read(SHARD).manifest
         table = pq.read_table(path, partitioning=None)
         pq.write_table(table.replace_schema_metadata(config), path)
-        vouch(collection, UNIT, collection.read(UNIT).marker["config"], 4, 4)
+        vouch(collection, SHARD, collection.read(SHARD).marker["config"], 4, 4)
 
     return change
 
 
 def not_utf8(collection):
-    path = collection.read(UNIT).manifest
+    path = collection.read(SHARD).manifest
     key = b"toy__pgd-e16"
     path_bytes = pq.read_table(path, partitioning=None)
     pq.write_table(path_bytes, path, compression="none", use_dictionary=False)
     path.write_bytes(path.read_bytes().replace(key, b"\xff\xfe" + key[2:]))
-    vouch(collection, UNIT, collection.read(UNIT).marker["config"], 4, 4)
+    vouch(collection, SHARD, collection.read(SHARD).marker["config"], 4, 4)
 
 
 KEYS = [f"toy__pgd-e16__{index}" for index in range(4)]
 MANIFESTS = {
-    "no Parquet": lambda collection: collection.read(UNIT).manifest.write_bytes(b"PAR1" * 100),
-    "empty": lambda collection: collection.read(UNIT).manifest.write_bytes(b""),
+    "no Parquet": lambda collection: collection.read(SHARD).manifest.write_bytes(b"PAR1" * 100),
+    "empty": lambda collection: collection.read(SHARD).manifest.write_bytes(b""),
     "other type": table_with(label=pa.array(["0", "1", "0", "1"])),
     "text that is no UTF-8": not_utf8,
     "null keys": table_with(key=[None] * 4),
@@ -218,13 +218,13 @@ def test_hostile_manifests_are_refused_or_found(collection, name):
 def test_a_manifest_of_too_many_rows_is_refused_before_it_is_read(collection, monkeypatch):
     monkeypatch.setattr(store, "MAX_ROWS", 3)
     with pytest.raises(InputError, match="4 rows .* too many"):
-        read_table(collection.read(UNIT).manifest, MANIFEST)
+        read_table(collection.read(SHARD).manifest, MANIFEST)
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_manifests_are_read_or_refused(collections, scratch, data):
-    original = bytearray(collections["pairs"].read(UNIT).manifest.read_bytes())
+    original = bytearray(collections["pairs"].read(SHARD).manifest.read_bytes())
     for place, value in data.draw(
         st.lists(st.tuples(st.integers(0, len(original) - 1), st.integers(1, 255)), min_size=1, max_size=5)
     ):
