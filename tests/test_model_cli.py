@@ -13,7 +13,7 @@ from impure.purifier.checkpoints.export import read_description
 from impure.purifier.riae.model import RIAE
 from tests.common import one_line, small_run
 from tests.purifier.checkpoints.test_hub import Hub, hub  # noqa: F401 - a fixture
-from tests.purifier.checkpoints.test_init_weights import release
+from tests.purifier.checkpoints.test_release import release
 
 Run = Callable[..., Result]
 TABLE = (

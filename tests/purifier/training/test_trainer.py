@@ -1,6 +1,5 @@
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from impure.purifier.training import trainer as module
 from impure.purifier.training.data_source import PairSource
 from impure.purifier.training.run_folder import keep_options, only_trainer
 from impure.purifier.training.runtime_options import RuntimeOptions
-from impure.purifier.training.train_config import TRAINING, TrainConfig, learning_rate
-from impure.purifier.training.train_step import TrainStep, parameter_groups
+from impure.purifier.training.train_config import TrainConfig
+from impure.purifier.training.train_step import TrainStep
 from impure.purifier.training.trainer import plan
 from impure.purifier.training.validation import Validator
 from tests.purifier.conftest import SMALL, Brightness, write_collection
@@ -205,90 +204,6 @@ def test_mixed_sizes_and_workers(tmp_path: Path) -> None:
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
 
 
-def test_schedule_and_decay() -> None:
-    chosen = TrainConfig(epochs=10, warmup_epochs=2, learning_rate=1.0)
-    rates = [learning_rate(chosen, step, 5) for step in range(50)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == pytest.approx(rates[10])
-    assert rates[30] == pytest.approx(0.5, abs=1e-6) and rates[49] < 0.01
-    assert learning_rate(chosen, 50, 5) == pytest.approx(1e-8)
-    model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
-    decayed, plain = parameter_groups(model, chosen)
-    names = {id(each): name for name, each in model.named_parameters()}
-    assert {"cls_token", "mask_token", "proj_weights", "norm.weight"} <= {
-        names[id(each)] for each in plain["params"]
-    }
-    assert all(names[id(each)].endswith(".weight") for each in decayed["params"])
-    assert decayed["weight_decay"] == 0.05 and plain["weight_decay"] == 0
-
-
-def test_config_checks() -> None:
-    assert TrainConfig().loss.lambdas == {"features.38": 30, "features.51": 10, "classifier.1": 10}
-    changed = TrainConfig(nodes=("a",), lambdas=(2.0,), feature_network="target")
-    assert changed.loss.lambdas == {"a": 2.0} and changed.loss.network == "target"
-    assert TrainConfig.for_preset("base", epochs=3).warmup_epochs == 1
-    assert TrainConfig.for_preset("tiny").learning_rate == TRAINING["tiny"]["learning_rate"]
-    for values, word in (
-        ({"epochs": 0}, "epochs is 0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"warmup_epochs": 101}, "exceeds epochs 100"),
-        ({"recipe": "best"}, "choose from code, paper, pixel"),
-        ({"nodes": ("a",)}, "1 nodes but 0 lambdas"),
-        ({"preset": "huge"}, "no RIAE preset"),
-    ):
-        with pytest.raises(InputError, match=word):
-            TrainConfig(**values)  # type: ignore[arg-type]
-
-
-def validator_of(shards: list[CommittedShard], out: Path) -> Validator:
-    return Validator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
-
-
-def test_validation_changes_no_weight_and_keeps_the_best(
-    tmp_path: Path, shards: list[CommittedShard]
-) -> None:
-    plain = train(config(epochs=3), shards, None, tmp_path / "plain")
-    validated = tmp_path / "validated"
-    train(config(epochs=3), shards, None, validated, validator=validator_of(shards, validated))
-    assert same(plain, validated)
-    best = validator_of(shards, validated).best()
-    assert best is not None and 1 <= best[0] <= 3
-    kept = json.loads((validated / "best" / "config.json").read_text())
-    assert kept["epoch"] == best[0] and isinstance(RIAE.from_pretrained(validated / "best"), RIAE)
-    assert sorted(path.name for path in (validated / "validation").iterdir()) == [
-        f"epoch-000{epoch}.jpg" for epoch in (1, 2, 3)
-    ]
-
-
-def test_killed_while_validating(
-    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rows of an epoch that is taken again are replaced, and the best weights are those of the table."""
-
-    def run(out: Path) -> Path:
-        return train(config(epochs=4), shards, None, out, validator=validator_of(shards, out))
-
-    whole = run(tmp_path / "whole")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(module, "save_weights", raise_killed)
-        run(tmp_path / "killed")
-    resumed = run(tmp_path / "killed")
-    assert same(whole, resumed) and same(whole / "best", resumed / "best")
-    assert (whole / "validation.csv").read_bytes() == (resumed / "validation.csv").read_bytes()
-
-
-def raise_killed(*_: object) -> None:
-    raise Killed
-
-
-def test_validation_every_other_epoch(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    out = tmp_path / "run"
-    train(config(epochs=3), shards, None, out, validator=validator_of(shards, out), validate_epochs=2)
-    assert sorted(path.name for path in (out / "validation").iterdir()) == [
-        "epoch-0002.jpg",
-        "epoch-0003.jpg",
-    ]
-
-
 def test_what_a_kill_left_half_written_goes(tmp_path: Path, shards: list[CommittedShard]) -> None:
     (tmp_path / "best").mkdir()
     for name in (".state.pt.0123.tmp", "best/.model.safetensors.4567.tmp"):
@@ -321,50 +236,6 @@ def test_only_one_trainer_in_a_folder(tmp_path: Path, shards: list[CommittedShar
     with only_trainer(tmp_path), pytest.raises(InputError, match="another process trains there"):
         train(config(), shards, None, tmp_path)
     train(config(epochs=1), shards, None, tmp_path)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
-def test_tensorboard(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    out = tmp_path / "run"
-    train(config(), shards, None, out, validator=validator_of(shards, out), tensorboard=True)
-    events = EventAccumulator(str(out / "tensorboard"))
-    events.Reload()
-    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
-    wanted = [(int(row["step"]), pytest.approx(float(row["loss"]))) for row in log_rows(out)]
-    assert found == wanted and len(events.Scalars("validation/attacked")) == 2
-
-
-def test_init_begins_with_other_weights_and_is_recorded(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    first = train(config(epochs=1, recipe="pixel"), shards, None, tmp_path / "first")
-    second = train(config(epochs=1, learning_rate=0.0), shards, None, tmp_path / "second", init=first)
-    assert same(first, second)
-    written = json.loads((second / "config.json").read_text())["init"]
-    assert written["origin"] == "impure" and len(written["sha256"]) == 64
-    with pytest.raises(InputError, match=r"init\."):
-        train(config(epochs=1, learning_rate=0.0), shards, None, second)
-
-
-def test_init_of_another_architecture_does_no_harm(
-    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = train(config(epochs=1), shards, None, tmp_path / "first")
-    monkeypatch.setitem(presets.PRESETS, "tiny", RIAEConfig(**{**SMALL, "encoder_dim": 32}))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="a checkpoint of another architecture"):
-        train(config(), shards, None, tmp_path / "second", init=first)
-    assert not (tmp_path / "second").exists()
-
-
-def test_checkpoint_of_another_architecture_is_refused(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    out = train(config(epochs=1), shards, None, tmp_path / "run")
-    state = torch.load(out / "state.pt", weights_only=True)
-    state["train_step"]["model"]["patch_embed.proj.weight"] = torch.zeros(3, 3)
-    torch.save(state, out / "state.pt")
-    before = (out / "model.safetensors").read_bytes()
-    with pytest.raises(InputError, match=r"not of this architecture .*patch_embed\.proj\.weight"):
-        train(config(epochs=1), shards, None, out)
-    assert (out / "model.safetensors").read_bytes() == before
 
 
 def test_images_of_another_size(tmp_path: Path) -> None:
