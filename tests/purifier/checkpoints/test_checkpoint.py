@@ -51,6 +51,20 @@ def test_a_full_disk_leaves_what_was_there(run: Path, riae: Make, monkeypatch: p
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_weights_appear_whole_or_not_at_all(run: Path, riae: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(WriteError, match="cannot be written .*make room"):
+        save_checkpoint(run, riae("both").state_dict(), {})
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
 def test_a_damaged_state_is_refused(run: Path) -> None:
     (run / "state.pt").write_bytes((run / "state.pt").read_bytes()[:50])
     with pytest.raises(

@@ -168,6 +168,17 @@ def test_begin_from_mae(tmp_path: Path, name: str) -> None:
         assert torch.equal(value, whole[key] if key in done.loaded else before.state_dict()[key]), key
 
 
+def test_what_is_not_finite_is_no_beginning(tmp_path: Path) -> None:
+    path, riae = mae(tmp_path), fresh()
+    before = riae.norm.bias.clone()
+    content = torch.load(path, weights_only=True)
+    content["model"]["norm.bias"][0] = torch.nan
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r"1 tensors hold NaN or infinity, the first is norm\.bias"):
+        initialise(riae, path)
+    assert torch.equal(riae.norm.bias, before)
+
+
 def test_begin_from_an_encoder_alone(tmp_path: Path) -> None:
     done = initialise(fresh(), mae(tmp_path, decoder=False))
     assert {each.split(".")[0] for each in done.loaded} == {"patch_embed", "cls_token", "blocks", "norm"}
