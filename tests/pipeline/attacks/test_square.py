@@ -156,7 +156,7 @@ def test_stored_bytes_are_what_the_search_saw(targeted, eps_255, convolutional):
     assert torch.equal(convolutional.stored_predictions(attacked), attacked.pred_float)
 
 
-def test_targeted_search_reaches_the_aims(convolutional):
+def test_targeted_search_reaches_the_target_classes(convolutional):
     problem = aimed(convolutional.problem("square", 60))
     attacked = finalize(problem, Square(queries=1000, p_init=0.8).propose(problem))
     assert torch.equal(attacked.pred_float, problem.criterion.target_classes)
