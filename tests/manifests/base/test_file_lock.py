@@ -17,7 +17,7 @@ def test_a_lock_has_one_holder_at_a_time(tmp_path):
 
 def test_a_folder_can_be_locked(tmp_path):
     first, second = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
-    assert take_lock(first) and not take_lock(second, wait=False)
+    assert take_lock(first, wait=False) and not take_lock(second, wait=False)
     os.close(first)
     assert take_lock(second, wait=False)
     os.close(second)
