@@ -1,4 +1,4 @@
-"""What a training run is set up from: its network's preset, device, decoding processes, data and features."""
+"""Sets a training run up: ranks, device, decoding processes, photographs and feature network."""
 
 import os
 from collections.abc import Sequence

@@ -182,8 +182,8 @@ def test_images_survive_the_page(evaluation: Evaluation) -> None:
     [("vote", [1, 1, 2, 0]), ("worst", [1, 0, 2, 0]), ("average", [1, 0, 2, 1])],
 )
 def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
-    answers = torch.tensor([[1, 0, 2, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
-    assert combined(answers, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
+    predictions = torch.tensor([[1, 0, 2, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
+    assert combined(predictions, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
 
 
 def test_several_samples(shards: list[CommittedShard]) -> None:
