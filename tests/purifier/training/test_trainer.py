@@ -167,6 +167,15 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(
     assert all(each.isfinite().all() for each in load_file(tmp_path / "model.safetensors").values())
 
 
+def test_weights_that_are_not_finite_are_never_saved(
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainStep, "is_finite", lambda self: False)
+    with pytest.raises(InputError, match="no longer finite"):
+        train(config(), shards, None, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors")) and not (tmp_path / "state.pt").exists()
+
+
 def test_a_damaged_state(tmp_path: Path, shards: list[CommittedShard]) -> None:
     out = train(config(epochs=1), shards, None, tmp_path)
     (out / "state.pt").write_bytes((out / "state.pt").read_bytes()[:1000])
