@@ -107,9 +107,7 @@ class TrainStep:
             self._reseed(step, number)
             with self._exchange(number == len(micro_batches) - 1):
                 losses = self.losses(*self.crop(micro_batch)) * micro_batch.weight
-                (
-                    losses[0] * self.ranks.world
-                ).backward()  # DDP takes the mean over ranks; here the sum is due
+                (losses[0] * self.ranks.world).backward()  # DDP takes the mean over ranks; we sum
             total += losses.detach()
         return total
 
