@@ -15,6 +15,9 @@ from impure.purifier.checkpoints.checkpoint import save_checkpoint, save_config
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
 
+#: Options of the training runs of tests.
+PLAIN = ("--model", "tiny", "--epochs", 1, "--batch-size", 9, "--device", "cpu", "--threads", 1)
+
 SMALL = RIAEConfig(
     patch=4, grid=20, encoder_dim=16, encoder_depth=2, encoder_heads=2, decoder_dim=16, decoder_depth=1,
     decoder_heads=2, fusion=(0,),

@@ -17,6 +17,7 @@ from impure.pipeline.builtin.drawing import CLASSES, render
 from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_names import BUILTIN_CARD
+from tests.common import PLAIN
 
 #: ImageNet classes that the built-in classes stand for in tests.
 WNIDS = (
@@ -76,6 +77,16 @@ def collection_root(imagenet: Path, card: Path, tmp_path_factory: pytest.TempPat
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     return root
+
+
+@pytest.fixture(scope="session")
+def train(run: Callable[..., Result], collection_root: Path) -> Callable[..., Result]:
+    """Train the tiny network on the small collection."""
+
+    def start(out: Path, *more: object) -> Result:
+        return run("train", "--shards", collection_root, *PLAIN, "--out", out, *more)
+
+    return start
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import yaml
 from click.testing import Result
 
 from impure.manifests.base.files import read_json
-from impure.pipeline import devices
 from impure.pipeline.builtin import drawing as images
 from impure.purifier.data import photos
 from impure.purifier.riae.model import RIAE
@@ -22,7 +21,6 @@ from impure.purifier.training.train_step import TrainStep
 from tests.common import one_line, small_run
 
 Run = Callable[..., Result]
-PLAIN = ("--model", "tiny", "--epochs", 1, "--batch-size", 9, "--device", "cpu", "--threads", 1)
 MORE = (
     "--lr",
     "2e-3",
@@ -35,16 +33,6 @@ MORE = (
     "--validate",
     "none",
 )
-
-
-@pytest.fixture(scope="session")
-def train(run: Run, collection_root: Path) -> Run:
-    """Train the tiny network on the small collection."""
-
-    def start(out: Path, *more: object) -> Result:
-        return run("train", "--shards", collection_root, *PLAIN, "--out", out, *more)
-
-    return start
 
 
 @pytest.fixture(scope="module")
@@ -157,52 +145,6 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(train: Run, tmp_path: Path
 # --- --dry-run ---
 
 
-def test_a_dry_run_says_what_and_writes_nothing(
-    run: Run, collection_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    asked = ("train", "--shards", collection_root, *PLAIN, "--grad-accum-steps", 2, "--dry-run")
-    found = planned(run(*asked, "--json"))
-    assert (found["model"], found["images_an_epoch"], found["ranks"]) == ("tiny", 27, 1)
-    assert found["updates"] == found["updates_an_epoch"] * found["epochs"] == 3
-    assert "updates an epoch: 3" in fine(run(*asked)).stdout
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("more", "found"),
-    [
-        (("--blr", "1e-3"), {"learning_rate": 1e-3 * 9 / 256}),
-        (("--epochs", 20), {"warmup_epochs": 1}),
-        (("--mask", "occlusion", "--decoder", "cross"), {"mask": "occlusion", "decoder": "cross"}),
-        (("--warmup-epochs", 0, "--clip-grad", 1), {"warmup_epochs": 0, "clip_grad": 1}),
-        (("--crop", 24, "--weight-decay", 0), {"crop": 24, "weight_decay": 0}),
-        (("--recipe", "code", "--bf16", "--compile"), {"recipe": "code", "bf16": True, "compiled": True}),
-        (("--attacks", "pgd", "--split", "test"), {"clean_pairs": True}),
-    ],
-)  # fmt: skip
-def test_options_reach_the_config(train: Run, tmp_path: Path, more: tuple[Any, ...], found: Any) -> None:
-    config = planned(train(tmp_path / "run", *more, "--dry-run", "--json"))["config"]
-    assert {name: config[name] for name in found} == found
-
-
-@pytest.mark.parametrize(("world", "model", "threads"), [(1, "tiny", 1), (1, "small", 8), (4, "small", 2)])
-def test_threads_are_the_share_of_a_rank_or_one_for_the_tiny_network(
-    run: Run,
-    collection_root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    world: int,
-    model: str,
-    threads: int,
-) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(devices, "cores", lambda: 8)
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(world))
-    fine(run("train", "--shards", collection_root, "--model", model, "--recipe", "pixel", "--dry-run"))
-    assert asked == [threads]
-
-
 # --- --pretrain and --init ---
 
 
@@ -237,55 +179,7 @@ def test_weights_of_another_architecture_do_no_harm(train: Run, copy: Path, tmp_
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (("--pretrain",), "--pretrain learns from photographs: give --images"),
-        (("--images", "builtin"), "--images and --labels are for --pretrain"),
-        ((), "nothing to train on"),
-        (("--pretrain", "--images", "/nowhere"), "/nowhere: no such folder"),
-        (("--pretrain", "--images", "builtin", "--shards", "x"), "--pretrain learns from photographs"),
-        (("--pretrain", "--images", "builtin", "--validate", "test"), "--validate is for training on pairs"),
-        (("--pretrain", "--images", "builtin", "--split", "val"), "--split is for training on pairs"),
-        (("--pretrain", "--images", "builtin", "--recipe", "code"), "pre-training takes recipe pixel"),
-    ],
-)
-def test_pairs_and_photographs_do_not_mix(run: Run, tmp_path: Path, more: tuple[Any, ...], said: str) -> None:
-    one_line(run("train", *PLAIN, "--out", tmp_path / "run", *more), said)
-    assert not (tmp_path / "run").exists()
-
-
 # --- what is refused before anything is written ---
-
-
-@pytest.mark.parametrize(
-    ("more", "said", "code"),
-    [
-        (("--attacks", "nothing"), "nothing.*has clean, fgsm, pgd|has clean, fgsm, pgd", 1),
-        (("--split", "dev"), "has test, train, validation", 1),
-        (("--lr", 1, "--blr", 1), "--lr and --blr both set the learning rate", 1),
-        (("--lr", "nan"), "learning_rate is nan", 1),
-        (("--model-ema-decay", 1), "ema_decay is 1.0; it must be below 1", 1),
-        (("--clip-grad", -1), "clip_grad is -1", 1),
-        (("--warmup-epochs", 2), "warmup_epochs 2 exceeds epochs 1", 1),
-        (("--crop", 1000), "crop", 1),
-        (("--recipe", "code"), "vgg19_bn.*--feature-weights", 1),
-        (("--features", "torchvision:vgg11"), "'pixel' brings no feature loss; give --feature-node", 1),
-        (("--feature-node", "features.0=1"), "brings no feature loss; give --features NETWORK", 1),
-        (("--recipe", "code", "--feature-node", "features.0"), "'features.0': write NODE=WEIGHT", 1),
-        (("--recipe", "code", "--feature-node", "features.0=nan"), "write NODE=WEIGHT", 1),
-        (("--feature-weights", "x.pth"), "recipe 'pixel' has no feature network", 1),
-        (("--device", "cuda:77"), "cuda:77", 1),
-        (("--mask", "noise"), "'noise' is not one of", 2),
-        (("--grad-accum-steps", 20), "batch", 1),
-    ],
-)  # fmt: skip
-def test_bad_options_are_one_clear_line(
-    train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[Any, ...], said: str, code: int
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    one_line(train(tmp_path / "run", *more), said, code)
-    assert contents(tmp_path / "run") == {}
 
 
 # --- --feature… ---

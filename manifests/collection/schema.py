@@ -1,4 +1,4 @@
-"""Columns of plans and manifests, for Arrow and for the type checker; with a change SCHEMA_VERSION goes up."""
+"""Columns of plans and manifests, for Arrow and the type checker; with a change SCHEMA_VERSION goes up."""
 
 from typing import TypedDict
 

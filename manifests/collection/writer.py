@@ -53,7 +53,7 @@ def encode(sample: Sample, row: Row, storage: Storage, attack: str, clean: bytes
 
 
 class ShardWriter:
-    """A shard in the making: its tar grows in a temporary folder, sample by sample, until `commit` moves it into place."""
+    """A shard in the making: its tar grows in a temporary folder until `commit` moves it into place."""
 
     def __init__(self, collection: Collection, shard_id: ShardId, folder: Path) -> None:
         self._collection = collection

@@ -1,4 +1,4 @@
-"""Begins a training from weights that the user names, and records which they are and what licence binds them."""
+"""Begins a training from weights that the user names, and records which they are and their licence."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

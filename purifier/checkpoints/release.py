@@ -32,7 +32,8 @@ def from_release(path: Path, mask: Mask | None = None) -> RIAE:
 
     Raises:
         InputError: The file cannot be read, a tensor is missing, unexpected, wrongly shaped or not finite,
-            RIAE has no counterpart to the network, or the masking mode is neither given nor stored, or the two differ.
+            RIAE has no counterpart to the network, or the masking mode is neither given nor stored, or the
+            two differ.
     """
     weights, args = read_tensors(path)
     sizes = release_sizes(weights, path)

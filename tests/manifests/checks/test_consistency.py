@@ -13,7 +13,7 @@ from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.checks.status import status
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.schema import MANIFEST, PLAN
+from impure.manifests.collection.schema import PLAN
 from impure.manifests.collection.shard_filter import select_shards
 
 
@@ -297,7 +297,3 @@ def test_a_broken_marker_elsewhere_does_not_keep_a_glob_from_its_shards(root):
     marker_of(shards_of(root)[0]).write_text("{")
     found = select_shards(f"{root}/small/*/train/*.tar")
     assert {each.shard_id.split for each in found} == {"train"}
-
-
-def test_manifest_columns_are_those_that_place_a_shard():
-    assert {"target", "split", "shard"} <= set(MANIFEST.names)

@@ -6,7 +6,7 @@ import pytest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.schema import PLAN
+from impure.manifests.collection.schema import MANIFEST, PLAN
 
 CONFIG = {"target": {"name": "toy"}, "source": "x", "asked": 4, "misclassified": 2}
 
@@ -72,3 +72,7 @@ def test_what_is_not_the_plan_of_its_name_is_refused(collection, rows, config, s
     for read in (lambda: collection.plan("toy", "train"), collection.plans, collection.begun_with):
         with pytest.raises(InputError, match=rf"toy-train\.parquet: .*{said}"):
             read()
+
+
+def test_manifest_columns_are_those_that_place_a_shard():
+    assert {"target", "split", "shard"} <= set(MANIFEST.names)
