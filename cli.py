@@ -8,6 +8,7 @@ from impure.manifests.commands.console import HELP, Group
 from impure.manifests.commands.inspect_commands import ls_command, status_command
 from impure.manifests.commands.query_command import query_command
 from impure.manifests.commands.transfer_commands import merge_command, pull_command, push_command
+from impure.pipeline.commands.attacks_command import attacks_command
 from impure.pipeline.commands.card_command import card_command
 from impure.pipeline.commands.generate_command import generate_command
 from impure.pipeline.commands.preview_command import preview_command
@@ -41,6 +42,7 @@ def data() -> None:
 
 MANIFEST_COMMANDS = (status_command, ls_command, query_command, merge_command, pull_command, push_command)
 PIPELINE_COMMANDS = (
+    attacks_command,
     sample_command,
     generate_command,
     verify_command,

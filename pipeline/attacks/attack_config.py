@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_names import (
-    ATTACK_NAMES,
     IMPLEMENTATIONS,
     PAPER_EPS_255,
     PRECISIONS,
@@ -24,7 +23,7 @@ class AttackConfig:
     """An attack with everything that decides its result besides images, target and seed.
 
     Attributes:
-        name: one of `ATTACK_NAMES`.
+        name: a key of `ATTACKS`.
         eps_255: the L∞ budget in units of 1/255, 1 to 255.
         preset: "paper" or "library" (Torchattacks' own defaults).
         implementation: "impure", "torchattacks" or "cleverhans".
@@ -48,7 +47,7 @@ class AttackConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        _choose("attack", self.name, ATTACK_NAMES)
+        _choose("attack", self.name, tuple(ATTACKS))
         _choose("preset", self.preset, PRESETS)
         _choose("implementation", self.implementation, IMPLEMENTATIONS)
         _choose("precision", self.precision, PRECISIONS)

@@ -1,15 +1,7 @@
-"""Names of attacks and of their options, for the command line: free of torch, so that help comes at once.
-
-`attack_registry` holds the attacks themselves; a test compares the two.
-"""
+"""The paper's attacks and names of options, for the command line: free of torch, so that help comes at once."""
 
 PAPER_ATTACKS = ("fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
 """The paper's nine, in the order of its Table 1."""
-
-MORE_ATTACKS = ("apgd-t", "fab-t", "square", "autoattack")
-"""Those beyond the paper."""
-
-ATTACK_NAMES = (*PAPER_ATTACKS, *MORE_ATTACKS)
 
 ALL_ATTACKS = "all"
 """What a user types for the untouched pairs and the paper's nine."""

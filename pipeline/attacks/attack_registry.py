@@ -1,7 +1,4 @@
-"""The registry of attacks: each name and the attack that it stands for.
-
-Names are repeated in `attack_names`, which the command line can read without importing torch.
-"""
+"""The registry of attacks: each name and the attack that it stands for, the paper's nine first."""
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 from impure.pipeline.attacks.methods.apgd import APGD_CE_SPEC, APGD_DLR_SPEC, APGD_T_SPEC

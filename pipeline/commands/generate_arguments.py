@@ -10,8 +10,9 @@ from impure.manifests.collection.storage_profiles import CLEAN_ONCE, DELTA
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.sharing.open_collection import cache_home
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.attack_names import ALL_ATTACKS, ATTACK_NAMES, PAPER_ATTACKS
+from impure.pipeline.attacks.attack_names import ALL_ATTACKS, PAPER_ATTACKS
 from impure.pipeline.attacks.attack_parameters import parse_override
+from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.commands.sample_arguments import SampleArguments
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation.run import GenerateConfig
@@ -48,7 +49,7 @@ class GenerateArguments(SampleArguments):
             InputError: There is none, or one is unknown.
         """
         asked = comma_separated(self.attack)
-        known = (*ATTACK_NAMES, CLEAN, ALL_ATTACKS)
+        known = (*ATTACKS, CLEAN, ALL_ATTACKS)
         wrong = [name for name in asked if name not in known] or ([] if asked else [""])
         if wrong:
             raise InputError(f"unknown attack {wrong[0]!r}; choose from {', '.join(known)}")

@@ -9,7 +9,6 @@ from impure.manifests.commands.console import CommandWithSections
 from impure.pipeline.attacks.attack_names import (
     ALL_ATTACKS,
     IMPLEMENTATIONS,
-    MORE_ATTACKS,
     PAPER_ATTACKS,
     PAPER_EPS_255,
     PRECISIONS,
@@ -48,8 +47,8 @@ class SweepCommand(CommandWithSections):
 _attack_options = options(
     click.option("--attack", required=True, metavar=f"NAME[,NAME…]|{ALL_ATTACKS}",
         help=f"Attacks of the paper: {', '.join(PAPER_ATTACKS)}. "
-        f"Beyond the paper: {', '.join(MORE_ATTACKS)}. {CLEAN} stores "
-        f"untouched pairs; {ALL_ATTACKS} is {CLEAN} and the paper's nine."),
+        f"{CLEAN} stores untouched pairs; {ALL_ATTACKS} is {CLEAN} and the paper's nine. "
+        "`impure-data attacks` lists AutoAttack and the others beyond the paper, too."),
     click.option("--eps", type=int, multiple=True, default=(PAPER_EPS_255,), show_default=True,
         metavar="N …", help="L∞ budget in units of 1/255; several make a sweep: --eps 4 8 16."),
     click.option("--targeted", type=click.Choice(TARGET_CLASS_CHOICES),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_names import (
-    ATTACK_NAMES,
     IMPLEMENTATIONS,
+    PAPER_ATTACKS,
     PRESETS,
     TARGET_CLASS_CHOICES,
 )
@@ -24,11 +24,8 @@ from tests.pipeline.attacks.contract_table import GRADIENT_FREE, QUICK
 EVERY = [(name, preset) for name in QUICK for preset in PRESETS]
 
 
-def test_registry_and_names_list_the_same_attacks():
-    unnamed, unregistered = ATTACKS.keys() - set(ATTACK_NAMES), set(ATTACK_NAMES) - ATTACKS.keys()
-    assert not unnamed, f"add to MORE_ATTACKS in attack_names.py: {', '.join(unnamed)}"
-    assert not unregistered, f"add to ATTACKS in attack_registry.py: {', '.join(unregistered)}"
-    assert tuple(ATTACKS) == ATTACK_NAMES, "attack_registry.py and attack_names.py differ in their order"
+def test_every_registered_attack_is_held_to_the_contract_and_the_papers_come_first():
+    assert tuple(ATTACKS)[:9] == PAPER_ATTACKS
     missing = ATTACKS.keys() - QUICK.keys()
     assert not missing, f"add to QUICK in tests/pipeline/attacks/contract_table.py: {', '.join(missing)}"
 

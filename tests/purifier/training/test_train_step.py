@@ -43,7 +43,7 @@ def weights(model: torch.nn.Module) -> Tensor:
 
 
 def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is the same for every sample, whatever the micro-batch: no crop, the test's partition, no noise."""
+    """The same for every sample, whatever the micro-batch: no crop, the test's partition, no noise."""
 
     def alike(self: RIAE, images: Tensor, generator: Generator) -> Randomness:
         return draw_for_test(self.config, images, generator)
