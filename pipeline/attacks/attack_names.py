@@ -1,4 +1,4 @@
-"""The paper's attacks and names of options, for the command line: free of torch, so that help comes at once."""
+"""The paper's attacks and names of options: free of torch, so that the command line's help comes at once."""
 
 PAPER_ATTACKS = ("fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
 """The paper's nine, in the order of its Table 1."""
