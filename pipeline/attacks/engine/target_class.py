@@ -32,7 +32,8 @@ def choose_criterion(targeted: str | None, problem: Problem) -> Criterion:
 
 def _random(problem: Problem, logits: Tensor) -> Tensor:
     """Draw from the wrong classes, evenly."""
-    uniform = replace(problem.rng, attack="target_class").uniform("class", ())
+    # The key of the stream, the same for every attack: another one would draw other classes.
+    uniform = replace(problem.rng, attack="aim").uniform("class", ())
     other = (uniform * (logits.shape[1] - 1)).long().to(problem.labels.device)
     return other + (other >= problem.labels)
 
