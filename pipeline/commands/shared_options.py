@@ -54,6 +54,15 @@ storage_options = options(
         help="Store the clean image with each attack's, or once for all of them."),
 )  # fmt: skip
 
+classifier_options = options(
+    click.option("--target", "targets", multiple=True,
+        help="card.json, timm:NAME or torchvision:NAME of a classifier that the shards were made on, where "
+        f"its name is none of {', '.join(TARGETS)}. Repeat it for more."),
+    click.option("--weights", multiple=True, metavar="[NAME=]FILE",
+        help="Weights file of the shards' target NAME, where none can be downloaded. Repeat it for more; "
+        "NAME= may be left away where there is one target."),
+)  # fmt: skip
+
 collection_options = options(
     click.option("--shard-size", type=click.IntRange(min=1), default=default_of(SampleConfig, "shard_size"),
         show_default=True, help="Number of images in a shard."),

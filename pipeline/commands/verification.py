@@ -37,7 +37,7 @@ class CheckOptions:
     samples: int
     again: bool
     targets: tuple[str, ...]
-    weights: Path | None
+    weights: tuple[str, ...]
     device: str
     threads: int | None
 
@@ -90,10 +90,9 @@ class Checker:
         sound = [
             shard
             for shard in collection.readable()
-            if shard.shard_id.target in names
-            and shard.marker["config_digest"] == digest(shard.marker["config"])
+            if shard.marker["config_digest"] == digest(shard.marker["config"])
         ]
-        targets = classifiers_of(sound, self.options.targets, self.options.weights)
+        targets = classifiers_of(sound, self.options.targets, self.options.weights, names=names)
         return {name: target.to(device) for name, target in targets.items()}
 
     def _replay(self, collection: Collection, shard_ids: Sequence[ShardId]) -> list[Finding]:

@@ -9,6 +9,7 @@ import click
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import device_options, json_option, root_argument
 from impure.manifests.commands.console import SHORTFALL, Command, print_json
+from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 
 
@@ -30,12 +31,7 @@ from impure.pipeline.sources.source_names import BUILTIN
     help="For --repair: the images, as for generate.",
 )  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), help="For --repair: the labels, as for generate.")
-@click.option("--target", "targets", multiple=True,
-    help="For replay and --repair: the target, where its name is no known one. Repeat it for more.",
-)  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path),
-    help="For replay and --repair: weights file of the target.",
-)  # fmt: skip
+@classifier_options
 @device_options
 @json_option
 def verify_command(

@@ -32,7 +32,7 @@ _TORCHVISION_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def load_target(name: str, weights: Path | None = None, *, option: str = "--weights") -> Target:
+def load_target(name: str, weights: Path | None = None, *, option: str = "--weights FILE") -> Target:
     """Build a target with its trained weights; never with random ones.
 
     Args:
@@ -45,7 +45,7 @@ def load_target(name: str, weights: Path | None = None, *, option: str = "--weig
     """
     origin = TARGETS.get(name, name)
     if origin.endswith(".json"):
-        return _from_card(Path(origin), weights)
+        return _from_card(Path(origin), weights, option)
     library, _, architecture = origin.partition(":")
     if library not in _LIBRARIES or not architecture:
         names = ", ".join(TARGETS)
@@ -55,7 +55,18 @@ def load_target(name: str, weights: Path | None = None, *, option: str = "--weig
     try:
         return _LIBRARIES[library](name if name in TARGETS else _slug(architecture), architecture, weights)
     except _Unavailable as error:
-        raise InputError(f"{error}; give the file with {option} FILE") from error
+        raise InputError(f"{error}; give the file with {option}") from error
+
+
+def shard_name(name: str) -> str:
+    """The name in shards of a target that `load_target` takes as `name`.
+
+    Raises:
+        InputError: It is a card that cannot be read.
+    """
+    if name in TARGETS:
+        return name
+    return read_card(Path(name)).name if name.endswith(".json") else _slug(name.partition(":")[2])
 
 
 def _slug(architecture: str) -> str:
@@ -63,11 +74,11 @@ def _slug(architecture: str) -> str:
     return architecture.replace(".", "-")[:32].rstrip("-")
 
 
-def _from_card(path: Path, weights: Path | None) -> Target:
+def _from_card(path: Path, weights: Path | None, option: str) -> Target:
     """Build what a card describes, with the weights beside it."""
     card = read_card(path)
     if weights is None and not card.weights:
-        raise InputError(f"{path}: names no weights; give them with --weights FILE")
+        raise InputError(f"{path}: names no weights; give them with {option}")
     network = _architecture(card.architecture, card.num_classes, str(path))
     load_weights_file(network, weights or path.parent / card.weights)
     return Target(card, network)

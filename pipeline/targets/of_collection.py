@@ -1,53 +1,96 @@
 """The classifiers that a collection's shards were made on, and the names of classes and images in reports."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from timm.data.imagenet_info import ImageNetInfo
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.pipeline.targets.load import load_target
+from impure.pipeline.targets.load import load_target, shard_name
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_names import TARGETS
 
+_NAMED_FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)=(?P<file>.+)")
+
 
 def classifiers_of(
-    shards: Sequence[CommittedShard], cards: Sequence[str], weights: Path | None
+    shards: Sequence[CommittedShard],
+    cards: Sequence[str],
+    weights: Sequence[str] = (),
+    *,
+    names: Set[str] | None = None,
 ) -> dict[str, Target]:
     """Build every classifier that the shards were made on.
 
     Args:
         shards: Committed shards.
         cards: Targets, as `load_target` takes them, that `TARGETS` does not know by the shards' names.
-        weights: Weights file of the target, where they cannot be downloaded.
+        weights: NAME=FILE of targets whose weights cannot be downloaded; FILE alone for a single target.
+        names: Build these targets only, by their names in the shards; None for all.
 
     Returns:
         Classifiers by their names in the shards.
 
     Raises:
-        InputError: A target is not given, or its weights are not those that the shards were made with.
+        InputError: A target is not given, its weights are not those that the shards were made with, or
+            weights are given for none of the shards' targets.
     """
-    given = {target.card.name: target for target in (load_target(card, weights) for card in cards)}
-    for name in sorted({shard.shard_id.target for shard in shards} - set(given)):
-        if name not in TARGETS:
-            raise InputError(
-                f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
-            )
-        given[name] = load_target(name, weights)
-    for target in given.values():
+    made_on = {shard.shard_id.target for shard in shards}
+    wanted = sorted(made_on if names is None else names)
+    files = _files_by_target(weights, wanted, made_on.union(wanted))
+    given = {shard_name(card): card for card in cards}
+    classifiers = {name: _classifier(name, given.get(name, name), files.get(name)) for name in wanted}
+    for target in classifiers.values():
         _check_weights(target, shards)
-    return dict(given)
+    return classifiers
+
+
+def _files_by_target(weights: Sequence[str], wanted: Sequence[str], known: Set[str]) -> dict[str, Path]:
+    """Weights files by target, from NAME=FILE or FILE.
+
+    Raises:
+        InputError: It is not clear whose they are, or they are of another target.
+    """
+    files: dict[str, Path] = {}
+    for text in weights:
+        named = _NAMED_FILE.fullmatch(text)
+        if named is None and len(wanted) > 1:
+            raise InputError(
+                f"--weights {text}: whose? The shards are of {', '.join(wanted)}; write --weights NAME={text}"
+            )
+        for name in [named["name"]] if named else wanted:
+            if name not in known:
+                raise InputError(f"--weights {text}: the shards are of {', '.join(sorted(known))}")
+            if name in files:
+                raise InputError(f"--weights {text}: those of {name} are given already, {files[name]}")
+            files[name] = Path(named["file"] if named else text)
+    return files
+
+
+def _classifier(name: str, origin: str, weights: Path | None) -> Target:
+    """One target of the shards, from what the user gave for it or from what its name says.
+
+    Raises:
+        InputError: Its name says nothing, or its weights cannot be had.
+    """
+    if origin == name and name not in TARGETS:
+        raise InputError(
+            f"the shards were made on target {name!r}; give it with --target card.json or timm:NAME"
+        )
+    return load_target(origin, weights, option=f"--weights {name}=FILE")
 
 
 def _check_weights(target: Target, shards: Sequence[CommittedShard]) -> None:
     """Refuse to evaluate shards with another network than they were made on."""
+    name = target.card.name
     for shard in shards:
         made_on = shard.marker["config"]["target"]["weights"]
-        if shard.shard_id.target == target.card.name and made_on != target.weights_sha256:
+        if shard.shard_id.target == name and made_on != target.weights_sha256:
             raise InputError(
-                f"{shard.tar}: made on {target.card.name!r} with other weights "
-                f"({made_on[:12]}, here {target.weights_sha256[:12]}); give the same by --target or --weights"
+                f"{shard.tar}: made on {name!r} with other weights ({made_on[:12]}, here "
+                f"{target.weights_sha256[:12]}); give the same by --target, or by --weights {name}=FILE"
             )
 
 

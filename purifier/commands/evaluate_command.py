@@ -14,9 +14,9 @@ from impure.manifests.commands.click_options import (
     options,
 )
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
+from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.shared_inputs import (
-    classifier_options,
     open_device,
     open_shards,
     partition_option,
@@ -43,7 +43,7 @@ class EvaluateArguments:
     partition: "Partition"
     extra_resize: bool
     targets: tuple[str, ...]
-    weights: Path | None
+    weights: tuple[str, ...]
     batch_size: int
     seed: int
     device: str

@@ -1,14 +1,11 @@
 """What the purifier's commands share: opening shards here or far away, the device, and some options."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import say
-from impure.pipeline.targets.target_names import TARGETS
 
 if TYPE_CHECKING:
     import torch
@@ -17,13 +14,6 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-classifier_options = options(
-    click.option("--target", "targets", multiple=True,
-        help="card.json or timm:NAME of the classifier that the shards were made on, where its name is none "
-        f"of {', '.join(TARGETS)}."),
-    click.option("--weights", type=click.Path(path_type=Path),
-        help="File of that classifier's weights, where they cannot be downloaded."),
-)  # fmt: skip
 partition_option = click.option(
     "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
     help="How riae divides an image's patches into subsets (paper 5.3).",

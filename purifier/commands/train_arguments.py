@@ -62,7 +62,7 @@ class TrainArguments:
     validate_images: int
     validate_epochs: int
     targets: tuple[str, ...]
-    weights: Path | None
+    weights: tuple[str, ...]
     tensorboard: bool
     workers: int | None
     device: str

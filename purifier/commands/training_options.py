@@ -13,7 +13,8 @@ from impure.manifests.commands.click_options import (
     shown_default,
 )
 from impure.manifests.commands.yaml_options import read_options
-from impure.purifier.commands.shared_inputs import classifier_options, shards_option
+from impure.pipeline.commands.shared_options import classifier_options
+from impure.purifier.commands.shared_inputs import shards_option
 from impure.purifier.losses.recipe import RECIPES
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 from impure.purifier.training.runtime_options import RuntimeOptions

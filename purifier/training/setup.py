@@ -93,7 +93,7 @@ def open_features(config: TrainConfig, weights: Path | None) -> Target | None:
     """
     if not config.loss.network:
         return None
-    features = load_target(config.loss.network, weights, option="--feature-weights")
+    features = load_target(config.loss.network, weights, option="--feature-weights FILE")
     for node in config.loss.lambdas:
         find_node(features, node)
     return features
