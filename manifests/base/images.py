@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from impure.manifests.base.errors import InputError
 
@@ -161,12 +161,17 @@ def amplify(image: Pixels, reference: Pixels) -> Pixels:
 
 @contextmanager
 def _clear_errors(where: str) -> Iterator[None]:
-    """Turn whatever Pillow says of broken or hostile bytes into one InputError."""
+    """Turn whatever Pillow says of broken or hostile bytes into one InputError.
+
+    Its own words are left out: they hold addresses in memory, and plans and manifests keep the reason.
+    """
     try:
         yield
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"{where}: refused, too many pixels ({error})") from error
+        raise InputError(f"{where}: refused, too many pixels") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{where}: cannot be decoded (not a known image format)") from error
     except Exception as error:  # Pillow raises whatever broken bytes lead it to
-        raise InputError(f"{where}: cannot be decoded ({error})") from error
+        raise InputError(f"{where}: cannot be decoded (damaged or cut short)") from error

@@ -16,6 +16,8 @@ from impure.manifests.base.parquet import read_table
 from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
 
+_REASON = "error"  # the column that says why an image could not be read
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenPlan:
@@ -65,8 +67,17 @@ class FrozenPlan:
 
 
 def plan_digest(table: pa.Table, config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a plan's config and rows: two plans with one digest list the same images."""
-    return digest({"config": config, "rows": table.to_pylist()})
+    """SHA-256 (hex) of what a plan chooses: two plans with one digest list the same images.
+
+    Left out is what may differ between machines that choose the same: why an image could not be read, and
+    the source's name, which is that of its folder.
+    """
+    return digest({"config": _chosen(config), "rows": table.drop_columns(_REASON).to_pylist()})
+
+
+def _chosen(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan's config without the source's name."""
+    return {name: value for name, value in config.items() if name != "source"}
 
 
 def read_plan(path: Path) -> FrozenPlan:
@@ -121,9 +132,13 @@ def plan_differences(ours: FrozenPlan, theirs: FrozenPlan) -> list[str]:
     columns = [
         name
         for name in PLAN.names
-        if not ours.table[name].combine_chunks().equals(theirs.table[name].combine_chunks())
+        if name != _REASON
+        and not ours.table[name].combine_chunks().equals(theirs.table[name].combine_chunks())
     ]
-    return [*differing_fields(ours.config, theirs.config), *(f"the rows' {name}" for name in columns)]
+    return [
+        *differing_fields(_chosen(ours.config), _chosen(theirs.config)),
+        *(f"the rows' {name}" for name in columns),
+    ]
 
 
 def _distinct(table: pa.Table, *columns: str) -> list[dict[str, Any]]:

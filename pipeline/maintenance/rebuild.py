@@ -232,8 +232,8 @@ def _pair(card: TargetCard, samples: dict[str, SampleIndex], load: Load, row: Ro
         return {"status": CHANGED, "error": why}
     try:
         stored = read_stored(samples[row["key"]])
-    except InputError as error:
-        return {"status": FAILED, "error": str(error)}
+    except InputError:  # whose text holds this machine's paths, and manifests are shared
+        return {"status": FAILED, "error": "its stored perturbation cannot be read; fetch it again"}
     adversarial = _add(photograph.pixels, stored)
     if adversarial is None or px_sha256(adversarial) != row["adv_px_sha256"] or stored.label != row["label"]:
         return {"status": FAILED, "error": "its perturbation or label is not the manifest's; fetch it again"}

@@ -69,12 +69,11 @@ class FolderSource:
 
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
         """Read and decode one file."""
-        path = self.root / image.source_id
         try:
-            data = path.read_bytes()
+            data = (self.root / image.source_id).read_bytes()
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        return Photo(decode_photo(data, str(path)), hashlib.sha256(data).hexdigest())
+            raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
+        return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
 
 
 def read_ground_truth(path: Path) -> dict[str, str]:

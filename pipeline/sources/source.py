@@ -37,7 +37,12 @@ class Source(Protocol):
         """Every image of ImageNet's split `train` or `val`, in a fixed order."""
 
     def load(self, image: SourceImage, size: int) -> Photo:
-        """Decode one image; only the built-in source uses `size`, the shorter side in pixels."""
+        """Decode one image; only the built-in source uses `size`, the shorter side in pixels.
+
+        Raises:
+            InputError: It cannot be had. The message is kept in plans and manifests, which are shared: it
+                names the image by its `source_id` and holds no other path.
+        """
 
 
 def safe_name(name: str) -> str:

@@ -66,17 +66,20 @@ class TarSource:
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
         """Read and decode one member; lists the images first where that has not been done, as in a worker."""
         if image.source_id not in self._locations:
-            self.images(image.source_id.partition("/")[0])
+            try:
+                self.images(image.source_id.partition("/")[0])
+            except InputError as error:
+                raise InputError(f"{image.source_id}: the tars given cannot be listed any more") from error
         if image.source_id not in self._locations:
-            raise InputError(f"{image.source_id}: not in {self.tars[0]} or the other tars given")
+            raise InputError(f"{image.source_id}: not in the tars given")
         path, offset, length = self._locations[image.source_id]
         try:
             with path.open("rb") as file:
                 file.seek(offset)
                 data = file.read(length)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        return Photo(decode_photo(data, f"{path}: {image.source_id}"), hashlib.sha256(data).hexdigest())
+            raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
+        return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
 
 
 def _wnid_of(text: str, where: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.plan import plan_differences
 from impure.manifests.collection.schema import MANIFEST, PLAN
 
 CONFIG = {"target": {"name": "toy"}, "source": "x", "asked": 4, "misclassified": 2}
@@ -43,6 +44,14 @@ def test_the_digest_is_of_config_and_rows(collection):
     first = collection.freeze_plan("train", table(), CONFIG).digest
     assert collection.freeze_plan("train", table(), CONFIG | {"asked": 5}).digest != first
     assert collection.freeze_plan("train", table().slice(1), CONFIG).digest != first
+
+
+def test_the_digest_leaves_out_what_differs_between_machines(collection):
+    first = collection.freeze_plan("train", table(error="/home/me/0.png: <object at 0x7f>"), CONFIG)
+    second = collection.freeze_plan("train", table(error="damaged"), CONFIG | {"source": "copy"})
+    assert first.digest == second.digest and plan_differences(first, second) == []
+    other = collection.freeze_plan("train", table(error="", wnid="n1"), CONFIG | {"source": "z", "seed": 1})
+    assert plan_differences(first, other) == ["seed (there 1, now null)", "the rows' wnid"]
 
 
 def test_a_collection_tells_what_a_target_was_begun_with(collection):
