@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
 from impure.pipeline.attacks.engine.precision import matrix_products
+from impure.pipeline.generation.class_choice import MISCLASSIFIED, Tally, choose
 from impure.pipeline.generation.draw_plan import mix_into_shards, shuffled
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.sources.imagenet import imagenet_wnids
@@ -23,15 +23,6 @@ from impure.pipeline.sources.source import Source, SourceImage
 from impure.pipeline.targets.preprocess import CleanImage, load_clean
 from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_float, to_tensor
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the images of one class."""
-
-    chosen: list[Row] = field(default_factory=list)
-    unreadable: list[Row] = field(default_factory=list)
-    misclassified: int = 0
 
 
 def sample(
@@ -149,44 +140,29 @@ def _draw(
     source: Source, target: Target, config: SampleConfig, progress: Callable[[int], object]
 ) -> dict[str, Tally]:
     """Try each class's images in seeded order until it has enough."""
-    wanted = config.per_class * len(SPLITS_OF[config.split])
-    untried = {
-        wnid: iter(sorted(images, key=lambda image: shuffled(config.seed, image.source_id)))
+    candidates = {
+        wnid: sorted(images, key=lambda image: shuffled(config.seed, image.source_id))
         for wnid, images in classes_in(source, target, config.split).items()
     }
-    tallies = {wnid: Tally() for wnid in untried}
-    while untried:
-        tries = []
-        for wnid, images in list(untried.items()):
-            candidates = list(islice(images, wanted - len(tallies[wnid].chosen)))
-            tries += candidates
-            if not candidates:
-                del untried[wnid]
-        for start in range(0, len(tries), config.batch_size):
-            progress(_try_batch(source, target, tries[start : start + config.batch_size], tallies))
-    return tallies
+    wanted = config.per_class * len(SPLITS_OF[config.split])
+    return choose(candidates, wanted, config.batch_size, partial(_try_batch, source, target), progress)
 
 
-def _try_batch(
-    source: Source, target: Target, images: Sequence[SourceImage], tallies: Mapping[str, Tally]
-) -> int:
-    """Decode and classify a batch; count each image in its class's tally. Returns how many were chosen."""
+def _try_batch(source: Source, target: Target, images: Sequence[SourceImage]) -> list[Row]:
+    """Decode and classify a batch."""
     with ThreadPoolExecutor() as pool:
         loaded = list(pool.map(lambda image: load_clean(source, image, target.card), images))
-    readable = [clean for clean in loaded if clean.pixels is not None]
-    for clean in loaded:
-        if clean.pixels is None:
-            tallies[clean.image.wnid].unreadable.append(_row(clean, UNREADABLE))
-    chosen = 0
-    for clean, (prediction, confidence) in zip(readable, classify(target, readable), strict=True):
-        tally = tallies[clean.image.wnid]
-        if prediction == target.card.wnids.index(clean.image.wnid):
-            verdict: Row = {"label": prediction, "pred_clean": prediction, "conf_clean": confidence}
-            tally.chosen.append({**_row(clean, STATUS_OK), **verdict})
-            chosen += 1
-        else:
-            tally.misclassified += 1
-    return chosen
+    verdicts = iter(classify(target, [clean for clean in loaded if clean.pixels is not None]))
+    return [
+        _row(clean, UNREADABLE) if clean.pixels is None else _classified(target, clean, *next(verdicts))
+        for clean in loaded
+    ]
+
+
+def _classified(target: Target, clean: CleanImage, prediction: int, confidence: float) -> Row:
+    """The row of a readable image, by the target's prediction."""
+    status = STATUS_OK if prediction == target.card.wnids.index(clean.image.wnid) else MISCLASSIFIED
+    return {**_row(clean, status), "label": prediction, "pred_clean": prediction, "conf_clean": confidence}
 
 
 def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, float]]:

@@ -144,3 +144,21 @@ def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet
 def test_a_target_that_knows_none_of_the_classes_is_refused(tmp_path, imagenet, builtin_target):
     with pytest.raises(InputError, match="knows none"):
         draw(tmp_path, imagenet, builtin_target)
+
+
+def test_two_right_photographs_of_three_are_enough_for_validation_and_test(tmp_path, imagenet, target):
+    """Whichever the seed tries first: a round that ends without enough loses no candidate."""
+    images = tmp_path / "images"
+    shutil.copytree(imagenet / "val" / "n01440764", images / "val" / "n01440764")
+    source = open_source(str(images))
+    every = [load_clean(source, image, target.card) for image in source.images("val")]
+    label = target.card.wnids.index("n01440764")
+    right = [clean.image.source_id for clean in every if classify(target, [clean])[0][0] == label]
+    for path in (images / "val" / "n01440764").iterdir():
+        if path.relative_to(images).as_posix() not in right[:2]:
+            path.unlink()
+    wrong = next((imagenet / "val" / "n02102040").iterdir())
+    shutil.copy(wrong, images / "val" / "n01440764" / "wrong.JPEG")
+    for seed in range(6):
+        plans = draw(tmp_path / str(seed), images, target, per_class=1, seed=seed)
+        assert sorted(source_id for plan in plans for source_id in ids(plan)) == right[:2]
