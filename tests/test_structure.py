@@ -105,3 +105,8 @@ def test_old_words_are_gone(kind: str) -> None:
 def test_old_words_are_gone_from_the_product(kind: str) -> None:
     uses = _uses(OLD_WORDS_OF_THE_PRODUCT[kind], MODULES)
     assert uses == [], "\n".join(uses)
+
+
+def test_pillow_is_told_which_formats_it_may_open() -> None:
+    """For others it starts programs: Ghostscript on EPS."""
+    assert [line for line in _uses(r"Image\.open\(", MODULES) if "formats=" not in line] == []

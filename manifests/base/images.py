@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from impure.manifests.base.errors import InputError
 
@@ -20,6 +20,10 @@ MAX_SIDE = 8192  # of a photograph once resized
 MAX_STORED_SIDE = 4096  # of an image in a shard: the most that a target can ask for
 MAX_PIXELS = 89_478_485  # of a photograph: where Pillow begins to warn of decompression bombs
 GAIN = 8  # of differences in pictures for people
+
+#: What photographs come in, in Pillow's names. Files of other formats are never opened, whatever they are
+#: called: on EPS, Pillow starts Ghostscript.
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 
 _OVERHEAD = 1 << 16  # bytes: of a stored image's format, beyond its pixels
 
@@ -36,6 +40,16 @@ _TURNS = {
 
 # Refused by us at the same size, with the image's name.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+# Printers' colour profiles and editors' histories are larger than Pillow's limit for one text, and harmless:
+# the limit for all of an image's texts together is enough.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+
+def photo_suffixes() -> frozenset[str]:
+    """Endings of the names that files of `PHOTO_FORMATS` have, in lower case."""
+    kinds = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in kinds if kind in PHOTO_FORMATS)
 
 
 def px_sha256(pixels: Pixels) -> str:
@@ -113,7 +127,7 @@ def decode_stored(data: bytes, where: str, encoding: str = "png") -> Pixels:
 
 
 def decode_photo(data: bytes, where: str, *, upright: bool = False) -> Image.Image:
-    """Decode an image file of any common kind to an RGB picture.
+    """Decode a photograph, a file of one of `PHOTO_FORMATS`, to an RGB picture.
 
     Grey, palette and CMYK images are converted, 16-bit ones scaled to 8 bits, transparency is dropped: what
     ImageNet's usual loaders do, but for 16-bit images, which Pillow alone would clip to white.
@@ -124,11 +138,17 @@ def decode_photo(data: bytes, where: str, *, upright: bool = False) -> Image.Ima
         upright: Turn the picture as its EXIF orientation says. ImageNet's loaders do not.
 
     Raises:
-        InputError: The bytes are no image, are cut short, or hold too many pixels.
+        InputError: The bytes are no such image, are cut short, hold too many pixels, or floating-point or
+            32-bit values, of which nobody knows which one is white.
     """
-    with _clear_errors(where), Image.open(io.BytesIO(data)) as image:
+    with _clear_errors(where), Image.open(io.BytesIO(data), formats=PHOTO_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise InputError(f"{where}: refused, more than {MAX_PIXELS} pixels")
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise InputError(
+                f"{where}: refused, its values are 32-bit or floating-point numbers, without a known white; "
+                "convert it to 8 or 16 bits"
+            )
         image.load()
         picture = _to_rgb(image)
         turn = _TURNS.get(_orientation(image)) if upright else None

@@ -35,5 +35,5 @@ class Jpeg(Defence):
         """One image (H, W, 3) through the file format."""
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=self.quality)
-        with Image.open(file) as image:
+        with Image.open(file, formats=["JPEG"]) as image:
             return np.array(image)

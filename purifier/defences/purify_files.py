@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, writing
-from impure.manifests.base.images import decode_photo
+from impure.manifests.base.images import decode_photo, photo_suffixes
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
@@ -112,7 +112,8 @@ def _jobs(source: Path, destination: Path) -> tuple[list[tuple[Path, Path]], int
     if destination.is_file() or destination.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{destination}: must be a folder outside {source}")
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    images = [path for path in files if path.suffix.lower() in Image.registered_extensions()]
+    suffixes = photo_suffixes()
+    images = [path for path in files if path.suffix.lower() in suffixes]
     if not images:
         raise InputError(f"{source}: no image below it ({len(files)} other files)")
     return list(_named(source, destination, images)), len(files) - len(images)

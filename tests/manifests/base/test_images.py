@@ -4,10 +4,17 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageCms, ImageOps, PngImagePlugin
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.images import decode_photo, decode_stored, encode_png, px_sha256
+from impure.manifests.base.images import (
+    PHOTO_FORMATS,
+    decode_photo,
+    decode_stored,
+    encode_png,
+    photo_suffixes,
+    px_sha256,
+)
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOUR = np.stack([RAMP, RAMP.T, RAMP[::-1]], axis=-1)
@@ -75,6 +82,37 @@ def test_pictures_are_turned_upright_on_request_and_broken_exif_does_no_harm():
 def test_palette_transparency_is_dropped_without_a_warning():
     image = Image.fromarray(COLOUR).quantize(16)
     assert decode_photo(saved(image, "PNG", transparency=bytes(range(16))), "here").mode == "RGB"
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_png_may_hold_a_large_colour_profile_and_long_texts(compressed):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() + bytes(3 << 20)
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("history", "edited " * 500_000, zip=compressed)
+    texts.add_itxt("XML:history", "edited " * 500_000, zip=compressed)
+    data = saved(Image.fromarray(COLOUR), "PNG", icc_profile=profile, pnginfo=texts)
+    assert np.array_equal(np.asarray(decode_photo(data, "here")), COLOUR)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float32", "TIFF"), ("int32", "TIFF"), ("float32", "PPM")])
+def test_values_without_a_known_white_are_refused_not_made_black(dtype, kind):
+    data = saved(Image.fromarray(RAMP.astype(dtype)), kind)
+    with pytest.raises(InputError, match=r"here: refused, .*convert it to 8 or 16 bits"):
+        decode_photo(data, "here")
+
+
+def test_only_formats_of_photographs_are_opened_whatever_a_file_is_called(monkeypatch):
+    """Above all EPS, for which Pillow would start Ghostscript."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("started Ghostscript"))
+    picture = Image.fromarray(COLOUR)
+    for kind in PHOTO_FORMATS:
+        assert decode_photo(saved(picture, kind), "here").size == picture.size
+    for kind in ("EPS", "TGA", "DIB", "ICO", "PCX", "SGI", "SPIDER"):
+        data = saved(picture.convert("F") if kind == "SPIDER" else picture, kind)
+        with pytest.raises(InputError, match="photo.jpg: cannot be decoded"):
+            decode_photo(data, "photo.jpg")
+    assert {".jpg", ".jpeg", ".png", ".webp"} <= photo_suffixes()
+    assert not {".eps", ".ps", ".pdf"} & photo_suffixes()
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", saved(Image.fromarray(COLOUR), "PNG")[:60]])

@@ -53,8 +53,9 @@ def test_folder(tmp_path: Path, model: RIAE) -> None:
     (source / "broken.png").write_bytes((source / "a.png").read_bytes()[:100])
     (source / "empty.jpg").write_bytes(b"")
     (source / "notes.txt").write_text("no image")
+    picture.save(source / "drawing.eps")
     result = purify_path(source, tmp_path / "out", model, CPU)
-    assert (result.written, result.ignored) == (3, 1)
+    assert (result.written, result.ignored) == (3, 2)
     assert [path.name for path, _ in result.skipped] == ["broken.png", "empty.jpg"]
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
     assert written == ["a.jpg.png", "a.png.png", "sub/b.png"]
