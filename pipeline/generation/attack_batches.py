@@ -16,7 +16,7 @@ from impure.manifests.collection.schema import FAILED, Row
 from impure.manifests.collection.shard_id import CLEAN, sample_key
 from impure.manifests.collection.writer import Encoded, encode
 from impure.pipeline.attacks.engine.precision import matrix_products
-from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult
+from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult, refuse_broken
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
@@ -108,16 +108,17 @@ def _attack_together(
     """Attack one batch, and classify the bytes that will be stored.
 
     Raises:
-        AttackError: The attack broke on one of the images.
+        AttackError: The attack, or the target's prediction of its bytes, broke on one of the images.
     """
     clean = to_tensor([image.pixels for image in batch], job.target.mean.device)
     labels = torch.tensor([image.row["label"] for image in batch], device=clean.device)
+    source_ids = [image.row["source_id"] for image in batch]
     with timed(emit, ATTACK):
-        attacked = _run_attack(job, batch, clean, labels)
+        attacked = _run_attack(job, source_ids, clean, labels)
         if clean.is_cuda:
             torch.cuda.synchronize(clean.device)  # else its time would be counted as the verdict's
     with timed(emit, VERDICT):
-        verdicts = _verdicts(job, clean, labels, attacked)
+        verdicts = _verdicts(job, source_ids, clean, labels, attacked)
     adversarial = to_pixels(attacked.adversarial)
     return [
         partial(_encode, job, image, pixels, verdict, emit)
@@ -125,7 +126,7 @@ def _attack_together(
     ]
 
 
-def _run_attack(job: AttackJob, batch: Sequence[PlannedImage], clean: Tensor, labels: Tensor) -> AttackResult:
+def _run_attack(job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels: Tensor) -> AttackResult:
     """Run the attack; the untouched pairs are their own adversarial images."""
     if job.attack is None:
         with torch.inference_mode(), matrix_products("fp32"):
@@ -138,14 +139,26 @@ def _run_attack(job: AttackJob, batch: Sequence[PlannedImage], clean: Tensor, la
             grad_evals=zeros,
             target_classes=zeros - 1,
         )
-    ids = [image.row["source_id"] for image in batch]
-    return attack_batch(job.attack, job.target, clean, labels, ids, job.seed, compiled=job.compiled)
+    return attack_batch(job.attack, job.target, clean, labels, source_ids, job.seed, compiled=job.compiled)
 
 
-def _verdicts(job: AttackJob, clean: Tensor, labels: Tensor, attacked: AttackResult) -> list[Row]:
-    """The columns that the target's predictions and the stored bytes decide, image by image."""
+def _verdicts(
+    job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels: Tensor, attacked: AttackResult
+) -> list[Row]:
+    """The columns that the target's predictions and the stored bytes decide, image by image.
+
+    Raises:
+        AttackError: The target's logits of stored bytes are NaN or infinite.
+    """
     with torch.inference_mode(), matrix_products("fp32"):
-        confidence, prediction = job.target(to_float(attacked.adversarial)).softmax(1).max(1)
+        logits = job.target(to_float(attacked.adversarial))
+        confidence, prediction = logits.softmax(1).max(1)
+    # A logit of -inf only rules its class out; NaN or +inf leaves no prediction that could be a success.
+    refuse_broken(
+        logits.amax(1, keepdim=True),
+        "the target gives NaN or infinite logits on the stored bytes",
+        source_ids,
+    )
     success = torch.where(
         attacked.target_classes >= 0, prediction == attacked.target_classes, prediction != labels
     )

@@ -166,13 +166,15 @@ def _classified(target: Target, clean: CleanImage, prediction: int, confidence: 
 
 
 def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, float]]:
-    """Prediction and its confidence for each readable image, in fp32."""
+    """Prediction and its confidence for each readable image, in fp32; -1 where the logits are NaN or +inf."""
     pixels = [clean.pixels for clean in images if clean.pixels is not None]
     if not pixels:
         return []
     with torch.inference_mode(), matrix_products("fp32"):
         batch = to_float(to_tensor(pixels, target.mean.device))
-        confidence, prediction = target(batch).softmax(1).max(1)
+        logits = target(batch)
+        confidence, prediction = logits.softmax(1).max(1)
+        prediction = prediction.where(logits.amax(1).isfinite(), -1)
     return list(zip(prediction.tolist(), confidence.tolist(), strict=True))
 
 

@@ -191,9 +191,9 @@ def finalize(problem: Problem, proposal: Proposal) -> AttackResult:
         AttackError: a proposal, or the target's logits of it, is not finite. A broken attack never passes for
             a failed one, and never becomes a copy of the clean image.
     """
-    _refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.rng.source_ids)
+    refuse_broken(proposal.images, "the attack proposed NaN or infinite pixels", problem.rng.source_ids)
     logits = problem.model(problem.project(proposal.images))
-    _refuse_broken(logits, "the target gives NaN or infinite logits", problem.rng.source_ids)
+    refuse_broken(logits, "the target gives NaN or infinite logits", problem.rng.source_ids)
     distance = (proposal.images - problem.clean).abs().flatten(1).amax(1)
     return AttackResult(
         adversarial=problem.stored_levels(proposal.images).to(torch.uint8),
@@ -206,7 +206,17 @@ def finalize(problem: Problem, proposal: Proposal) -> AttackResult:
     )
 
 
-def _refuse_broken(values: Tensor, complaint: str, source_ids: Sequence[str]) -> None:
+def refuse_broken(values: Tensor, complaint: str, source_ids: Sequence[str]) -> None:
+    """Refuse values that are not finite.
+
+    Args:
+        values: (N, ...), one entry for each image.
+        complaint: What is wrong then.
+        source_ids: The images' names.
+
+    Raises:
+        AttackError: With the complaint and the names of the images.
+    """
     broken = (~values.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if broken:
         raise AttackError(f"{complaint} for image {', '.join(source_ids[index] for index in broken)}")

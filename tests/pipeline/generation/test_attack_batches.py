@@ -2,11 +2,14 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from impure.pipeline.attacks.engine.threat_model import AttackResult
-from impure.pipeline.generation.attack_batches import _verdicts
+from impure.manifests.collection.schema import FAILED
+from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult
+from impure.pipeline.generation.attack_batches import _attack, _verdicts
+from impure.pipeline.generation.clean_cache import PlannedImage
 
 
 def predicts(*classes):
@@ -26,7 +29,7 @@ def verdicts(predictions, labels, target_classes, change=(0, 0, 0)):
         grad_evals=torch.tensor([7, 0, 3]),
         target_classes=torch.tensor(target_classes),
     )
-    return _verdicts(predicts(*predictions), clean, torch.tensor(labels), result)
+    return _verdicts(predicts(*predictions), list("abc"), clean, torch.tensor(labels), result)
 
 
 def test_a_change_is_measured_either_way():
@@ -50,3 +53,39 @@ def test_what_the_attack_and_the_target_say_is_written_as_it_is():
     assert [row["grad_evals"] for row in rows] == [7, 0, 3]
     assert [row["proposal_linf_255"] for row in rows] == [1.5, 0.0, 20.0]
     assert [row["target_class"] for row in rows] == [-1, 0, 2]
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_logits_that_break_on_the_stored_bytes_are_never_a_success(broken):
+    """The second image's logits break: it is named, so that it becomes a failed row."""
+    logits = torch.zeros(3, 3)
+    logits[1, 0] = broken
+    logits[2, 2] = -torch.inf  # which only rules a class out
+    images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+    zeros = torch.zeros(3, dtype=torch.int64)
+    result = AttackResult(
+        adversarial=images,
+        proposal_linf_255=zeros,
+        pred_float=zeros,
+        grad_evals=zeros,
+        target_classes=zeros - 1,
+    )
+    job = SimpleNamespace(target=lambda images: logits)
+    with pytest.raises(AttackError, match=r"logits on the stored bytes for image b$"):
+        _verdicts(job, list("abc"), images, zeros, result)
+
+
+def test_an_image_whose_stored_bytes_break_the_target_is_a_failed_row_and_the_others_are_kept():
+    def brittle(images):
+        """NaN for the brightest image."""
+        return images.mean((2, 3)).masked_fill((images.amax((1, 2, 3)) == 1)[:, None], torch.nan)
+
+    brittle.mean, brittle.card = torch.zeros(1), SimpleNamespace(name="brittle")
+    job = SimpleNamespace(target=brittle, attack=None, attack_name="clean", seed=0, run_id="r")
+    pixels = [np.full((2, 2, 3), level, np.uint8) for level in (10, 255, 20)]
+    rows = [{"source_id": name, "label": 0} for name in "abc"]
+    images = [PlannedImage(row, pixel, b"") for row, pixel in zip(rows, pixels, strict=True)]
+    batch = _attack(job, images, lambda event: None)
+    assert len(batch.samples) == 2
+    assert [(row["source_id"], row["status"]) for row in batch.failed] == [("b", FAILED)]
+    assert "NaN" in batch.failed[0]["error"]

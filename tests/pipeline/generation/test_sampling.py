@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import torch
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection
@@ -162,3 +163,15 @@ def test_two_right_photographs_of_three_are_enough_for_validation_and_test(tmp_p
     for seed in range(6):
         plans = draw(tmp_path / str(seed), images, target, per_class=1, seed=seed)
         assert sorted(source_id for plan in plans for source_id in ids(plan)) == right[:2]
+
+
+def test_a_clean_image_with_broken_logits_is_classified_as_nothing(imagenet, target):
+    source = open_source(str(imagenet))
+    cleans = [load_clean(source, image, target.card) for image in source.images("val")[:2]]
+    logits = torch.tensor([[torch.nan, 0.0], [1.0, -torch.inf]])
+
+    def broken(images):
+        return logits
+
+    broken.mean = target.mean
+    assert [prediction for prediction, _ in classify(broken, cleans)] == [-1, 0]
