@@ -131,7 +131,9 @@ def test_a_shard_that_failed_takes_no_more_samples_and_fails_once():
     def breaks():
         raise RuntimeError("cuDNN error\nmore")
 
-    shard = SimpleNamespace(add=written.append, note=written.append, commit=lambda *_: written.append("it"))
+    shard = SimpleNamespace(
+        add=written.append, add_rows=written.append, commit=lambda *_: written.append("it")
+    )
     pending = PendingShard(SHARD, shard, ExitStack(), writer, events.append)
     pending.add([breaks])
     pending.add([lambda: "a sample"])
