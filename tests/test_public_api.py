@@ -123,7 +123,6 @@ def _nan(images: Tensor) -> Tensor:
         (lambda x, y: {"labels": y + 7}, "classes 0 to 9 .* 7 to 10"),
         (lambda x, y: {"labels": y - 1}, "classes 0 to 9 .* -1 to 2"),
         (lambda x, y: {"model": nn.Identity().eval()}, "must return logits"),
-        (lambda x, y: {"model": nn.Identity().train()}, r"call model.eval\(\)"),
         (lambda x, y: {"name": "nonsense"}, "attack .*nonsense.*pgd"),
         (lambda x, y: {"eps": 8 / 255}, "eps_255 must be a whole number"),
         (lambda x, y: {"stepz": 3}, "stepz.*steps"),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_parameters import Value
+from impure.pipeline.attacks.engine.eval_mode import giving_logits, in_eval_mode
 from impure.pipeline.attacks.engine.precision import check_precision
 from impure.pipeline.attacks.engine.threat_model import model_dtype
 from impure.pipeline.attacks.run_attack import attack_batch
@@ -32,7 +33,7 @@ def attack(
 
     Args:
         model: Takes float images in [0, 1], (N, C, H, W), normalises by itself, and returns logits
-            (N, classes); in eval mode. Its weights are left as they are.
+            (N, classes). It is attacked in eval mode; its weights, statistics and modes are left as they are.
         images: (N, C, H, W): floating point in [0, 1], which are rounded to 8 bits first, or uint8.
         labels: True classes (N,), any integer type.
         name: An attack, a key of `impure.pipeline.attacks.attack_registry.ATTACKS`, such as "pgd".
@@ -106,15 +107,10 @@ def _check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
     """Ask the model for one image's logits.
 
     Raises:
-        InputError: It is in training mode, returns no logits, or has no such class as a label.
+        InputError: It returns no logits, or has no such class as a label.
     """
-    if model.training:
-        raise InputError(
-            "the model is in training mode, so its outputs depend on the batch; call model.eval()"
-        )
-    logits = model(to_float(pixels[:1]).to(model_dtype(model)))
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise InputError("the model must return logits (N, classes)")
+    with in_eval_mode(model):
+        logits = giving_logits(model)(to_float(pixels[:1]).to(model_dtype(model)))
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(
             f"labels must be classes 0 to {logits.shape[1] - 1} of the model; these reach from "

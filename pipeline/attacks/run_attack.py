@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.eval_mode import giving_logits, in_eval_mode
 from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.attacks.engine.iterate import run_in_sequence
 from impure.pipeline.attacks.engine.precision import in_precision, matrix_products
@@ -38,7 +39,8 @@ def attack_batch(
 
     Args:
         config: which attack, with which budget, target classes, parameters and precision.
-        model: maps float images in [0, 1], (N, C, H, W), to logits (N, classes); in eval mode, frozen.
+        model: maps float images in [0, 1], (N, C, H, W), to logits (N, classes). In eval mode while it
+            is attacked; each module is put back into its own mode.
         clean: uint8, (N, C, H, W), on the model's device.
         labels: true classes, int64, (N,), on the same device.
         source_ids: one stable name per image; with `seed` they fix the image's random draws.
@@ -49,20 +51,22 @@ def attack_batch(
 
     Raises:
         AttackError: the attack or the target produced NaN or infinities; the message names the images.
-        InputError: the attack needs a library that is missing, more classes than the target has, or a device
-            with other abilities.
+        InputError: the model returns no logits; the attack needs a library that is missing, more classes than
+            the target has, or a device with other abilities.
         ValueError: the tensors do not fit together.
     """
     rng = KeyedRng(seed=seed, attack=config.name, source_ids=tuple(source_ids))
-    with matrix_products("fp32"):
-        problem = make_problem(model, clean, labels, config.eps_255, rng, dtype or model_dtype(model))
-        problem = problem.with_criterion(choose_criterion(config.targeted, problem))
-    with matrix_products(config.precision):
-        form = model if compiled is None else compiled  # a compiled module has no truth value
-        attacked_form = in_precision(form, config.precision, problem.clean)
-        proposal = _propose(config, problem.with_model(attacked_form))
-    with matrix_products("fp32"):
-        return finalize(problem, proposal)
+    dtype = dtype or model_dtype(model)
+    problem = make_problem(giving_logits(model), clean, labels, config.eps_255, rng, dtype)
+    with in_eval_mode(model):
+        with matrix_products("fp32"):
+            problem = problem.with_criterion(choose_criterion(config.targeted, problem))
+        with matrix_products(config.precision):
+            form = problem.model if compiled is None else compiled  # a compiled module has no truth value
+            attacked_form = in_precision(form, config.precision, problem.clean)
+            proposal = _propose(config, problem.with_model(attacked_form))
+        with matrix_products("fp32"):
+            return finalize(problem, proposal)
 
 
 def _propose(config: AttackConfig, problem: Problem) -> Proposal:
