@@ -13,7 +13,7 @@ import impure
 from impure.purifier.riae.riae_config import preset
 
 torch.manual_seed(0)
-images = torch.rand(8, 3, 64, 64)  # float RGB in [0, 1]
+images = torch.rand(8, 3, 32, 32)  # float RGB in [0, 1]
 classifier = torchvision.models.resnet18().eval()
 purifier = impure.load_purifier(sys.argv[1]) if len(sys.argv) > 1 else impure.RIAE(preset("tiny"))
 
