@@ -1,7 +1,7 @@
 """Loading targets by name: from torchvision, timm or a card, always with their trained weights."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -128,8 +128,6 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
         raise InputError(f"timm has no model {architecture!r}")
     network: nn.Module = timm.create_model(architecture, pretrained=False)
     repository = str(timm.get_pretrained_cfg_value(architecture, "hf_hub_id"))
-    data_config = resolve_model_data_config(network)
-    size = data_config["input_size"][-1]
     classes = int(getattr(network, "num_classes", 0))
     if classes != 1000:
         raise InputError(
@@ -141,13 +139,29 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
             name, f"{ENDPOINT}/{repository}", HF_HUB_CACHE,
         ))  # fmt: skip
     load_weights_file(network, weights)
-    card = TargetCard(
-        name=name, architecture=f"timm:{architecture}", num_classes=classes,
+    return Target(timm_card(name, architecture, resolve_model_data_config(network)), network)
+
+
+def timm_card(name: str, architecture: str, data_config: Mapping[str, Any]) -> TargetCard:
+    """The card of a timm ImageNet-1k classifier.
+
+    Args:
+        name: The target's name.
+        architecture: timm's name.
+        data_config: What timm says of its preprocessing.
+
+    Raises:
+        InputError: It takes pictures that are not square, or whose border is cut off first.
+    """
+    channels, height, size = data_config["input_size"]
+    if (channels, height) != (3, size) or data_config.get("crop_border_pixels"):
+        raise InputError(f"timm:{architecture}: only square RGB pictures are supported, not {data_config}")
+    return TargetCard(
+        name=name, architecture=f"timm:{architecture}", num_classes=1000,
         wnids=imagenet_wnids(), input_size=size, resize=int(size / data_config["crop_pct"]),
         crop=size, interpolation=data_config["interpolation"], antialias=True,
-        mean=tuple(data_config["mean"]), std=tuple(data_config["std"]),
+        mean=tuple(data_config["mean"]), std=tuple(data_config["std"]), crop_mode=data_config["crop_mode"],
     )  # fmt: skip
-    return Target(card, network)
 
 
 class _Unavailable(Exception):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from timm.data.transforms import center_crop_or_pad
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -14,7 +15,7 @@ from impure.pipeline.targets.target_card import TargetCard
 
 
 def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
-    """Resize the shorter side, crop the centre, as the target's card says.
+    """Resize and crop the centre, as the target's card says.
 
     Args:
         photo: RGB picture of any size.
@@ -31,9 +32,22 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
     mode = InterpolationMode(card.interpolation)
     # Pillow always low-pass filters; only tensors can be resized without.
     picture = photo if card.antialias else TF.pil_to_tensor(photo)
-    resized = TF.resize(picture, [card.resize], mode, antialias=card.antialias)
+    resized = TF.resize(picture, _resized_size(photo, card), mode, antialias=card.antialias)
+    if card.crop_mode == "border":
+        mean = [round(255 * value) for value in card.mean]
+        return np.asarray(center_crop_or_pad(resized, [card.crop, card.crop], fill=mean))
     cropped = TF.center_crop(resized, [card.crop, card.crop])
     return np.asarray(cropped) if card.antialias else np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+
+def _resized_size(photo: Image.Image, card: TargetCard) -> list[int]:
+    """Height and width to resize to, or the shorter side alone: as timm's evaluation transforms have them."""
+    if card.crop_mode == "squash":
+        return [card.resize, card.resize]
+    if card.crop_mode == "border":
+        ratio = max(photo.size) / card.resize
+        return [max(round(photo.height / ratio), 1), max(round(photo.width / ratio), 1)]
+    return [card.resize]
 
 
 @dataclass(frozen=True, slots=True)

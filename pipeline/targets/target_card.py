@@ -11,6 +11,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+CROP_MODES = ("center", "squash", "border")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +24,15 @@ class TargetCard:
         num_classes: Size of the head.
         wnids: Class ids in label order.
         input_size: Height = width in pixels that the network takes.
-        resize: The shorter side is resized to this, in pixels.
-        crop: Then a centre crop of this, in pixels; equals `input_size`.
+        resize: The shorter side is resized to this, in pixels (see `crop_mode`).
+        crop: Then a centre crop of this, in pixels; equals `input_size`. Black pads what is smaller.
         interpolation: One of `INTERPOLATIONS`.
         antialias: Whether resizing low-pass filters first (Pillow's way).
         mean: Per-channel mean of RGB in [0,1] that the network expects to be subtracted.
         std: Per-channel standard deviation that it expects to be divided by.
         weights: Safetensors file beside the card; empty where the library knows the address.
+        crop_mode: As timm has it. `center`: as above; `squash`: both sides are resized, whatever the shape;
+            `border`: the longer side is, and `mean` pads the picture to a square.
     """
 
     name: str
@@ -44,6 +47,7 @@ class TargetCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights: str = ""
+    crop_mode: str = CROP_MODES[0]
 
     def __post_init__(self) -> None:
         problem = _first_problem(self)
@@ -62,10 +66,22 @@ def _first_problem(card: TargetCard) -> str | None:
         return "name must be 1 to 32 of A-Z a-z 0-9 _ -, starting with a letter or digit"
     if len(card.wnids) != card.num_classes or len(set(card.wnids)) != len(card.wnids):
         return f"wnids must name num_classes = {card.num_classes} different classes"
-    if not 0 < card.crop <= card.resize <= 4096 or card.crop != card.input_size:
-        return f"crop {card.crop} must equal input_size {card.input_size} and not exceed resize {card.resize}"
+    return _first_problem_of_preprocessing(card)
+
+
+def _first_problem_of_preprocessing(card: TargetCard) -> str | None:
+    """The first value that no picture can be prepared by, in words, or None."""
+    if not 0 < card.crop <= 4096 or not 0 < card.resize <= 4096 or card.crop != card.input_size:
+        return (
+            f"crop {card.crop} must equal input_size {card.input_size}, and both it and resize {card.resize} "
+            "be from 1 to 4096"
+        )
     if card.interpolation not in INTERPOLATIONS:
         return f"interpolation {card.interpolation!r} is none of {', '.join(INTERPOLATIONS)}"
+    if card.crop_mode not in CROP_MODES:
+        return f"crop_mode {card.crop_mode!r} is none of {', '.join(CROP_MODES)}"
+    if card.crop_mode == "border" and not card.antialias:
+        return "crop_mode 'border' needs antialias"
     for name in ("mean", "std"):
         values = getattr(card, name)
         if len(values) != 3 or not all(

@@ -118,6 +118,7 @@ def test_weights_with_nan_are_refused(tmp_path):
         ("std", [0, 1, 1], "std"),
         ("mean", [1], "mean"),
         ("surprise", 1, "surprise"),
+        ("crop_mode", "stretch", "stretch"),
         ("resize", "x", "resize must be int"),
         ("mean", ["x", 1, 1], "mean"),
         ("architecture", "timm:nope", "timm:nope"),
