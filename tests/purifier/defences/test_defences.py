@@ -179,7 +179,7 @@ def test_options_reach_the_purifier(riae: Make) -> None:
 
 
 def test_wrong_options(riae: Make) -> None:
-    with pytest.raises(InputError, match="choose from none, jpeg, riae"):
+    with pytest.raises(InputError, match=f"choose from {', '.join(DEFENCES)}"):
         build_defences(["magic"])
     with pytest.raises(InputError, match="needs a trained purifier"):
         build_defences(["riae"])
