@@ -81,6 +81,19 @@ class AttackConfig:
         """Short name in samples' keys: always with the budget, and the initial of `targeted`."""
         return f"{self.name}-e{self.eps_255}" + (f"-{self.targeted[0]}" if self.targeted else "")
 
+    def check_classes(self, count: int) -> None:
+        """Refuse a target with too few classes before the run, not when the attack's loss needs one more.
+
+        Raises:
+            InputError: naming the attack and how many classes it needs.
+        """
+        spec = ATTACKS[self.name]
+        needed = spec.min_classes_targeted if self.targeted else spec.min_classes
+        if count < needed:
+            raise InputError(
+                f"{self.variant} needs a target of {needed} classes or more, this one has {count}"
+            )
+
     def record(self) -> dict[str, Value | str]:
         """Return what a manifest's rows say of the run, besides name, preset, implementation and budget."""
         everything = {

@@ -64,7 +64,7 @@ def attack(
     pixels = _to_8_bits(images).to(device)
     classes = _check_labels(labels, len(images)).to(device)
     check_precision(precision, device)
-    _check_model(model, pixels, classes)
+    config.check_classes(_count_classes(model, pixels, classes))
     source_ids = [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in pixels]
     adversarial = attack_batch(config, model, pixels, classes, source_ids, seed).adversarial.to(images.device)
     return adversarial.to(images.dtype) / 255 if images.is_floating_point() else adversarial
@@ -103,8 +103,8 @@ def _check_labels(labels: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
-    """Ask the model for one image's logits.
+def _count_classes(model: nn.Module, pixels: Tensor, labels: Tensor) -> int:
+    """Ask the model for one image's logits; returns how many classes it has.
 
     Raises:
         InputError: It returns no logits, or has no such class as a label.
@@ -116,3 +116,4 @@ def _check_model(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
             f"labels must be classes 0 to {logits.shape[1] - 1} of the model; these reach from "
             f"{int(labels.min())} to {int(labels.max())}"
         )
+    return logits.shape[1]

@@ -17,6 +17,7 @@ from impure.pipeline.commands.sample_arguments import SampleArguments
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation.run import GenerateConfig
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
+from impure.pipeline.targets.target_card import TargetCard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,29 @@ def attack_configs(arguments: GenerateArguments) -> list[AttackConfig | None]:
     ]
     untouched = CLEAN in names or arguments.clean == "once"  # stored once, clean images need a shard
     return [None, *attacks] if untouched else [*attacks]
+
+
+def attacks_on(
+    attacks: Sequence[AttackConfig | None], card: TargetCard
+) -> tuple[list[AttackConfig | None], dict[str, str]]:
+    """The attacks that can run on a target, and why the others cannot, by name.
+
+    Raises:
+        InputError: None of the attacks can.
+    """
+    fitting: list[AttackConfig | None] = []
+    refused = {}
+    for attack in attacks:
+        if attack is not None:
+            try:
+                attack.check_classes(card.num_classes)
+            except InputError as error:
+                refused[attack.variant] = f"target {card.name!r}: {error}"
+                continue
+        fitting.append(attack)
+    if refused and not any(fitting):
+        raise InputError("; ".join(refused.values()))
+    return fitting, refused
 
 
 def generate_config(

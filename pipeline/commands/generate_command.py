@@ -41,6 +41,8 @@ def generate_command(**values: Any) -> None:
     # Under torchrun a rank is one of several on its machine, and takes the GPU of its number there.
     run = open_run(locations, int(os.environ.get("LOCAL_RANK", 0)) if executor.executor == "rank" else 0)
     check_precision(arguments.precision, run.target.mean.device)
+    attacks, refused = parse.attacks_on(attacks, run.target.card)
+    report.say_refused(refused)
     samples = sample_configs(run, arguments, locations.threads)
     config = parse.generate_config(arguments, attacks, storage, samples, new_run_id())
     start_log(collection_log(locations.root, config.run_id))
@@ -51,9 +53,9 @@ def generate_command(**values: Any) -> None:
         return report.print_forecast(run, config, as_json=arguments.as_json)
     queue, bar = execute(Execution(locations, config, run, executor))
     if arguments.as_json:
-        report.print_document(run.collection.root, plans, queue, bar)
+        report.print_document(run.collection.root, plans, queue, bar, refused)
     else:
         report.print_plans(plans)
         report.print_results(run.collection.root, queue)
     report.say_where_the_logs_are(run.collection.root, config.run_id)
-    return report.exit_on_shortfall(plans, queue)
+    return report.exit_on_shortfall(plans, queue, refused)

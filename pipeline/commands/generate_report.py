@@ -1,7 +1,7 @@
 """What `sample` and `generate` print: tables, the JSON document, what to type next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -38,6 +38,12 @@ def _plain(value: object) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
+def say_refused(refused: Mapping[str, str]) -> None:
+    """One line on standard error for each attack that cannot run on the target."""
+    for name, reason in refused.items():
+        say(f"{name} is left out, the others go on: {reason}")
+
+
 def totals(queue: TaskQueue) -> dict[str, Counts]:
     """Counts by attack, in the order in which the attacks were asked for."""
     counts: dict[str, list[Counts]] = {name: [] for name in queue.attacks}
@@ -46,13 +52,20 @@ def totals(queue: TaskQueue) -> dict[str, Counts]:
     return {name: add_counts(of_shards) for name, of_shards in counts.items() if of_shards}
 
 
-def print_document(root: Path, plans: Sequence[FrozenPlan], queue: TaskQueue, bar: ProgressBar) -> None:
+def print_document(
+    root: Path,
+    plans: Sequence[FrozenPlan],
+    queue: TaskQueue,
+    bar: ProgressBar,
+    refused: Mapping[str, str],
+) -> None:
     """What was made, as JSON."""
     print_json(
         {
             "out": str(root),
             "plans": {plan.split: plan.counts() for plan in plans},
             "attacks": totals(queue),
+            "refused": dict(refused),
             "failed": {str(shard_id): reason for shard_id, reason in queue.failed.items()},
             "shards": len(queue.committed),
             "resumed": _resumed(queue),
@@ -98,12 +111,14 @@ def say_where_the_logs_are(root: Path, run_id: str) -> None:
         say(f"Log: {logs[0]}{more}")
 
 
-def exit_on_shortfall(plans: Sequence[FrozenPlan], queue: TaskQueue | None = None) -> None:
+def exit_on_shortfall(
+    plans: Sequence[FrozenPlan], queue: TaskQueue | None = None, refused: Mapping[str, str] | None = None
+) -> None:
     """Leave with code 3 if anything that was asked for is not there."""
     short = any(plan.counts()["short"] for plan in plans)
     failed = queue is not None and (
         queue.failed or any(committed.counts["failed"] for committed in queue.committed.values())
     )
-    if short or failed:
+    if short or failed or refused:
         say("Finished with less than was asked for; see above.")
         raise SystemExit(SHORTFALL)

@@ -21,6 +21,8 @@ class AttackSpec:
         source: who published it.
         random: whether it draws random numbers, so that a restart is another attempt.
         targeted: whether it can steer to one class.
+        min_classes: the fewest classes of a target that it can attack.
+        min_classes_targeted: the same when it steers to one class.
     """
 
     kind: type[Attack]
@@ -30,6 +32,8 @@ class AttackSpec:
     source: str
     random: bool = False
     targeted: bool = True
+    min_classes: int = 2
+    min_classes_targeted: int = 2
 
     def preset(self, name: str) -> Params:
         """Return a preset's parameters by its name, one of `attack_names.PRESETS`."""

@@ -130,6 +130,8 @@ APGD_DLR_SPEC = AttackSpec(
     summary="Auto-PGD on the difference of logits ratio",
     source="Croce & Hein 2020, arXiv:2003.01690",
     random=True,
+    min_classes=3,
+    min_classes_targeted=4,
 )
 
 APGD_T_SPEC = AttackSpec(
@@ -140,4 +142,5 @@ APGD_T_SPEC = AttackSpec(
     source="Croce & Hein 2020, arXiv:2003.01690",
     random=True,
     targeted=False,
+    min_classes=4,
 )

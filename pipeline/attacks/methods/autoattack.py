@@ -74,4 +74,5 @@ AUTOATTACK_SPEC = AttackSpec(
     source="Croce & Hein 2020, arXiv:2003.01690",
     random=True,
     targeted=False,
+    min_classes=4,
 )
