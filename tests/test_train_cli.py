@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
+import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -250,6 +253,23 @@ def test_the_same_command_goes_on(train: Run, tmp_path: Path, monkeypatch: pytes
     assert epochs(tmp_path / "killed") == [1, 2, 3]
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_sigterm_saves_and_says_how_to_go_on(
+    train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def preempted(_: TrainStep) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)  # while the first epoch is saved
+        return True
+
+    monkeypatch.setattr(TrainStep, "is_finite", preempted)
+    stopped = train(tmp_path / "run", "--epochs", 2, "--validate", "none")
+    assert stopped.exit_code == 128 + signal.SIGTERM, stopped.output
+    assert re.search(r"run: stopped and saved after step \d+; the same command goes on", stopped.stderr)
+    monkeypatch.undo()
+    resumed = fine(train(tmp_path / "run", "--epochs", 2, "--validate", "none"))
+    assert re.search(r"run: going on after step \d+ of", resumed.stderr)
+    assert epochs(tmp_path / "run")[-1] == 2
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def train(**values: Any) -> None:
     from impure.purifier.training.distributed import joined
     from impure.purifier.training.runtime_options import RuntimeOptions
     from impure.purifier.training.setup import decoding_workers, open_features, rank_device, torchrun_ranks
+    from impure.purifier.training.stop_signals import TrainingStopped
     from impure.purifier.training.trainer import plan
     from impure.purifier.training.trainer import train as train_riae
 
@@ -63,11 +64,16 @@ def train(**values: Any) -> None:
         progress=True, workers=workers, validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard
     )
     validator = open_validator(out, device, asked) if shards and not rank else None
-    with joined(rank, world, device) as ranks:
-        train_riae(
-            config, data_source, features, out, device,
-            runtime=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
-        )  # fmt: skip
+    try:
+        with joined(rank, world, device) as ranks:
+            train_riae(
+                config, data_source, features, out, device,
+                runtime=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
+            )  # fmt: skip
+    except TrainingStopped as stopped:
+        if not rank:
+            say(str(stopped))
+        raise SystemExit(stopped.exit_code) from stopped
     return None if rank else print_run(out, config, shards, asked)
 
 

@@ -1,5 +1,6 @@
 """Batches of stored pairs, and the worker processes that make them."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -129,6 +130,7 @@ class Loader:
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            worker_init_fn=_ignore_signals,
         )
 
     def __len__(self) -> int:
@@ -151,6 +153,12 @@ class Loader:
                 f"a decoding process was killed ({first_line(error)}); is there memory for --workers "
                 f"{self._batches.num_workers}? Run again with fewer to go on"
             ) from error
+
+
+def _ignore_signals(_: int) -> None:
+    """Leave stopping to the main process: a terminal, and Slurm, send signals to decoding processes too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Guarded(Dataset["Batch | ImpureError"]):

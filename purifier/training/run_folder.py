@@ -22,6 +22,7 @@ from impure.purifier.training.train_config import TrainConfig
 OPTIONS = "run.yaml"
 LOGS = "logs"  # folder of a log for each rank, made when something fails
 IDENTITY = ("riae", "train", "data", "init")  # in config.json: what another run would differ in
+SCHEDULE = ("epochs", "warmup_epochs")  # in "train": what a longer run of the same may differ in
 _WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 
 
@@ -65,12 +66,13 @@ def rank_log(out: Path, rank: int) -> Iterator[None]:
     stop_log()
 
 
-def open_run(out: Path, config: Mapping[str, Any]) -> bool:
-    """Begin a run in a folder, or recognise the run that is there.
+def open_run(out: Path, config: Mapping[str, Any], options: str = "") -> bool:
+    """Begin a run in a folder, or recognise the run that is there, which may have had fewer epochs.
 
     Args:
         out: The folder.
         config: What `config.json` shall hold; see `describe_run`.
+        options: What a new or longer run was asked for; see `keep_options`.
 
     Returns:
         Whether there is a state to go on from.
@@ -81,8 +83,13 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
     """
     if not any((out / name).exists() for name in (STATE, WEIGHTS)):  # nothing there that could be lost
         save_config(out, config)
+        keep_options(out / OPTIONS, options)
         return False
     present = read_json(out / CONFIG)
+    if extended := _extended(config, present):
+        save_config(out, extended)
+        keep_options(out / OPTIONS, options)
+        present = extended
     ours = {name: config.get(name) for name in IDENTITY}
     theirs = {name: present.get(name) for name in IDENTITY}
     if differing := differing_fields(ours, theirs):
@@ -90,6 +97,21 @@ def open_run(out: Path, config: Mapping[str, Any]) -> bool:
             f"{out}: holds another run; it differs in {'; '.join(differing)}. Choose another folder"
         )
     return (out / STATE).exists()
+
+
+def _extended(config: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config of the run that is there with more epochs, where nothing else differs; else None."""
+    before = present.get("train")
+    if not isinstance(before, dict):
+        return None
+    epochs = before.get("epochs")
+    if type(epochs) is not int or epochs >= config["train"]["epochs"]:
+        return None
+    schedule = {name: config["train"][name] for name in SCHEDULE}
+    extended = {**present, "train": {**before, **schedule}}
+    if any(extended.get(name) != config.get(name) for name in IDENTITY):
+        return None
+    return {**extended, "extended_from": [*present.get("extended_from", []), epochs]}
 
 
 def describe_run(config: TrainConfig, data: Mapping[str, object], init: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.files import read_json
+from impure.manifests.commands.console import say
 from impure.purifier.checkpoints.checkpoint import BEST, load_state, save_checkpoint, save_weights
 from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.checkpoints.model_card import write_card
@@ -25,14 +27,13 @@ from impure.purifier.riae.pretrained import CONFIG
 from impure.purifier.training.data_source import BatchOrder, DataSource
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.run_folder import (
-    OPTIONS,
     describe_run,
-    keep_options,
     only_trainer,
     open_run,
     rank_log,
 )
 from impure.purifier.training.runtime_options import RuntimeOptions
+from impure.purifier.training.stop_signals import StopRequest, TrainingStopped, stop_signals
 from impure.purifier.training.train_config import TrainConfig, learning_rate
 from impure.purifier.training.train_log import TrainLog, check_tensorboard
 from impure.purifier.training.train_step import TrainStep
@@ -73,6 +74,7 @@ def train(
         `out`.
 
     Raises:
+        TrainingStopped: SIGTERM or Ctrl-C came; all updates so far are saved.
         InputError: Bad shards or config, another run in `out`, a feature network that is missing or not asked
             for, or a loss that is no longer finite.
         WriteError: The folder cannot be written.
@@ -88,12 +90,10 @@ def train(
     described = describe_run(config, data_source.describe(), init_report)
     train_step = TrainStep(config, model, features, device, ranks)
     with only_trainer(out) if ranks.is_main else nullcontext():
-        resuming = ranks.is_main and open_run(out, described)
-        if ranks.is_main and not resuming:
-            keep_options(out / OPTIONS, options)
-        trainer = _Trainer(config, train_step, order, out, runtime, validator)
+        resuming = ranks.is_main and open_run(out, described, options)
         resuming = ranks.broadcast(resuming, device)  # the other ranks need not see the folder before this
-        with rank_log(out, ranks.rank):
+        with rank_log(out, ranks.rank), stop_signals() as stop:
+            trainer = _Trainer(config, train_step, order, out, runtime, validator, stop)
             if resuming:
                 trainer.load()
             trainer.run(data_source.dataset)
@@ -159,6 +159,7 @@ class _Trainer:
         out: Path,
         runtime: RuntimeOptions,
         validator: Validator | None,
+        stop: StopRequest,
     ) -> None:
         self.config = config
         self.train_step = train_step
@@ -166,6 +167,7 @@ class _Trainer:
         self.out = out
         self.runtime = runtime
         self.validator = validator
+        self.stop = stop
         self.ranks = train_step.ranks
         self.log = TrainLog(out, tensorboard=runtime.tensorboard and self.ranks.is_main)
         self.epoch = 0
@@ -188,6 +190,10 @@ class _Trainer:
             raise InputError(
                 f"{self.out}: its state.pt is of no such run ({first_line(error)}); delete it to start afresh"
             ) from error
+        if self.runtime.progress and self.ranks.is_main:
+            total = self.config.epochs * self.order.steps
+            left = "finished before; a larger --epochs goes on" if self.updates == total else "going on"
+            say(f"{self.out}: {left} after step {self.updates} of {total} ({self.epoch} epochs)")
 
     def run(self, dataset: Dataset[Batch]) -> None:
         """Train to the end of the last epoch."""
@@ -201,7 +207,8 @@ class _Trainer:
         with tqdm(total=total, initial=self.updates, unit="step", disable=not shown) as bar:
             for micro_batches in self._batches(dataset):
                 rate = self._update(micro_batches)
-                if self.step == 0 or self.updates % self.runtime.log_steps == 0:
+                stopping = self.ranks.world == 1 and self.stop.received is not None
+                if stopping or self.step == 0 or self.updates % self.runtime.log_steps == 0:
                     bar.set_postfix(epoch=self.epoch, loss=f"{self._log_and_save(rate):.4f}")
                 bar.update()
 
@@ -233,12 +240,18 @@ class _Trainer:
         if self.ranks.is_main:
             self.log.write(self.epoch, self.updates, rate, losses)
         self._check(math.isfinite(losses[0]))
+        stopping = self.ranks.broadcast(self.stop.received is not None, self.train_step.device)
         late = time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
-        if self.step == 0 or self.ranks.broadcast(late, self.train_step.device):
+        if stopping or self.step == 0 or self.ranks.broadcast(late, self.train_step.device):
             self._check(self.train_step.is_finite())
             if self.ranks.is_main:
                 self._save()
             self.ranks.barrier()
+        if stopping and self.epoch < self.config.epochs:
+            raise TrainingStopped(
+                f"{self.out}: stopped and saved after step {self.updates}; the same command goes on",
+                self.stop.received or signal.SIGTERM,  # the main rank's, where this one got none
+            )
         self.log.clear()
         return float(losses[0])
 
