@@ -13,30 +13,49 @@ def rank_of(worker: str | None, environment: Mapping[str, str] = os.environ) -> 
     Raises:
         InputError: There is none of these, or it makes no sense.
     """
-    first = int(environment.get("SLURM_ARRAY_TASK_MIN", 0))
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", 1))
-    candidates = (
-        worker.split("/") if worker else None,
-        _pair(environment, "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first, step),
-        _pair(environment, "RANK", "WORLD_SIZE", 0, 1),
-    )
-    texts = next((pair for pair in candidates if pair is not None), None)
-    if texts is None:
+    if worker:
+        source, pair = f"--worker {worker}", worker.split("/")
+    elif "SLURM_ARRAY_TASK_ID" in environment and "SLURM_ARRAY_TASK_COUNT" in environment:
+        return _rank_in_array(environment)
+    elif "RANK" in environment and "WORLD_SIZE" in environment:
+        source, pair = "RANK and WORLD_SIZE", [environment["RANK"], environment["WORLD_SIZE"]]
+    else:
         raise InputError("--executor rank: give --worker i/n, or run in a Slurm array or under torchrun")
     try:
-        index, count = map(int, texts)
+        index, count = map(int, pair)
     except ValueError as error:
-        raise InputError(f"--worker {worker}: write i/n, such as 0/4") from error
+        raise InputError(f"{source}: write i/n, such as 0/4") from error
     if not 0 <= index < count:
-        raise InputError(f"worker {index} of {count}: the first of n is 0/n, the last n-1/n")
+        raise InputError(f"{source}: worker {index} of {count}: the first of n is 0/n, the last n-1/n")
     return index, count
 
 
-def _pair(environment: Mapping[str, str], index: str, count: str, first: int, step: int) -> list[str] | None:
-    """Both variables, counted from 0; None where one is missing."""
-    if index not in environment or count not in environment:
-        return None
-    return [str((int(environment[index]) - first) // step), environment[count]]
+def _rank_in_array(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The place of a Slurm array's task among the array's own numbers.
+
+    Slurm tells a task the smallest and the largest number, their count and step, but not the list. Of two
+    numbers, or of evenly spaced ones, that is enough; of others a task cannot know its place.
+
+    Raises:
+        InputError: The numbers are not evenly spaced, or make no sense.
+    """
+    try:
+        number, count, first, step = (
+            int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
+            for name, default in (("ID", ""), ("COUNT", ""), ("MIN", "0"), ("STEP", "1"))
+        )
+        last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + step * (count - 1)))
+    except ValueError as error:
+        raise InputError(f"Slurm's SLURM_ARRAY_TASK_* variables are no numbers ({error})") from error
+    if count == 2:
+        step = last - first
+    places = range(first, last + 1, step) if step > 0 else range(first, first + 1)
+    if len(places) != count or number not in places:
+        raise InputError(
+            f"task {number} cannot know its place in a Slurm array of {count} numbers from {first} to {last} "
+            f"that are not evenly spaced: submit --array=0-{count - 1}, or give --worker i/n"
+        )
+    return places.index(number), count
 
 
 def tasks_of_rank(tasks: Sequence[ShardTask], index: int, count: int) -> list[ShardTask]:

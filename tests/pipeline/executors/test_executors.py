@@ -135,6 +135,34 @@ def test_a_rank_that_makes_no_sense_is_refused(worker):
         rank_of(worker, {})
 
 
+def array_variables(numbers, number, step=1):
+    """What Slurm tells one task of an array; of a list it calls the step 1."""
+    values = {"ID": number, "COUNT": len(numbers), "MIN": min(numbers), "MAX": max(numbers), "STEP": step}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "step"),
+    [((2, 5), 1), ((2, 4), 1), ((2, 4), 2), ((7,), 1), ((3, 4, 5), 1), ((0, 3, 6, 9), 3), (range(64), 1)],
+)
+def test_the_tasks_of_a_slurm_array_take_every_place_once(numbers, step):
+    ranks = [rank_of(None, array_variables(numbers, number, step)) for number in numbers]
+    assert ranks == [(place, len(numbers)) for place in range(len(numbers))]
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 7), (0, 1, 3), (2, 5, 8)])
+def test_a_slurm_array_whose_places_nobody_can_know_is_refused_by_each_task(numbers):
+    for number in numbers:
+        with pytest.raises(InputError, match=r"not evenly spaced: submit --array=0-2, or give --worker"):
+            rank_of(None, array_variables(numbers, number))
+        assert rank_of("1/3", array_variables(numbers, number)) == (1, 3)
+
+
+def test_slurm_variables_that_are_no_numbers_are_named():
+    with pytest.raises(InputError, match="SLURM_ARRAY_TASK"):
+        rank_of(None, array_variables((0, 1), 0) | {"SLURM_ARRAY_TASK_MIN": "x"})
+
+
 def test_the_names_that_help_shows_are_the_executors():
     assert tuple(EXECUTORS) == EXECUTOR_NAMES
 
