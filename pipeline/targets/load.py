@@ -20,7 +20,7 @@ from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import TargetCard, read_card
 from impure.pipeline.targets.target_names import TARGETS
-from impure.pipeline.targets.weights import load_strictly, load_weights_file
+from impure.pipeline.targets.weights import load_published, load_weights_file
 
 TIMM_WEIGHTS = "model.safetensors"
 """The weights file of a timm repository on the Hub."""
@@ -111,7 +111,7 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
             lambda: published.get_state_dict(progress=False, check_hash=True, weights_only=True),
             name, published.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
-        load_strictly(network, state, published.url)
+        load_published(network, state, published.url)
     transforms = published.transforms()
     card = TargetCard(
         name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),

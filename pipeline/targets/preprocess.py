@@ -34,8 +34,8 @@ def prepare(photo: Image.Image, card: TargetCard) -> Pixels:
     picture = photo if card.antialias else TF.pil_to_tensor(photo)
     resized = TF.resize(picture, _resized_size(photo, card), mode, antialias=card.antialias)
     if card.crop_mode == "border":
-        mean = [round(255 * value) for value in card.mean]
-        return np.asarray(center_crop_or_pad(resized, [card.crop, card.crop], fill=mean))
+        red, green, blue = (round(255 * value) for value in card.mean)
+        return np.asarray(center_crop_or_pad(resized, [card.crop, card.crop], fill=(red, green, blue)))
     cropped = TF.center_crop(resized, [card.crop, card.crop])
     return np.asarray(cropped) if card.antialias else np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
 

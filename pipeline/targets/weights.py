@@ -4,6 +4,7 @@ Classifiers, the purifier's checkpoints and files of other projects are all read
 """
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.commands.console import say
+from impure.pipeline.targets.weight_names import fit_names, unwrap
 
 AllowedGlobal = Callable[..., Any] | tuple[Callable[..., Any], str]
 """A class that a file of `torch.save` may hold beside tensors, if need be with the name it has there."""
 
 _LISTED = 4  # names in an error message
+
+_LFS_POINTER = b"version https://git-lfs"
+_ADVICE = "; save the network's state_dict() with torch.save of today, or as .safetensors"
 
 
 class TensorHeader(NamedTuple):
@@ -29,12 +35,26 @@ class TensorHeader(NamedTuple):
 
 
 def load_weights_file(network: nn.Module, path: Path) -> None:
-    """Fill a network strictly from a safetensors or PyTorch file; float16 becomes float32.
+    """Fill a classifier strictly from a safetensors or PyTorch file; float16 becomes float32.
+
+    The usual wrappers and prefixes are taken off, and standard error says so (see `unwrap` and `fit_names`).
 
     Raises:
         InputError: The file cannot be read, or its tensors are not the network's (see `load_strictly`).
     """
-    load_strictly(network, read_weights(path), str(path))
+    content, removed = unwrap(read_saved(path))
+    if removed:
+        say(f"{path}: {', '.join(map(repr, removed))} taken off around the weights")
+    load_published(network, plain_tensors(content, str(path)), str(path))
+
+
+def load_published(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Fill a classifier strictly from weights that may have the names of an earlier version.
+
+    Raises:
+        InputError: They are not the network's (see `load_strictly`).
+    """
+    load_strictly(network, fit_names(network, weights), where)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -58,19 +78,34 @@ def read_saved(
         allowed: Classes that the file may hold beside tensors and plain values.
 
     Raises:
-        InputError: The file is missing, damaged, or would need code to be run.
+        InputError: The file is missing, damaged, a Git LFS pointer, or would need code to be run.
     """
     try:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise InputError(
+                    f"{path}: a Git LFS pointer, not the {kind} itself; fetch it with `git lfs pull`"
+                )
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(list(allowed)):
+        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats: our message says it where it matters
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such {kind}") from error
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 - torch raises whatever a damaged archive leads it to
-        refused = re.search(r"GLOBAL \S+|Unsupported operand \d+", str(error))
-        reason = refused[0] if refused else first_line(error)
-        raise InputError(f"{path}: not a readable {kind} ({reason}){advice}") from error
+        raise InputError(f"{path}: not a readable {kind} ({_reason(error)}){advice or _ADVICE}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, without the paragraph that torch has about it."""
+    if refused := re.search(r"GLOBAL \S+|Unsupported operand \d+", str(error)):
+        return refused[0]
+    if legacy := re.search(r"legacy \.?tar|TorchScript archives?", str(error)):
+        return f"of the kind {legacy[0].removesuffix('s')}"
+    return first_line(error)
 
 
 def plain_tensors(content: object, where: str) -> dict[str, Tensor]:
@@ -85,7 +120,13 @@ def plain_tensors(content: object, where: str) -> dict[str, Tensor]:
 
 
 def _in_memory(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    """Whether it is a plain tensor with its values: not sparse, quantised or on the device "meta"."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
 
 
 def read_header(path: Path) -> dict[str, TensorHeader]:
@@ -117,7 +158,10 @@ def load_strictly(network: nn.Module, weights: Mapping[str, Tensor], where: str)
     """
     check_shapes(shapes_of(network.state_dict()), shapes_of(weights), where)
     check_finite(weights, where)
-    network.load_state_dict(dict(weights))
+    # Not load_state_dict: networks of torchvision have hooks there that ask for the file's version.
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            tensor.copy_(weights[name])
 
 
 def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -128,7 +128,8 @@ def riae_weights(weights: Mapping[str, Tensor], config: RIAEConfig, path: Path) 
     constants = _constants(weights, config)
     check_shapes(expected | shapes_of(constants), shapes_of(weights), str(path))
     for name, value in constants.items():
-        if not torch.allclose(weights[name].float(), value, rtol=0, atol=1e-4):
+        rounding = max(1e-4, torch.finfo(weights[name].dtype).eps)
+        if not torch.allclose(weights[name].float(), value, rtol=0, atol=rounding):
             raise InputError(f"{path}: {name} is not what RIAE computes in its place: another architecture")
     check_finite(weights, str(path))
     return {name: weights[name].float() for name in expected}

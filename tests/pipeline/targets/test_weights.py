@@ -1,6 +1,8 @@
 import argparse
 import copy
+import pickle
 import re
+import tarfile
 
 import pytest
 import torch
@@ -74,6 +76,53 @@ def test_damaged_and_hostile_files_are_refused_in_one_line_and_run_no_code(tmp_p
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(InputError, match=r"w\.pth: no such weights file"):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(2).to_sparse(),
+        torch.ones(2, device="meta"),
+        torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.quint8),
+    ],
+    ids=["sparse", "meta", "quantised"],
+)
+def test_tensors_without_plain_values_are_refused_in_one_line(tmp_path, tensor):
+    torch.save({"weight": tensor}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth: holds no weights, or more than plain tensors[^\n]*\Z"):
+        load_weights_file(nn.Linear(2, 3), tmp_path / "w.pth")
+
+
+def tar_file(path):
+    with tarfile.open(path, "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            tar.addfile(tarfile.TarInfo(name))
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: torch.save(nn.Linear(2, 3), path), "GLOBAL torch.nn.modules.linear.Linear"),
+        (lambda path: path.write_bytes(pickle.dumps(WEIGHTS)), "GLOBAL|Unsupported operand"),
+        (lambda path: torch.jit.script(nn.Linear(2, 3)).save(str(path)), "TorchScript archive"),
+        (tar_file, "legacy .tar"),
+    ],
+    ids=["module", "pickle", "script", "tar"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_files_of_other_kinds_are_refused_with_what_to_do(tmp_path, write, reason):
+    write(tmp_path / "w.pth")
+    line = rf"w\.pth: not a readable weights file \([^\n]*({reason})[^\n]*\); save the network's state_dict"
+    with pytest.raises(InputError, match=rf"{line}[^\n]*\Z"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_pointer_of_git_lfs_is_told_from_weights(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(InputError, match="a Git LFS pointer.*git lfs pull"):
+        read_weights(path)
 
 
 def test_only_allowed_classes_are_read(tmp_path):

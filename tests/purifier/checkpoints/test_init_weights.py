@@ -152,6 +152,18 @@ def fresh(mask: str = "both", **changed: Any) -> RIAE:
     return RIAE(replace(CONFIG, mask=mask, **changed))
 
 
+def test_begin_from_mae_in_half_precision(tmp_path: Path) -> None:
+    """Its position tables are rounded, and the same."""
+    path = mae(tmp_path)
+    halves = {key: value.half() for key, value in torch.load(path)["model"].items()}
+    torch.save({"model": halves}, path)
+    riae = fresh()
+    done = initialise(riae, path)
+    assert done.origin == "mae"
+    state = riae.state_dict()
+    assert all(torch.equal(state[key], halves[key].float()) for key in done.loaded)
+
+
 @pytest.mark.parametrize("name", ["mae.pth", "mae.safetensors"])
 @torch.no_grad()
 def test_begin_from_mae(tmp_path: Path, name: str) -> None:
