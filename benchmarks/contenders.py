@@ -36,18 +36,18 @@ class Shown(nn.Module):
     def __init__(self, target: Target, precision: str) -> None:
         super().__init__()
         self.target = target
-        self.answer = in_precision(target, precision, target.mean)
+        self.predict = in_precision(target, precision, target.mean)
         # Torchattacks leaves the whole model in the mode that its outermost module was in.
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of [0, 1] images."""
-        return self.answer(images)
+        return self.predict(images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all contenders share: bytes (N, 3, H, W), the model's own answers as labels, and two models.
+    """What all contenders share: bytes (N, 3, H, W), the model's own predictions as labels, and two models.
 
     `as_built` differs from `model` as a fresh network does: weights require gradients, channels come first.
     """

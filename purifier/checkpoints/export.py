@@ -129,7 +129,7 @@ class FixedSize(nn.Module):
         Args:
             images: RGB in [0,1] (B, 3, H, W).
             image_noise: Standard normal (B, S, L, 3pp), where the masking mode uses it.
-            feature_noise: Likewise (B, S, L, d).
+            feature_noise: Standard normal (B, S, L, d), where the masking mode uses it.
 
         Returns:
             RGB in [0,1] (B, 3, H, W).
@@ -155,7 +155,8 @@ def export(
         riae: The purifier; it is left as it is.
         path: The file; its ending chooses the format, see `FORMATS`.
         height: Of the images, in pixels.
-        width: Likewise. Sides that are no multiple of `riae.config.multiple` are padded inside.
+        width: Of the images, in pixels. Sides that are no multiple of `riae.config.multiple` are padded
+            inside.
         collections: Digests of what the purifier was trained on, for the description.
 
     Raises:

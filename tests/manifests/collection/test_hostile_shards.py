@@ -191,7 +191,7 @@ MANIFESTS = {
     "null keys": table_with(key=[None] * 4),
     "null labels": table_with(label=[None, 1, 0, 1]),
     "null verdicts": table_with(success=[None] * 4, pred_adv=[None] * 4),
-    "null aims": table_with(target_class=[None] * 4),
+    "null target classes": table_with(target_class=[None] * 4),
     "null sizes": table_with(width=[None] * 4),
     "NaN norms": table_with(l2=[float("nan")] * 4),
     "null norms": table_with(l2=[None] * 4, linf_255=[None] * 4),
