@@ -1,12 +1,16 @@
 """ImageNet as a folder of image files."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import decode_photo
-from impure.pipeline.sources.source import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+from impure.pipeline.sources.source import IMAGE_SUFFIXES, Photo, SourceImage, is_image, safe_name
+
+#: A name, which may hold spaces, and the first wnid after it.
+_TRUTH = re.compile(r"\s*(\S.*?)\s*[,\s]\s*(n\d{8})(?![^\s,])")
 
 LABEL_FILES = ("LOC_val_solution.csv", "val_labels.csv", "val_labels.txt")
 
@@ -42,7 +46,7 @@ class FolderSource:
         images: list[SourceImage] = []
         class_folders = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
         for class_folder in sorted(class_folders):
-            paths = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+            paths = sorted(path for path in class_folder.iterdir() if is_image(path.name))
             if not paths:
                 raise InputError(f"{class_folder}: no images there; fill the class's folder or remove it")
             images += [
@@ -52,7 +56,7 @@ class FolderSource:
 
     def _flat(self, folder: Path) -> list[SourceImage]:
         """Images straight in the folder, with classes from the ground truth."""
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        paths = sorted(path for path in folder.iterdir() if is_image(path.name))
         if not paths:
             return []
         truth_file = self.labels or next(
@@ -76,6 +80,11 @@ class FolderSource:
         return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
 
 
+def _stem(name: str) -> str:
+    """An image's name without its ending, where it has one."""
+    return Path(name).stem if is_image(name) else name
+
+
 def read_ground_truth(path: Path) -> dict[str, str]:
     """Read which class each validation image is of.
 
@@ -90,17 +99,17 @@ def read_ground_truth(path: Path) -> dict[str, str]:
         InputError: The file cannot be read, or a line has another form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as ground truth ({error})") from error
     truth = {}
     for number, line in enumerate(lines, start=1):
-        words = line.replace(",", " ").split()
-        if not words or words[0] == "ImageId":
+        if not line.strip() or line.startswith("ImageId"):
             continue
-        if len(words) < 2 or not WNID.fullmatch(words[1]):
+        match = _TRUTH.match(line)
+        if match is None:
             raise InputError(
                 f"{path}, line {number}: expected `NAME WNID` such as `ILSVRC2012_val_00000001 n01751748`"
             )
-        truth[Path(words[0]).stem] = words[1]
+        truth[_stem(match[1])] = match[2]
     return truth

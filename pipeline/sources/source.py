@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from PIL import Image
@@ -43,6 +44,11 @@ class Source(Protocol):
             InputError: It cannot be had. The message is kept in plans and manifests, which are shared: it
                 names the image by its `source_id` and holds no other path.
         """
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; macOS's `._` files and other hidden ones are none."""
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def safe_name(name: str) -> str:

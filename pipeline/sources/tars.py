@@ -10,7 +10,7 @@ from threading import Lock
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import decode_photo
 from impure.pipeline.sources.imagenet import imagenet_wnids
-from impure.pipeline.sources.source import IMAGE_SUFFIXES, WNID, Photo, SourceImage, safe_name
+from impure.pipeline.sources.source import WNID, Photo, SourceImage, is_image, safe_name
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ class TarSource:
                     folder, slash, base = member.name.rpartition("/")
                     stem, _, extension = base.partition(".")
                     key = f"{folder}{slash}{stem}"
-                    if member.isreg() and f".{extension.lower()}" in IMAGE_SUFFIXES:
-                        pictures[key] = (extension, member.offset_data, member.size)
-                    elif member.isreg() and extension == "cls" and member.size <= 32:
+                    if member.isreg() and is_image(base):
+                        if key not in pictures or _replaces(extension, pictures[key][0], f"{path}: {key}"):
+                            pictures[key] = (extension, member.offset_data, member.size)
+                    elif member.isreg() and extension.lower() == "cls" and member.size <= 32:
                         classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
         except (OSError, tarfile.TarError, ValueError) as error:
             raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
@@ -80,6 +81,17 @@ class TarSource:
         except OSError as error:
             raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
         return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
+
+
+def _replaces(extension: str, other: str, where: str) -> bool:
+    """Whether `k.extension` is the image of a sample and not `k.other`: `k.jpg` is, beside `k.seg.png`.
+
+    Raises:
+        InputError: Neither does.
+    """
+    if ("." in extension) == ("." in other):
+        raise InputError(f"{where}.{other} and .{extension}: two images of one sample; leave one")
+    return "." in other
 
 
 def _wnid_of(text: str, where: str) -> str:

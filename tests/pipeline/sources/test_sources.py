@@ -54,6 +54,56 @@ def test_ground_truth_may_have_tabs_blanks_and_empty_lines(tmp_path):
     assert read_ground_truth(tmp_path / "truth.txt") == {"a": "n03995372", "b": "n01440764"}
 
 
+def test_ground_truth_may_begin_with_a_byte_order_mark_and_names_may_hold_spaces_and_dots(tmp_path):
+    lines = "my cat, 1.jpg,n03995372 85 1\nview.of.a b.JPEG n01440764\nplain name\tn02102040\n"
+    (tmp_path / "truth.txt").write_text(lines, encoding="utf-8-sig")
+    assert read_ground_truth(tmp_path / "truth.txt") == {
+        "my cat, 1": "n03995372",
+        "view.of.a b": "n01440764",
+        "plain name": "n02102040",
+    }
+    (tmp_path / "truth.txt").write_text("ImageId,PredictionString\na,n03995372\n", encoding="utf-8-sig")
+    assert read_ground_truth(tmp_path / "truth.txt") == {"a": "n03995372"}
+
+
+def test_files_that_macos_adds_are_no_images(tmp_path):
+    for name in ("val/n01440764/a.JPEG", "train/b.JPEG"):
+        path = picture(tmp_path / name)
+        path.with_name(f"._{path.name}").write_bytes(b"AppleDouble")
+    (tmp_path / "val_labels.txt").write_text("b n01440764\n")
+    source = open_source(str(tmp_path))
+    assert [image.source_id for image in source.images("val")] == ["val/n01440764/a.JPEG"]
+    assert [image.source_id for image in source.images("train")] == ["train/b.JPEG"]
+    data = (tmp_path / "train/b.JPEG").read_bytes()
+    members = [("._k.jpg", b"x"), ("._k.cls", b"\xff"), ("k.jpg", data), ("k.cls", b"0")]
+    write_tar(tmp_path / "a.tar", members)
+    assert len(open_source(str(tmp_path / "a.tar")).images("val")) == 1
+
+
+def test_members_with_dots_in_their_ending_or_capitals_are_not_passed_over(tmp_path):
+    data = picture(tmp_path / "a.jpg").read_bytes()
+    members = [("k1.crop.jpg", data), ("k1.cls", b"0"), ("k2.JPG", data), ("k2.CLS", b"217")]
+    write_tar(tmp_path / "a.tar", members)
+    source = open_source(str(tmp_path / "a.tar"))
+    images = source.images("val")
+    assert [(image.source_id, image.wnid) for image in images] == [
+        ("val/a.tar/k1.crop.jpg", "n01440764"),
+        ("val/a.tar/k2.JPG", "n02102040"),
+    ]
+    assert source.load(images[0], 64).picture.size == (30, 20)
+
+
+@pytest.mark.parametrize("first", ["k.jpg", "k.crop.jpg"])
+def test_the_plain_one_of_two_images_counts_and_two_of_a_kind_are_refused(tmp_path, first):
+    names = sorted(["k.jpg", "k.crop.jpg"], key=lambda name: name != first)
+    write_tar(tmp_path / "a.tar", [(name, b"") for name in names] + [("k.cls", b"0")])
+    (image,) = open_source(str(tmp_path / "a.tar")).images("val")
+    assert image.source_id == "val/a.tar/k.jpg"
+    write_tar(tmp_path / "a.tar", [("k.a.jpg", b"1"), ("k.crop.jpg", b"2"), ("k.cls", b"0")])
+    with pytest.raises(InputError, match=r"a\.tar: k\.a\.jpg and \.crop\.jpg: two images of one sample"):
+        open_source(str(tmp_path / "a.tar")).images("val")
+
+
 def test_an_empty_class_folder_is_named(tmp_path):
     picture(tmp_path / "val/n01440764/a.JPEG")
     (tmp_path / "val" / "n02102040").mkdir()
