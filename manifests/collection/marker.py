@@ -5,11 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
 
 from impure.manifests.base.errors import InputError
+from impure.manifests.base.tables import printable
 from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
 from impure.manifests.collection.storage_profiles import ENCODING_NAMES, PROFILES
 
 MAX_NUMBER = 1 << 53
-"""Of a count or size in a marker: what any reader of JSON holds exactly."""
+"""Of a whole number in a marker: what any reader of JSON holds exactly."""
+
+MAX_BYTES = 1 << 44
+"""Of a shard's tar or manifest, as its marker says."""
+
+MAX_TEXT = 4096
+"""Characters of one text in a marker."""
 
 
 class FileEntry(TypedDict):
@@ -99,6 +106,33 @@ _KINDS: dict[str, type] = {
     "counts.succeeded": int,
 }
 
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "run_id": (str,),
+    "attacked_together": (list,),
+    "threads": (int,),
+    "device": (str,),
+    "software": (dict,),
+    "seconds": (int, float),
+    "config.schema_version": (int,),
+    "config.plan": (str,),
+    "config.seed": (int,),
+    "config.batch_size": (int,),
+    "config.compiled": (bool,),
+    "config.attack": (dict,),
+    "config.attack.name": (str,),
+    "config.attack.params": (dict,),
+    "config.attack.eps_255": (int,),
+    "config.attack.preset": (str,),
+    "config.attack.implementation": (str,),
+    "config.attack.overrides": (list,),
+    "config.attack.targeted": (str, type(None)),
+    "config.attack.restarts": (int,),
+    "config.attack.precision": (str,),
+    "config.target.name": (str,),
+    "config.target.architecture": (str,),
+}
+
 
 def check_marker(value: Mapping[str, Any], where: str) -> Marker:
     """Check a marker that anybody may have written, so that nobody after has to.
@@ -126,6 +160,10 @@ def _problems(value: Mapping[str, Any]) -> Iterator[str]:
             yield f"{keys} is missing or of the wrong kind"
         elif isinstance(part, int) and not 0 <= part <= MAX_NUMBER:
             yield f"{keys} is no number that can be, it is {part}"
+    for name in ("tar", "manifest"):
+        if value[name]["bytes"] > MAX_BYTES:
+            yield f"{name}.bytes is more than any shard has, {value[name]['bytes']}"
+    yield from _optional_problems(value)
     if not all(type(count) is int and 0 <= count <= MAX_NUMBER for count in value["counts"].values()):
         yield "counts are no counts"
     if not all(type(wnid) is str for wnid in value["config"]["target"]["wnids"]):
@@ -133,6 +171,43 @@ def _problems(value: Mapping[str, Any]) -> Iterator[str]:
     storage = value["config"]["storage"]
     if storage["profile"] not in PROFILES or storage["encoding"] not in ENCODING_NAMES or len(storage) != 2:
         yield f"config.storage is none of {', '.join(PROFILES)} in {' or '.join(ENCODING_NAMES)}"
+    yield from _extent_problems(value)
+
+
+def _optional_problems(value: Mapping[str, Any]) -> Iterator[str]:
+    """What is of the wrong kind among the parts that may be missing."""
+    for keys, kinds in _OPTIONAL.items():
+        *parents, last = keys.split(".")
+        part: Any = value
+        for key in parents:
+            part = part.get(key, {})
+        if last in part and type(part[last]) not in kinds:
+            yield f"{keys} is of the wrong kind"
+    if not all(type(version) is str for version in value.get("software", {}).values()):
+        yield "software holds versions that are no text"
+    if not all(type(count) is int and count > 0 for count in value.get("attacked_together", [])):
+        yield "attacked_together is no list of counts"
+
+
+def _extent_problems(value: Any, place: str = "") -> Iterator[str]:
+    """Numbers, texts and keys that no marker of ours holds, however deep: `parse_object` limits that."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _extent_problems(key, f"keys in {place or 'the marker'}")
+            yield from _extent_problems(part, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _extent_problems(part, place)
+    elif isinstance(value, str) and (len(value) > MAX_TEXT or _steers(value)):
+        yield f"{place} hold text that is too long or has control characters"
+    elif isinstance(value, int) and abs(value) > MAX_NUMBER:
+        yield f"{place} holds a number that is too large"
+
+
+def _steers(text: str) -> bool:
+    """Whether a text holds more control characters than line breaks."""
+    plain = text.replace("\n", "")
+    return printable(plain) != plain
 
 
 def count_rows(rows: Sequence[Mapping[str, Any]]) -> Counts:

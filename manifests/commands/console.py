@@ -16,6 +16,7 @@ import click
 from impure.manifests.base.errors import ImpureError, first_line
 from impure.manifests.base.files import writing
 from impure.manifests.base.logs import log_failure, stop_log, written_log
+from impure.manifests.base.tables import printable
 
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -34,11 +35,11 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ImpureError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(harmless(str(error))) from error
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except OSError as error:
-            raise click.ClickException(_os_error(error)) from error
+            raise click.ClickException(harmless(_os_error(error))) from error
         except (MemoryError, RuntimeError) as error:
             if not _is_foreseeable(error):
                 raise
@@ -116,7 +117,17 @@ class Group(click.Group):
 
 def say(text: str) -> None:
     """A note for the person watching: standard error, so that --json stays clean."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
+
+
+def print_text(text: str) -> None:
+    """Lines on standard output that may quote what a stranger wrote."""
+    click.echo(harmless(text))
+
+
+def harmless(text: str) -> str:
+    """Lines of text without anything that steers a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_json(value: Any) -> None:

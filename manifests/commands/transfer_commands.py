@@ -12,6 +12,7 @@ from impure.manifests.commands.console import (
     Command,
     byte_progress,
     print_json,
+    print_text,
     progress,
     say,
 )
@@ -101,5 +102,5 @@ def merge_command(root: Path, other: Path, as_json: bool) -> None:
     else:
         click.echo(f"{len(merged.copied)} copied, {len(merged.present)} there already: {root}")
         for finding in (*merged.bad, *merged.differing):
-            click.echo(f"{finding.shard_id}: {finding.problem}")
+            print_text(f"{finding.shard_id}: {finding.problem}")
     raise SystemExit(SHORTFALL if merged.bad or merged.differing else 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from impure.manifests.base.tables import markdown_table
+from impure.manifests.base.tables import markdown_table, printable
 
 MAX_ROWS = 50  # that people are shown
 MAX_WIDTH = 100  # characters of a cell that people are shown: a hash fits
@@ -66,5 +66,4 @@ def _printable(value: Any) -> str:
     """A cell that can do a terminal and a Markdown table no harm, whoever wrote it."""
     text = f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
     text = text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
-    harmless = (letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return "".join(harmless).replace("|", "\\|")
+    return printable(text).replace("|", "\\|")

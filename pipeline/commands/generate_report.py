@@ -10,7 +10,7 @@ from impure.manifests.base.logs import collection_logs
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
 from impure.manifests.collection.plan import FrozenPlan
-from impure.manifests.commands.console import SHORTFALL, print_json, say
+from impure.manifests.commands.console import SHORTFALL, print_json, print_text, say
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.forecast import forecast
 from impure.pipeline.generation.progress import ProgressBar
@@ -93,7 +93,7 @@ def print_results(root: Path, queue: TaskQueue) -> None:
         f"\n{len(queue.committed)} shards, {_resumed(queue)} of them there already. Collection: {root}"
     )
     for shard_id, reason in queue.failed.items():
-        click.echo(f"{shard_id} failed three times: {reason}")
+        print_text(f"{shard_id} failed three times: {reason}")
     click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
     click.echo(f"      impure-train --shards {shlex.quote(str(root))}")
 

@@ -6,7 +6,7 @@ import click
 
 from impure.manifests.collection.storage_profiles import CLEAN_ONCE, PAIRS
 from impure.manifests.commands.click_options import json_option, root_argument
-from impure.manifests.commands.console import SHORTFALL, Command, print_json, progress, writable
+from impure.manifests.commands.console import SHORTFALL, Command, print_json, print_text, progress, writable
 from impure.pipeline.commands.shared_options import labels_option, storage_options
 
 
@@ -49,6 +49,6 @@ def rebuild_command(
     else:
         for shard_id, reasons in lost.items():
             source_id, reason = next(iter(reasons.items()))
-            click.echo(f"{shard_id}: {len(reasons)} lost, the first {source_id}: {reason}")
+            print_text(f"{shard_id}: {len(reasons)} lost, the first {source_id}: {reason}")
         click.echo(f"{stored} pairs in {len(results)} shards: {pairs.root}")
     raise SystemExit(SHORTFALL if lost else 0)

@@ -8,7 +8,7 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import device_options, json_option, root_argument
-from impure.manifests.commands.console import SHORTFALL, Command, print_json
+from impure.manifests.commands.console import SHORTFALL, Command, print_json, print_text
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 
@@ -68,7 +68,7 @@ def verify_command(
         print_json({"root": str(root), "level": options.level, "shards": len(shards), **documents})
     else:
         for finding in findings:
-            click.echo(f"{finding.shard_id}: {finding.problem}")
+            print_text(f"{finding.shard_id}: {finding.problem}")
         wrong = len(findings) or "nothing"
         click.echo(f"{len(shards)} shards checked at level {options.level}: {wrong} wrong")
         if repair:

@@ -105,7 +105,8 @@ def write_collection(root: Path, storage: Storage, attacks: tuple[str, ...] = (C
     collection.write_about({})
     for attack in attacks:
         config = {
-            "attack": attack, "target": CARD, "storage": plain(storage), "plan": plan_digest(table, drawn),
+            "attack": {"name": attack}, "target": CARD, "storage": plain(storage),
+            "plan": plan_digest(table, drawn),
         }  # fmt: skip
         write_shard(collection, ShardId("toy", attack, "test", 0), pairs(attack), config, storage)
     return collection

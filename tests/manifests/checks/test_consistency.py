@@ -12,6 +12,7 @@ from impure.manifests.base.files import read_json, sha256_file, write_json
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.checks.status import status
 from impure.manifests.checks.verify import verify
+from impure.manifests.collection import plan
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.schema import PLAN
 from impure.manifests.collection.shard_filter import select_shards
@@ -38,7 +39,7 @@ def seal(stem, marker, config):
 
 def plan_digest(root, name):
     table, config = read_table(root / "plans" / f"{name}.parquet", PLAN)
-    return digest({"config": config, "rows": table.to_pylist()})
+    return plan.plan_digest(table, config)
 
 
 def add_variant(root, attack, variant):

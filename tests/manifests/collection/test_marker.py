@@ -4,7 +4,9 @@ import pytest
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.marker import (
+    MAX_BYTES,
     MAX_NUMBER,
+    MAX_TEXT,
     add_counts,
     check_marker,
     count_rows,
@@ -38,7 +40,7 @@ def marker(**changes):
 
 def test_a_sound_marker_comes_back_as_it_is():
     assert check_marker(marker(), "here") == marker()
-    more = marker(counts__unreadable=0, counts__planned=MAX_NUMBER, extra={"a": 1}, config__seed=3)
+    more = marker(counts__unreadable=0, counts__planned=MAX_NUMBER, extra={"a": 1}, config__seed=3, seconds=1)
     assert check_marker(more, "here") == more
 
 
@@ -72,6 +74,24 @@ def test_a_sound_marker_comes_back_as_it_is():
         ({"counts__unreadable": -1}, "counts"),
         ({"counts__odd": "x"}, "counts"),
         ({"counts__odd": False}, "counts"),
+        ({"tar__bytes": 10**39}, "tar.bytes"),
+        ({"tar__bytes": 1e39}, "tar.bytes"),
+        ({"manifest__bytes": MAX_BYTES + 1}, "manifest.bytes"),
+        ({"config__target__wnids": [["a"], "b"]}, "config.target.wnids"),
+        ({"config__target__architecture": 3}, "config.target.architecture"),
+        ({"config__attack": "pgd"}, "config.attack"),
+        ({"config__attack": {"params": [1]}}, "config.attack.params"),
+        ({"config__attack": {"eps_255": "16"}}, "config.attack.eps_255"),
+        ({"config__attack": {"params": {"x": [10**39]}}}, "config.attack.params.x"),
+        ({"config__seed": 1.5}, "config.seed"),
+        ({"software": "torch"}, "software"),
+        ({"software": {"torch": ["2"]}}, "software"),
+        ({"attacked_together": 3}, "attacked_together"),
+        ({"attacked_together": [[3]]}, "attacked_together"),
+        ({"seconds": "3"}, "seconds"),
+        ({"device": "\x1b[2J"}, "device"),
+        ({"software": {"\x1b]0;x\x07": "1"}}, "keys in software"),
+        ({"config__target__wnids": ["a" * (MAX_TEXT + 1), "b"]}, "config.target.wnids"),
     ],
     ids=str,
 )

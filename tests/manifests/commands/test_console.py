@@ -6,9 +6,16 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from impure.manifests.base.errors import ImpureError, WriteError
+from impure.manifests.base.errors import ImpureError, InputError, WriteError
 from impure.manifests.base.logs import start_log
-from impure.manifests.commands.console import Command, CommandWithSections, print_json, say, writable
+from impure.manifests.commands.console import (
+    Command,
+    CommandWithSections,
+    print_json,
+    print_text,
+    say,
+    writable,
+)
 
 
 def failing(error):
@@ -102,3 +109,13 @@ def test_a_folder_is_made_and_tried_before_work_begins(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="file: cannot be written .*choose another --out"):
         writable(tmp_path / "file")
+
+
+def test_messages_cannot_steer_the_terminal(capsys):
+    error = InputError("a\x1b[2Jb\x07.tar: broken")
+    assert CliRunner().invoke(failing(error)).output == "Error: a\ufffd[2Jb\ufffd.tar: broken\n"
+    say("x\x1by\nz\udc80")
+    print_text("x\x9by")
+    captured = capsys.readouterr()
+    assert captured.err == "x\ufffdy\nz\ufffd\n"
+    assert captured.out == "x\ufffdy\n"

@@ -1,0 +1,138 @@
+"""Mutated markers and plans through every command that reads them: one line or success, no traceback."""
+
+import json
+import random
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from impure.manifests.base.parquet import CONFIG_KEY
+from impure.manifests.collection.marker import MAX_BYTES
+from impure.manifests.collection.schema import PLAN
+
+VALUES = (
+    None, True, False, 0, -1, 3, 1.5, 10**39, 1e39, 9 * 10**15, "", "x", "\x1b[2J", "../../x", "a" * 5000,
+    [], [1], ["a"], [["a"]], {}, {"a": 1}, {"a": {"b": [1]}},
+)  # fmt: skip
+
+
+def places(value, path=()):
+    """The path of everything in parsed JSON, but of the many classes' names only the first."""
+    yield path
+    items = (
+        value.items() if isinstance(value, dict) else enumerate(value[:2] if isinstance(value, list) else ())
+    )
+    for key, part in items:
+        yield from places(part, (*path, key))
+
+
+def mutated(value, rng):
+    """Parsed JSON with one thing in it replaced, removed or added; and what was done."""
+    value = json.loads(json.dumps(value))
+    path = rng.choice([path for path in places(value) if path])
+    parent = value
+    for key in path[:-1]:
+        parent = parent[key]
+    kind, new = rng.choice(("replace",) * 6 + ("remove", "add")), rng.choice(VALUES)
+    if kind == "remove":
+        del parent[path[-1]]
+    elif kind == "add" and isinstance(parent, dict):
+        parent[rng.choice(("extra", "\x1b]0;x\x07", "params", "software"))] = new
+    else:
+        parent[path[-1]] = new
+    return value, f"{kind} {'.'.join(map(str, path))} {str(new)[:40]!r}"
+
+
+def mutate_marker(root, rng):
+    path = rng.choice(sorted(root.rglob("*.done.json")))
+    value, done = mutated(json.loads(path.read_text()), rng)
+    path.write_text(json.dumps(value))
+    return f"{path.relative_to(root)}: {done}"
+
+
+def mutate_plan(root, rng):
+    """Change a plan's config, or a cell of its table."""
+    path = rng.choice(sorted((root / "plans").glob("*.parquet")))
+    table = pq.read_table(path)
+    metadata = dict(table.schema.metadata)
+    if rng.random() < 0.6:
+        config, done = mutated(json.loads(metadata[CONFIG_KEY]), rng)
+        metadata[CONFIG_KEY] = json.dumps(config).encode()
+    else:
+        rows, name = table.to_pylist(), rng.choice(PLAN.names)
+        kind = PLAN.field(name).type
+        texts = ("", "\x1b[2J", "../../x", None)
+        numbers = (None, -1, 2**31 - 1, 0)
+        new = rng.choice(texts if pa.types.is_string(kind) else numbers)
+        rows[rng.randrange(len(rows))][name], done = new, f"{name} {new!r}"
+        table = pa.Table.from_pylist(rows, schema=PLAN)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    return f"{path.relative_to(root)}: {done}"
+
+
+def commands(root, aside, imagenet, card, every):
+    """The commands that need no network, quick ones, then all others that read markers or plans."""
+    yield "data", "status", root
+    yield "data", "status", root, "--json"
+    yield "data", "ls", root
+    yield "data", "ls", root, "--json"
+    yield "data", "verify", root
+    yield "data", "query", root, "select * from shards"
+    yield "data", "query", root, "select * from plans"
+    yield "data", "preview", root
+    yield "data", "card", root
+    yield "data", "pull", root, aside / "pulled"
+    yield "data", "push", root, aside / "pushed"
+    yield "data", "merge", aside / "merged", root
+    if not every:
+        return
+    yield "data", "rebuild", root, "--images", imagenet, "--out", aside / "rebuilt"
+    yield "evaluate", "--shards", root, "--target", card, "--defence", "none", "--out", aside / "report"
+    yield "train", "--shards", root, "--model", "tiny", "--dry-run", "--out", aside / "run"
+    yield (
+        "data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm,pgd",
+        "--per-class", 3, "--shard-size", 5, "--batch-size", 4, "--threads", 1, "--out", root,
+    )  # fmt: skip
+
+
+def wrong_with(result):
+    """What a command may not do: end in a traceback, or send escapes to the terminal."""
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return f"{type(result.exception).__name__}: {result.exception}"
+    return "escapes in its output" if "\x1b[2J" in result.output or "\x1b]0;" in result.output else None
+
+
+def try_one(seed, collection_root, tmp_path, imagenet, card, run, *, every):
+    """What goes wrong after one mutation."""
+    rng = random.Random(seed)
+    root = shutil.copytree(collection_root, tmp_path / "root")
+    done = rng.choice((mutate_marker, mutate_marker, mutate_plan))(root, rng)
+    wrong = []
+    for name, *words in commands(root, tmp_path / "aside", imagenet, card, every):
+        if problem := wrong_with(run(name, *words)):
+            wrong.append(f"{done}: {name} {words[0]}: {problem}")
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_mutation_is_one_line_or_does_no_harm(seed, collection_root, tmp_path, imagenet, card, run):
+    assert not try_one(seed, collection_root, tmp_path, imagenet, card, run, every=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(500))
+def test_five_hundred_mutations_through_every_command(seed, collection_root, tmp_path, imagenet, card, run):
+    assert not try_one(seed, collection_root, tmp_path, imagenet, card, run, every=True)
+
+
+def test_a_pull_of_a_size_that_cannot_be_is_refused(collection_root, tmp_path, run):
+    root = shutil.copytree(collection_root, tmp_path / "root")
+    path = sorted(root.rglob("*.done.json"))[0]
+    marker = json.loads(path.read_text())
+    for size in (10**39, MAX_BYTES + 1):
+        marker["tar"]["bytes"] = size
+        path.write_text(json.dumps(marker))
+        result = run("data", "pull", root, tmp_path / f"out-{size}")
+        assert result.exit_code == 1 and "its tar.bytes is" in result.output, result.output
