@@ -14,6 +14,7 @@ from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
+from impure.manifests.commands.console import say
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.generation.class_choice import MISCLASSIFIED, Tally, choose
 from impure.pipeline.generation.draw_plan import mix_into_shards, shuffled
@@ -139,10 +140,17 @@ def _identity(source: Source, target: Target, config: SampleConfig) -> dict[str,
 def _draw(
     source: Source, target: Target, config: SampleConfig, progress: Callable[[int], object]
 ) -> dict[str, Tally]:
-    """Try each class's images in seeded order until it has enough."""
+    """Try each class's images in seeded order until it has enough; says which classes are left out."""
+    by_class = classes_in(source, target, config.split)
+    if left_out := sorted({image.wnid for image in source.images(config.split)} - by_class.keys()):
+        say(
+            f"Left out: {len(left_out)} of {len(left_out) + len(by_class)} classes of {source.name!r}, which "
+            f"target {target.card.name!r} does not know ({', '.join(left_out[:3])} …). Numbers in .cls count "
+            "ImageNet's 1000 classes; write wnids where yours are others."
+        )
     candidates = {
         wnid: sorted(images, key=lambda image: shuffled(config.seed, image.source_id))
-        for wnid, images in classes_in(source, target, config.split).items()
+        for wnid, images in by_class.items()
     }
     wanted = config.per_class * len(SPLITS_OF[config.split])
     return choose(candidates, wanted, config.batch_size, partial(_try_batch, source, target), progress)

@@ -133,10 +133,13 @@ def test_no_shard_is_left_empty_by_unreadable_images():
         assert set(table["shard"].to_pylist()) == {0, 1}
 
 
-def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet, target):
+def test_unknown_classes_are_refused_and_unused_ones_left_out(tmp_path, imagenet, target, capsys):
     images = shutil.copytree(imagenet, tmp_path / "images")
     (images / "train" / "n01440764").rename(images / "train" / "n01530575")  # ImageNet's, not the target's
     assert len(set(draw(tmp_path / "a", images, target, "train")[0].table["wnid"].to_pylist())) == 2
+    assert "Left out: 1 of 3 classes of 'images', which target 'small' does not know (n01530575" in (
+        capsys.readouterr().err
+    )
     (images / "train" / "n01530575").rename(images / "train" / "n99999999")
     with pytest.raises(InputError, match="n99999999"):
         draw(tmp_path / "b", images, target, "train")
