@@ -62,6 +62,19 @@ def test_each_target_is_evaluated_with_its_own_weights(options, root, run, tmp_p
     assert [clean[name]["accuracy"] for name in NAMES] == [1, 1]
 
 
+def test_a_report_is_never_lost_and_names_what_was_measured(options, root, run, tmp_path):
+    purifier = small_run(tmp_path / "run", epoch=7)
+    evaluation = ("evaluate", "--shards", root, "--defence", "none", "--limit", 1, *given(options, *NAMES))
+    for more in ((), ("--seed", 3)):
+        result = run(*evaluation, "--checkpoint", purifier, *more)
+        assert result.exit_code == 0, result.output
+    first, second = (read_json(purifier / name / "report.json") for name in ("report", "report-2"))
+    assert (first["conditions"]["seed"], second["conditions"]["seed"]) == (0, 3)
+    assert "report-2" in result.output and first["conditions"]["epoch"] == "7"
+    assert len(first["conditions"]["weights_sha256"]) == 3
+    assert first["conditions"]["date"] and any("torch " in text for text in first["conditions"]["software"])
+
+
 def test_each_target_validates_with_its_own_weights(options, root, run, tmp_path):
     result = run(
         "train", "--shards", root, "--model", "tiny", "--epochs", 1, "--crop", 32, "--batch-size", 4,

@@ -1,6 +1,7 @@
 """`impure-eval`: measure defences on the stored shards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -83,7 +84,7 @@ run_options = options(
     device_options,
     click.option("--out", type=click.Path(path_type=Path),
         show_default="CHECKPOINT/report, or ./impure-report where CHECKPOINT is not a path here",
-        help="Folder of the report."),
+        help="Folder of the report; with a number behind it where it holds a report already."),
     json_option,
 )  # fmt: skip
 
@@ -107,7 +108,9 @@ def evaluate(**values: Any) -> None:
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
       impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
+    from impure.pipeline.generation.attack_job import software
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
+    from impure.pipeline.targets.target import state_sha256
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, table, write_report
@@ -131,12 +134,30 @@ def evaluate(**values: Any) -> None:
         limit=asked.limit,
     )
     evaluation = measure(shards, classifiers, defences, config, device=device, progress=True)
+    weights = {**classifiers, **({} if riae is None else {f"checkpoint {asked.checkpoint}": riae})}
+    made = {
+        "weights_sha256": [f"{name}: {state_sha256(network)}" for name, network in weights.items()],
+        "epoch": _epoch(asked.checkpoint),
+        "software": [f"{name} {version}" for name, version in software()["software"].items()],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    evaluation = replace(evaluation, conditions={**evaluation.conditions, **made})
     images = describe_images(shards)
     paths = write_report(evaluation, out, images=images, classes=class_names(shards))
     if asked.as_json:
         return print_json(as_document(evaluation, images))
     click.echo(f"{table(evaluation)}\n\nTop-1 accuracy in %, Wilson 95 % interval; {images}.")
     return click.echo("Report: " + " ".join(str(path) for path in paths))
+
+
+def _epoch(checkpoint: Path | None) -> str:
+    """How many epochs a checkpoint was trained for, where its config says it: that of best weights does."""
+    from impure.manifests.base.files import read_json
+    from impure.purifier.riae.pretrained import CONFIG, locate
+
+    if checkpoint is None:
+        return "no purifier"
+    return str(read_json(locate(checkpoint)[0] / CONFIG).get("epoch", "the last saved"))
 
 
 def _beside(checkpoint: Path | None) -> Path:

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,7 +29,7 @@ def write_report(
 
     Args:
         evaluation: What to report.
-        out: The folder, made if it is missing.
+        out: The folder, made if it is missing; where it holds a report, its name gets a number.
         images: Which images were measured on, for example "built-in, 10-way".
         classes: Names of the classes in label order, for the image strips; numbers without.
 
@@ -44,11 +45,19 @@ def write_report(
         "report.json": json.dumps(as_document(evaluation, images), indent=1, allow_nan=False) + "\n",
         "report.html": html(evaluation, images, classes),
     }
+    out = _without_report(out)
     with writing(out):
         for name, text in texts.items():
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return [out / name for name in texts]
+
+
+def _without_report(out: Path) -> Path:
+    """The folder itself, or the first of NAME-2, NAME-3, … that holds no report: none is ever lost."""
+    out = out if out.name else out.absolute()  # the working folder has no name to put a number behind
+    numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([out], numbered) if not any(folder.glob("report.*")))
 
 
 def table(evaluation: Evaluation) -> str:
