@@ -86,6 +86,13 @@ def test_replay_finds_an_edited_prediction_that_every_hash_vouches_for(root, car
     assert re.search(r"pred_adv is -?\d+, the target says \d+", bad[0]["problem"])
 
 
+def test_a_missing_target_is_said_before_anything_is_decoded(sound, run, monkeypatch):
+    monkeypatch.setattr(
+        "impure.pipeline.commands.verification.verify", lambda *arguments: pytest.fail("decoded")
+    )
+    one_line(run("data", "verify", sound, "--level", "replay"), "'small'.*--target")
+
+
 def test_what_replay_finds_is_made_again_and_replayed_again(root, sound, repair):
     edit_manifest(root, PGD, another_class)
     before = stamps(root)

@@ -1,6 +1,6 @@
 """What `impure-data verify` does: check, classify again, make what is wrong again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +58,14 @@ class Checker:
         level = self.options.level
         collection = Collection(self.root)
         shard_ids = collection.marked()
+        replayed_ids = shard_ids if only is None else only
+        # A target that is missing is said at once, not after hours of decoding.
+        targets = self._classifiers(collection, replayed_ids, self._threads()) if level == "replay" else {}
         with progress(len(shard_ids), " shards") as advance:
             findings = verify(collection, level if level in LEVELS else LEVELS[-1], advance)
         if level == "replay":
-            sound = set(shard_ids if only is None else only) - set(bad_shards(findings))
-            findings += self._replay(collection, sorted(sound))
+            sound = set(replayed_ids) - set(bad_shards(findings))
+            findings += self._replay(collection, sorted(sound), targets)
         return findings
 
     def repair(self, findings: list[Finding], source: Source) -> list[Finding]:
@@ -95,10 +98,14 @@ class Checker:
         targets = classifiers_of(sound, self.options.targets, self.options.weights, names=names)
         return {name: target.to(device) for name, target in targets.items()}
 
-    def _replay(self, collection: Collection, shard_ids: Sequence[ShardId]) -> list[Finding]:
+    def _threads(self) -> int:
+        """CPU threads for replay: rounding depends on them."""
+        return self.options.threads or default_threads(self.root, "", None)
+
+    def _replay(
+        self, collection: Collection, shard_ids: Sequence[ShardId], targets: Mapping[str, Target]
+    ) -> list[Finding]:
         """Classify again; see `pipeline.maintenance.replay`."""
-        threads = self.options.threads or default_threads(collection.root, "", None)
-        targets = self._classifiers(collection, shard_ids, threads)
         findings = []
         with progress(len(shard_ids), " shards replayed") as advance:
             for shard_id in shard_ids:
