@@ -18,7 +18,6 @@ from click.testing import Result
 from impure.manifests.base.files import read_json
 from impure.pipeline.builtin import drawing as images
 from impure.purifier.data import photos
-from impure.purifier.riae.model import RIAE
 from impure.purifier.training.run_folder import only_trainer
 from impure.purifier.training.train_step import TrainStep
 from tests.common import one_line, small_run
@@ -197,39 +196,6 @@ def test_a_feature_network_of_ones_own(train: Run, card: Path, tmp_path: Path) -
         assert all(float(row["perceptual"]) > 0 for row in csv.DictReader(file))
     one_line(train(tmp_path / "x", *node, "--feature-node", "stages.9=1"), "no node 'stages.9'; close names")
     assert not (tmp_path / "x").exists()
-
-
-# --- --validate, --tensorboard ---
-
-
-def test_validation_by_default_where_its_target_is_given(train: Run, card: Path, tmp_path: Path) -> None:
-    fine(
-        train(
-            tmp_path / "run", "--target", card, "--validate-images", 4, "--epochs", 3, "--validate-epochs", 2
-        )
-    )
-    with (tmp_path / "run" / "validation.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["epoch"] for row in rows} == {"0", "2", "3"} and {row["n"] for row in rows} == {"4"}
-    assert (
-        RIAE.from_pretrained(tmp_path / "run" / "best").config
-        == RIAE.from_pretrained(tmp_path / "run").config
-    )
-    assert "best" in (tmp_path / "run" / "best" / "README.md").read_text()
-    bare = train(tmp_path / "bare")
-    assert "No validation: the shards were made on target 'small'" in fine(bare).stderr
-    assert not (tmp_path / "bare" / "validation.csv").exists() and not (tmp_path / "bare" / "best").exists()
-
-
-def test_validation_that_was_asked_for_must_be_had(train: Run, card: Path, tmp_path: Path) -> None:
-    one_line(
-        train(tmp_path / "run", "--validate", "validation"), "made on target 'small'; give it with --target"
-    )
-    one_line(train(tmp_path / "run", "--validate", "dev", "--target", card), "has test, train, validation")
-    assert contents(tmp_path / "run") == {}
-    fine(train(tmp_path / "run", "--validate", "test", "--target", card, "--tensorboard"))
-    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
-    assert list((tmp_path / "run" / "tensorboard").glob("events.*"))
 
 
 # --- going on ---
