@@ -116,14 +116,23 @@ def test_other_pixels_than_the_attack_gives_are_found_by_attacking_again(root, c
     assert re.search(rf"{PGD}: the attack gives other pixels on \d of 4 images$", found.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("seed", None), ("attack", []), ("attack", {"name": "fgsn"}), ("compiled", 3)]
-)
-def test_a_config_that_says_nothing_of_the_attack_is_one_clear_line(root, card, run, name, value):
-    config = Collection(root).read(PGD).marker["config"] | {name: value}
-    edit_marker(root, PGD, config=config, config_digest=digest(config))
+def replay_with_config(run, root, card, **changes):
+    """Replay a collection in which a shard says that it was made otherwise."""
+    config = Collection(root).read(PGD).marker["config"] | changes
     edit_manifest(root, PGD, lambda rows: None, config)
-    one_line(replay(run, root, card, "--again"), f"{PGD}: its config.*{name}|fgsn")
+    edit_marker(root, PGD, config=config, config_digest=digest(config))
+    return replay(run, root, card, "--again")
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", None), ("attack", []), ("compiled", 3)])
+def test_a_config_of_the_wrong_kind_is_found_and_named(root, card, run, name, value):
+    result = replay_with_config(run, root, card, **{name: value})
+    assert result.exit_code == 3, result.output
+    assert re.search(rf"^{PGD}: .*its config\.{name} is of the wrong kind", result.stdout, re.MULTILINE)
+
+
+def test_an_unknown_attack_is_one_clear_line(root, card, run):
+    one_line(replay_with_config(run, root, card, attack={"name": "fgsn"}), "unknown attack 'fgsn'; choose")
 
 
 def test_other_weights_are_refused(sound, other_card, run):

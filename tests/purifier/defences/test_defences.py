@@ -127,13 +127,14 @@ def test_other_images_are_refused(defence: Defence, images: Tensor, message: str
         defence(images)
 
 
-def test_jpeg_equals_pillow() -> None:
+@pytest.mark.parametrize("quality", [20, 75])
+def test_jpeg_equals_pillow(quality: int) -> None:
     images = torch.rand(2, 3, 20, 33)
-    compressed = Jpeg(75)(images)
+    compressed = Jpeg(quality)(images)
     for image, result in zip(images, compressed, strict=True):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=75)
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
         assert np.array_equal(
             (result * 255).round().byte().permute(1, 2, 0).numpy(), np.array(Image.open(file))
         )
