@@ -26,6 +26,7 @@ SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scrip
 
 #: Options that click adds, and those of torchrun, uv, pip and the benchmarks.
 OTHERS = {
+    "--array",
     "--help",
     "--nproc-per-node",
     "--no-python",

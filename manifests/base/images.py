@@ -27,6 +27,9 @@ PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
 
 _OVERHEAD = 1 << 16  # bytes: of a stored image's format, beyond its pixels
 
+#: Texts and profiles, which Pillow unpacks to whatever size they have: a stored image has no use for them.
+_UNPACKED_CHUNKS = frozenset((b"iCCP", b"zTXt", b"iTXt"))
+
 _ORIENTATION = 0x0112  # EXIF tag; what brings each of its values upright:
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,9 +75,20 @@ def encode_webp(pixels: Pixels) -> bytes:
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of an 8-bit RGB PNG."""
+    """Width and height of an 8-bit RGB PNG that holds nothing else that would have to be unpacked."""
     plain = data.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR") and data[24:26] == b"\x08\x02"
-    return struct.unpack(">II", data[16:24]) if plain else None
+    if not plain or not _UNPACKED_CHUNKS.isdisjoint(_png_chunks(data)):
+        return None
+    return struct.unpack(">II", data[16:24])
+
+
+def _png_chunks(data: bytes) -> Iterator[bytes]:
+    """Names of a PNG's chunks, in order."""
+    start = 8
+    while start + 8 <= len(data):
+        size, name = struct.unpack(">I4s", data[start : start + 8])
+        yield name
+        start += size + 12
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
