@@ -64,7 +64,9 @@ def test_names_that_torchvision_publishes_are_understood():
 
 def test_networks_that_ask_for_a_files_version_are_filled():
     network = torchvision.models.mnasnet0_5()
-    load_published(network, torchvision.models.mnasnet0_5().state_dict(), "x")
+    published = torchvision.models.mnasnet0_5().state_dict()
+    load_published(network, published, "x")
+    assert all(torch.equal(value, published[name]) for name, value in network.state_dict().items())
 
 
 def test_auxiliary_heads_may_be_missing():
