@@ -27,12 +27,14 @@ class Batch(NamedTuple):
         clean: Each distinct clean image once (U, 3, H, W).
         clean_row: Row of `clean` that belongs to each adversarial image (B,), int64.
         weight: Number of these pairs divided by that of the update's global batch.
+        skipped: Why images that belong here could not be read; others stand in for them.
     """
 
     adversarial: Tensor
     clean: Tensor
     clean_row: Tensor
     weight: float
+    skipped: tuple[str, ...] = ()
 
 
 class PairDataset(Dataset[Any]):

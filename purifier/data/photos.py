@@ -18,6 +18,7 @@ MOST_SIDE = 320
 SCALE = (0.2, 1.0)  # crop's fraction of the photograph's area: MAE (He et al. 2022, appendix A.1)
 RATIO = (3 / 4, 4 / 3)  # crop's width by height
 TRIES = 10  # crops drawn before one that fits is made
+STAND_INS = 100  # unreadable photographs in a row after which it is the disk that is broken
 
 
 class PhotoMicroBatch(NamedTuple):
@@ -116,23 +117,33 @@ class PhotoDataset(Dataset[Batch]):
         return self._count
 
     def __getitems__(self, micro_batch: PhotoMicroBatch) -> Batch:
-        """Crops of a micro-batch's photographs.
+        """Crops of a micro-batch's photographs; for one that cannot be read the next one stands in.
 
         Raises:
-            InputError: A photograph cannot be read.
+            InputError: None of `STAND_INS` photographs in a row can be read.
         """
-        crops = torch.stack([self._crop(index, micro_batch) for index in micro_batch.indices])
-        return Batch(crops, crops, torch.arange(len(crops)), micro_batch.weight)
+        skipped: list[str] = []
+        crops = torch.stack([self._crop(index, micro_batch, skipped) for index in micro_batch.indices])
+        return Batch(crops, crops, torch.arange(len(crops)), micro_batch.weight, tuple(skipped))
 
-    def _crop(self, index: int, micro_batch: PhotoMicroBatch) -> Tensor:
+    def _crop(self, index: int, micro_batch: PhotoMicroBatch, skipped: list[str]) -> Tensor:
         """One photograph's crop, uint8 (3, side, side)."""
         stream = np.random.SeedSequence(micro_batch.seed, spawn_key=(index,))
-        try:
-            picture = self._load(index)
-        except OSError as error:
-            raise InputError(f"photograph {index}: cannot be read ({first_line(error)})") from error
+        picture = self._readable(index, skipped)
         crop = random_crop(picture, micro_batch.side, np.random.default_rng(stream))
         return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+
+    def _readable(self, index: int, skipped: list[str]) -> Image.Image:
+        """The photograph, or the first behind it that can be read; why others cannot goes into `skipped`."""
+        for step in range(STAND_INS):
+            at = (index + step) % self._count
+            try:
+                return self._load(at)
+            except InputError as error:
+                skipped.append(str(error))
+            except OSError as error:
+                skipped.append(f"photograph {at}: cannot be read ({first_line(error)})")
+        raise InputError(f"none of {STAND_INS} photographs in a row can be read; the last: {skipped[-1]}")
 
 
 def random_crop(picture: Image.Image, side: int, generator: np.random.Generator) -> Image.Image:

@@ -33,6 +33,7 @@ from impure.purifier.training.run_folder import (
     rank_log,
 )
 from impure.purifier.training.runtime_options import RuntimeOptions
+from impure.purifier.training.skipped_photos import SkippedPhotos
 from impure.purifier.training.stop_signals import StopRequest, TrainingStopped, stop_signals
 from impure.purifier.training.train_config import TrainConfig, learning_rate
 from impure.purifier.training.train_log import TrainLog, check_tensorboard
@@ -170,6 +171,7 @@ class _Trainer:
         self.stop = stop
         self.ranks = train_step.ranks
         self.log = TrainLog(out, tensorboard=runtime.tensorboard and self.ranks.is_main)
+        self.skipped = SkippedPhotos()
         self.epoch = 0
         self.step = 0  # inside the epoch
         self.saved_at = time.monotonic()
@@ -211,6 +213,7 @@ class _Trainer:
                 if stopping or self.step == 0 or self.updates % self.runtime.log_steps == 0:
                     bar.set_postfix(epoch=self.epoch, loss=f"{self._log_and_save(rate):.4f}")
                 bar.update()
+        self.skipped.say_how_many()
 
     def _batches(self, dataset: Dataset[Batch]) -> Iterator[list[Batch]]:
         """This rank's micro-batches of each update that is left, from the present position on."""
@@ -227,6 +230,7 @@ class _Trainer:
         """One update and the move to the next position; returns its learning rate."""
         rate = learning_rate(self.config, self.updates, self.order.steps)
         losses = self.train_step.update(micro_batches, self.updates, rate)
+        self.skipped.add(reason for micro_batch in micro_batches for reason in micro_batch.skipped)
         self.log.add(losses, _images_on_all_ranks(micro_batches))
         self.step += 1
         if self.step == self.order.steps:

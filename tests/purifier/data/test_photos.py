@@ -111,15 +111,30 @@ def refused(index: int) -> Image.Image:
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (broken, r"^photograph \d+: cannot be read \(cannot identify .*test_photos"),
-        (refused, r"^n0144.*JPEG: [^\n]*$"),
+        (broken, r"^none of 100 .*photograph \d+: cannot be read \(cannot identify .*test_photos"),
+        (refused, r"^none of 100 photographs in a row .*: n0144.*JPEG: [^\n]*$"),
     ],
 )
-def test_an_unreadable_photograph_is_named(
+def test_where_none_can_be_read_it_ends_with_the_reason(
     load: Callable[[int], Image.Image], message: str, workers: int
 ) -> None:
     with pytest.raises(InputError, match=message):
         list(Loader(PhotoDataset(load, COUNT), sampler(), workers=workers))
+
+
+def holed(index: int) -> Image.Image:
+    return refused(index) if index in (3, 4, COUNT - 1) else picture(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_next_stands_in_for_a_photograph_that_cannot_be_read(workers: int) -> None:
+    batch = PhotoDataset(holed, COUNT).__getitems__(PhotoMicroBatch([2, 3, COUNT - 1], 0.5, 160, (0, 1)))
+    assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [40, 100, 0]  # 2, 5 for 3, 0 for the last
+    assert [reason.split(":")[0] for reason in batch.skipped] == [
+        f"n01440764/{index}.JPEG" for index in (3, 4, COUNT - 1)
+    ]
+    seen = [batch.skipped for batch in Loader(PhotoDataset(holed, COUNT), sampler(), workers=workers)]
+    assert sum(map(len, seen)) == 4  # 3 and, for it, 4; 4; the last
 
 
 def test_impossible_wishes() -> None:
