@@ -200,6 +200,20 @@ def test_evaluation_prints_and_writes_the_table(collection_root, card, tmp_path,
     }  # fmt: skip
 
 
+def test_several_checkpoints_are_columns_of_one_table(collection_root, card, tmp_path, run):
+    purifiers = [small_run(tmp_path / name) for name in ("a", "b")]
+    asked = ("--shards", collection_root, "--target", card, "--attacks", "pgd", "--limit", 1, "--json")
+    given = [word for run_folder in purifiers for word in ("--checkpoint", run_folder)]
+    found = json.loads(run("evaluate", *asked, *given, "--out", tmp_path / "report").stdout)
+    assert list(dict.fromkeys(row["defence"] for row in found["rows"])) == [
+        "none",
+        "jpeg",
+        "riae:a",
+        "riae:b",
+    ]
+    assert len(found["conditions"]["weights_sha256"]) == 3 and len(found["conditions"]["checkpoints"]) == 2
+
+
 def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_path, run):
     checkpoint = small_run(tmp_path / "run")
     asked = ("--shards", collection_root, "--checkpoint", checkpoint / "model.safetensors", "--target", card,

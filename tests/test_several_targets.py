@@ -70,7 +70,7 @@ def test_a_report_is_never_lost_and_names_what_was_measured(options, root, run, 
         assert result.exit_code == 0, result.output
     first, second = (read_json(purifier / name / "report.json") for name in ("report", "report-2"))
     assert (first["conditions"]["seed"], second["conditions"]["seed"]) == (0, 3)
-    assert "report-2" in result.output and first["conditions"]["epoch"] == "7"
+    assert "report-2" in result.output and first["conditions"]["epoch"] == ["riae: 7"]
     assert len(first["conditions"]["weights_sha256"]) == 3
     assert first["conditions"]["date"] and any("torch " in text for text in first["conditions"]["software"])
 

@@ -17,6 +17,7 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
+from impure.purifier.commands.evaluated_checkpoints import open_checkpoints, report_folder
 from impure.purifier.commands.shared_inputs import (
     open_device,
     open_shards,
@@ -34,7 +35,7 @@ class EvaluateArguments:
     """The values of the options of `impure-eval`; None where nothing was said."""
 
     shards: str
-    checkpoint: Path | None
+    checkpoints: tuple[Path, ...]
     defences: str
     split: str
     attacks: str | None
@@ -63,8 +64,9 @@ data_options = options(
     classifier_options,
 )  # fmt: skip
 defence_options = options(
-    click.option("--checkpoint", type=click.Path(path_type=Path), help="The purifier that riae is: a run's "
-        "folder, its model.safetensors, or owner/name[@revision] on the Hugging Face Hub."),
+    click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True,
+        help="The purifier that riae is: a run's folder, its model.safetensors, or owner/name[@revision] on "
+        "the Hugging Face Hub; repeatable, each is a column."),
     click.option("--defence", "defences", default="none,jpeg,riae", show_default=True,
         help="Defences to compare, separated by commas; a wrong name is answered with a list of all."),
     click.option("--samples", type=click.IntRange(min=1), default=default_of(EvaluateConfig, "samples"),
@@ -83,7 +85,7 @@ run_options = options(
         default=default_of(EvaluateConfig, "batch_size"), help="Images at once."),
     device_options,
     click.option("--out", type=click.Path(path_type=Path),
-        show_default="CHECKPOINT/report, or ./impure-report where CHECKPOINT is not a path here",
+        show_default="CHECKPOINT/report, or ./impure-report where that is no path here, or several",
         help="Folder of the report; with a number behind it where it holds a report already."),
     json_option,
 )  # fmt: skip
@@ -106,6 +108,7 @@ def evaluate(**values: Any) -> None:
 
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
+      impure-eval --shards ROOT --checkpoint RUN/best --checkpoint RUN2/best
       impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
     from impure.pipeline.generation.attack_job import software
@@ -114,14 +117,14 @@ def evaluate(**values: Any) -> None:
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, table, write_report
-    from impure.purifier.riae.model import RIAE
 
     asked = EvaluateArguments(**values)
     filters = {"splits": [asked.split], "attacks": comma_separated(asked.attacks)}
     shards = open_shards(asked.shards, filters)
-    riae = None if asked.checkpoint is None else RIAE.from_pretrained(asked.checkpoint)
-    defences = build_defences(comma_separated(asked.defences), riae, partition=asked.partition)
-    out = writable(asked.out or _beside(asked.checkpoint))
+    checkpoints = open_checkpoints(asked.checkpoints)
+    purifiers = {column: checkpoint.riae for column, checkpoint in checkpoints.items()}
+    defences = build_defences(comma_separated(asked.defences), purifiers, partition=asked.partition)
+    out = writable(asked.out or report_folder(asked.checkpoints))
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
     device = open_device(asked.device, asked.threads, tiny=tiny)
     classifiers = classifiers_of(shards, asked.targets, asked.weights)
@@ -134,10 +137,11 @@ def evaluate(**values: Any) -> None:
         limit=asked.limit,
     )
     evaluation = measure(shards, classifiers, defences, config, device=device, progress=True)
-    weights = {**classifiers, **({} if riae is None else {f"checkpoint {asked.checkpoint}": riae})}
+    weights = {**classifiers, **purifiers}
     made = {
         "weights_sha256": [f"{name}: {state_sha256(network)}" for name, network in weights.items()],
-        "epoch": _epoch(asked.checkpoint),
+        "checkpoints": [f"{column}: {checkpoint.where}" for column, checkpoint in checkpoints.items()],
+        "epoch": [f"{column}: {checkpoint.epoch}" for column, checkpoint in checkpoints.items()],
         "software": [f"{name} {version}" for name, version in software()["software"].items()],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -148,20 +152,3 @@ def evaluate(**values: Any) -> None:
         return print_json(as_document(evaluation, images))
     click.echo(f"{table(evaluation)}\n\nTop-1 accuracy in %, Wilson 95 % interval; {images}.")
     return click.echo("Report: " + " ".join(str(path) for path in paths))
-
-
-def _epoch(checkpoint: Path | None) -> str:
-    """How many epochs a checkpoint was trained for, where its config says it: that of best weights does."""
-    from impure.manifests.base.files import read_json
-    from impure.purifier.riae.pretrained import CONFIG, locate
-
-    if checkpoint is None:
-        return "no purifier"
-    return str(read_json(locate(checkpoint)[0] / CONFIG).get("epoch", "the last saved"))
-
-
-def _beside(checkpoint: Path | None) -> Path:
-    """Where a report goes by default: into the run's folder, where there is one."""
-    if checkpoint is None or not checkpoint.exists():
-        return Path("impure-report")
-    return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "report"

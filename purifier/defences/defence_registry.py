@@ -1,6 +1,6 @@
 """The defences that can be compared, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
@@ -19,13 +19,16 @@ DEFENCES: dict[str, type[Defence]] = {
 
 
 def build_defences(
-    names: Sequence[str], riae: RIAE | None = None, *, partition: Partition = "uniform"
+    names: Sequence[str],
+    purifiers: RIAE | Mapping[str, RIAE] | None = None,
+    *,
+    partition: Partition = "uniform",
 ) -> dict[str, Defence]:
     """The defences of those names, in that order.
 
     Args:
         names: Keys of `DEFENCES`.
-        riae: The trained purifier that `riae` needs.
+        purifiers: The trained purifier that `riae` needs; or several, by names that stand in its place.
         partition: How `riae` partitions an image's patches.
 
     Raises:
@@ -33,9 +36,13 @@ def build_defences(
     """
     if unknown := [name for name in names if name not in DEFENCES]:
         raise InputError(f"no defence {unknown[0]!r}; choose from {', '.join(DEFENCES)}")
-    if "riae" not in names:
-        return {name: DEFENCES[name]() for name in names}
-    if riae is None:
+    by_name = {"riae": purifiers} if isinstance(purifiers, RIAE) else purifiers or {}
+    if "riae" in names and not by_name:
         raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
-    purifier = RIAEDefence(riae, partition=partition)
-    return {name: purifier if name == "riae" else DEFENCES[name]() for name in names}
+    built: dict[str, Defence] = {}
+    for name in names:
+        if name == "riae":
+            built |= {column: RIAEDefence(riae, partition=partition) for column, riae in by_name.items()}
+        else:
+            built[name] = DEFENCES[name]()
+    return built

@@ -129,7 +129,11 @@ def holed(index: int) -> Image.Image:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_next_stands_in_for_a_photograph_that_cannot_be_read(workers: int) -> None:
     batch = PhotoDataset(holed, COUNT).__getitems__(PhotoMicroBatch([2, 3, COUNT - 1], 0.5, 160, (0, 1)))
-    assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [40, 100, 0]  # 2, 5 for 3, 0 for the last
+    assert batch.clean[:, 2].float().mean((1, 2)).round().tolist() == [
+        40,
+        100,
+        0,
+    ]  # 2, 5 for 3, 0 for the last
     assert [reason.split(":")[0] for reason in batch.skipped] == [
         f"n01440764/{index}.JPEG" for index in (3, 4, COUNT - 1)
     ]
