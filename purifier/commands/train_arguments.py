@@ -9,6 +9,7 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.riae.riae_config import DecoderKind, Mask
+from impure.purifier.training.runtime_options import CacheKind
 
 if TYPE_CHECKING:
     from impure.purifier.training.train_config import TrainConfig
@@ -21,7 +22,7 @@ _FIELDS = (
 #: Options that say nothing about photographs.
 _FOR_PAIRS = (
     "split", "attacks", "clean_pairs", "features", "feature_nodes", "feature_weights", "variants", "crop",
-    "validate", "validate_images", "validate_epochs", "targets", "weights",
+    "validate", "validate_images", "validate_epochs", "targets", "weights", "cache",
 )  # fmt: skip
 
 
@@ -65,6 +66,7 @@ class TrainArguments:
     weights: tuple[str, ...]
     tensorboard: bool
     workers: int | None
+    cache: CacheKind | None
     device: str
     threads: int | None
     dry_run: bool

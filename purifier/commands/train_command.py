@@ -42,7 +42,13 @@ def train(**values: Any) -> None:
     """
     from impure.purifier.training.distributed import joined
     from impure.purifier.training.runtime_options import RuntimeOptions
-    from impure.purifier.training.setup import decoding_workers, open_features, rank_device, torchrun_ranks
+    from impure.purifier.training.setup import (
+        decoding_workers,
+        default_cache,
+        open_features,
+        rank_device,
+        torchrun_ranks,
+    )
     from impure.purifier.training.stop_signals import TrainingStopped
     from impure.purifier.training.trainer import plan
     from impure.purifier.training.trainer import train as train_riae
@@ -55,14 +61,15 @@ def train(**values: Any) -> None:
     device = rank_device(asked.device, asked.threads, tiny=name == "tiny", local_rank=local_rank)
     config = train_config(name, asked)
     workers = decoding_workers(asked.workers, device)
-    data_source = open_data_source(shards, config, workers, asked)
+    data_source = open_data_source(shards, config, asked)
     if asked.dry_run:
         return None if rank else show_plan(plan(config, data_source, world), asked.as_json)
     features = open_features(config, asked.feature_weights)
     out = writable(asked.out or Path("impure-runs") / run_name(shards, name, asked))
     runtime = RuntimeOptions(
-        progress=True, workers=workers, validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard
-    )
+        progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
+        validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard,
+    )  # fmt: skip
     validator = open_validator(out, device, asked) if shards and not rank else None
     try:
         with joined(rank, world, device) as ranks:
@@ -94,17 +101,15 @@ def preset_for(shards: "list[CommittedShard]", asked: TrainArguments, *, quiet: 
 
 
 def open_data_source(
-    shards: "list[CommittedShard]", config: "TrainConfig", workers: int, asked: TrainArguments
+    shards: "list[CommittedShard]", config: "TrainConfig", asked: TrainArguments
 ) -> "DataSource":
     """What is learnt from: the pairs of shards, or photographs."""
-    from impure.purifier.data.pair_reader import CACHE_BYTES
     from impure.purifier.training.data_source import PairSource
     from impure.purifier.training.setup import open_photographs
 
     if asked.images is not None:
         return open_photographs(asked.images, asked.labels)
-    cached = 0 if workers else CACHE_BYTES  # each decoding process would keep a cache of its own
-    return PairSource(shards, clean_pairs=config.clean_pairs, cache_bytes=cached)
+    return PairSource(shards, clean_pairs=config.clean_pairs)
 
 
 def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> "Validator | None":

@@ -1,14 +1,14 @@
 """Batches of stored pairs, and the worker processes that make them."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from impure.manifests.base.errors import ImpureError, InputError, first_line
 from impure.manifests.base.logs import LOGGER
@@ -72,6 +72,28 @@ class PairDataset(Dataset[Any]):
         """Height and width of every pair, pixels (N, 2)."""
         return self.pairs.sizes
 
+    @property
+    def image_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of every pair's adversarial and of its clean image, (N,) each.
+
+        First come the attacked images, then each distinct clean one.
+        """
+        clean = self.clean_ids + self._attacked
+        number = np.arange(len(self))
+        return np.where(number < self._attacked, number, clean), clean
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return self._attacked + int(self.clean_ids.max()) + 1
+
+    @property
+    def image_bytes(self) -> int:
+        """What all images take when they are decoded."""
+        sizes = 3 * self.sizes.astype(np.int64).prod(1)
+        first = np.unique(self.clean_ids, return_index=True)[1]
+        return int(sizes[: self._attacked].sum() + sizes[first].sum())
+
     def __getitem__(self, index: int) -> Tensor:
         """One pair: the adversarial image, then the clean one, uint8 RGB (2, 3, H, W).
 
@@ -93,11 +115,8 @@ class PairDataset(Dataset[Any]):
         for index, number in zip(micro_batch.indices, numbers, strict=True):
             attack, clean[number] = self._pair(index, clean.get(number))
             adversarial.append(attack)
-        row = {number: at for at, number in enumerate(clean)}
-        clean_row = torch.tensor([row[number] for number in numbers])
-        return Batch(
-            torch.stack(adversarial), torch.stack(list(clean.values())), clean_row, micro_batch.weight
-        )
+        rows = numbered_rows(numbers)[1]
+        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), rows, micro_batch.weight)
 
     def _pair(self, index: int, clean: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image; the clean one is decoded unless it is given."""
@@ -108,6 +127,12 @@ class PairDataset(Dataset[Any]):
         return clean if untouched else self._reader.adversarial(pair), clean
 
 
+def numbered_rows(numbers: Sequence[int]) -> tuple[list[int], Tensor]:
+    """Each distinct number once, by first appearance, and the place of every number among them."""
+    row = {number: at for at, number in enumerate(dict.fromkeys(numbers))}
+    return list(row), torch.tensor([row[number] for number in numbers])
+
+
 class Loader:
     """A dataset's batches in a sampler's order, for as many passes as one likes.
 
@@ -115,7 +140,7 @@ class Loader:
     """
 
     def __init__(
-        self, data: Dataset[Any], sampler: Sampler[Any], *, workers: int = 0, pin_memory: bool = False
+        self, data: Dataset[Any], sampler: Iterable[Any], *, workers: int = 0, pin_memory: bool = False
     ) -> None:
         """Start nothing yet.
 

@@ -1,21 +1,25 @@
 """What a training run learns from: stored pairs, or clean photographs to pre-train on."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from impure.manifests.base.canonical_json import digest
+from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.crops import crop_side
-from impure.purifier.data.dataset import PairDataset
-from impure.purifier.data.pair_reader import CACHE_BYTES
+from impure.purifier.data.dataset import Batch, Loader, PairDataset
+from impure.purifier.data.image_cache import CachedLoader, ImageCache, check_room
 from impure.purifier.data.pairs import pairs_digest
 from impure.purifier.data.photos import PhotoDataset, PhotoSampler, photo_sides
 from impure.purifier.data.sampler import BatchSplit, EpochSampler
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 
 BatchOrder = EpochSampler | PhotoSampler
@@ -43,23 +47,20 @@ class DataSource(Protocol):
 class PairSource:
     """Pairs of committed shards."""
 
-    def __init__(
-        self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
-    ) -> None:
+    def __init__(self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True) -> None:
         """List the pairs.
 
         Args:
             shards: Shards of any image sizes, targets and attacks.
             clean_pairs: Also learn to leave clean images alone.
-            cache_bytes: Of decoded images to keep; 0 where other processes decode, each for itself.
 
         Raises:
             InputError: A shard is inconsistent, or all are empty.
         """
-        self._data = PairDataset(shards, clean_pairs=clean_pairs, cache_bytes=cache_bytes)
+        self._data = PairDataset(shards, clean_pairs=clean_pairs, cache_bytes=0)  # see `open_loader`
 
     @property
-    def dataset(self) -> Dataset[Any]:
+    def dataset(self) -> PairDataset:
         """The pairs."""
         return self._data
 
@@ -136,3 +137,23 @@ def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:
     return BatchSplit(
         batch_size=config.batch_size, rank=ranks.rank, world=ranks.world, grad_accum=config.grad_accum
     )
+
+
+def open_loader(
+    data_source: DataSource, order: BatchOrder, device: torch.device, runtime: RuntimeOptions
+) -> Iterable[Batch]:
+    """The batches of an order, as often as one iterates; from the second epoch on from the cache, if any.
+
+    Raises:
+        InputError: The cache would not fit, or photographs were to be cached.
+    """
+    pinned = device.type == "cuda"
+    data = data_source.dataset
+    if runtime.cache == "none":
+        return Loader(data, order, workers=runtime.workers, pin_memory=pinned)
+    if not isinstance(data, PairDataset) or not isinstance(order, EpochSampler):
+        raise InputError("--cache: photographs are cropped and resized anew each time; leave it out")
+    place = device if runtime.cache == "device" else torch.device("cpu")
+    check_room(data, place, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    cache = ImageCache(data, place, pin_memory=pinned)
+    return CachedLoader(data, order, cache, workers=runtime.workers, pin_memory=pinned)

@@ -13,9 +13,12 @@ from impure.pipeline import devices
 from impure.pipeline.sources.open_source import open_source
 from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import Target
+from impure.purifier.data.dataset import PairDataset
+from impure.purifier.data.image_cache import room_for_cache
 from impure.purifier.data.photos import MOST_SIDE
 from impure.purifier.losses.feature_network import find_node
-from impure.purifier.training.data_source import PhotoSource
+from impure.purifier.training.data_source import DataSource, PhotoSource
+from impure.purifier.training.runtime_options import CacheKind
 from impure.purifier.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
     from impure.pipeline.sources.source import Source, SourceImage
 
+CPU = torch.device("cpu")
+FEW_BYTES = 2 << 30  # of decoded images that are kept without being asked
 MOST_WORKERS = 16  # decoding processes beside one GPU; more only wait for each other
 
 
@@ -67,6 +72,13 @@ def decoding_workers(asked: int | None, device: torch.device) -> int:
     if asked is not None or device.type == "cpu":
         return asked or 0
     return min(max(cores_per_rank() - 1, 1), MOST_WORKERS)
+
+
+def default_cache(data_source: DataSource) -> CacheKind:
+    """Where decoded images are kept if nobody said: in memory, if they are few."""
+    data = data_source.dataset
+    few = isinstance(data, PairDataset) and data.image_bytes <= min(FEW_BYTES, room_for_cache(CPU))
+    return "ram" if few else "none"
 
 
 def open_photographs(images: str, labels: Path | None) -> PhotoSource:

@@ -4,7 +4,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any, TypedDict
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError, first_line
@@ -21,17 +20,12 @@ from impure.manifests.commands.console import say
 from impure.purifier.checkpoints.checkpoint import BEST, load_state, save_checkpoint, save_weights
 from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.checkpoints.model_card import write_card
-from impure.purifier.data.dataset import Batch, Loader
+from impure.purifier.data.dataset import Batch
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.pretrained import CONFIG
-from impure.purifier.training.data_source import BatchOrder, DataSource
+from impure.purifier.training.data_source import BatchOrder, DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
-from impure.purifier.training.run_folder import (
-    describe_run,
-    only_trainer,
-    open_run,
-    rank_log,
-)
+from impure.purifier.training.run_folder import describe_run, only_trainer, open_run, rank_log
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.skipped_photos import SkippedPhotos
 from impure.purifier.training.stop_signals import StopRequest, TrainingStopped, stop_signals
@@ -90,6 +84,7 @@ def train(
     init_report = {} if init is None else asdict(initialise(model, init))
     described = describe_run(config, data_source.describe(), init_report)
     train_step = TrainStep(config, model, features, device, ranks)
+    loader = open_loader(data_source, order, device, runtime)
     with only_trainer(out) if ranks.is_main else nullcontext():
         resuming = ranks.is_main and open_run(out, described, options)
         resuming = ranks.broadcast(resuming, device)  # the other ranks need not see the folder before this
@@ -97,7 +92,7 @@ def train(
             trainer = _Trainer(config, train_step, order, out, runtime, validator, stop)
             if resuming:
                 trainer.load()
-            trainer.run(data_source.dataset)
+            trainer.run(loader)
     return out
 
 
@@ -197,7 +192,7 @@ class _Trainer:
             left = "finished before; a larger --epochs goes on" if self.updates == total else "going on"
             say(f"{self.out}: {left} after step {self.updates} of {total} ({self.epoch} epochs)")
 
-    def run(self, dataset: Dataset[Batch]) -> None:
+    def run(self, loader: Iterable[Batch]) -> None:
         """Train to the end of the last epoch."""
         if self.ranks.is_main:
             self.log.begin_after(self.updates)
@@ -207,7 +202,7 @@ class _Trainer:
         total = self.config.epochs * self.order.steps
         shown = self.runtime.progress and self.ranks.is_main
         with tqdm(total=total, initial=self.updates, unit="step", disable=not shown) as bar:
-            for micro_batches in self._batches(dataset):
+            for micro_batches in self._batches(loader):
                 rate = self._update(micro_batches)
                 stopping = self.ranks.world == 1 and self.stop.received is not None
                 if stopping or self.step == 0 or self.updates % self.runtime.log_steps == 0:
@@ -215,10 +210,8 @@ class _Trainer:
                 bar.update()
         self.skipped.say_how_many()
 
-    def _batches(self, dataset: Dataset[Batch]) -> Iterator[list[Batch]]:
+    def _batches(self, loader: Iterable[Batch]) -> Iterator[list[Batch]]:
         """This rank's micro-batches of each update that is left, from the present position on."""
-        pinned = self.train_step.device.type == "cuda"
-        loader = Loader(dataset, self.order, workers=self.runtime.workers, pin_memory=pinned)
         while self.epoch < self.config.epochs:
             self.order.epoch = self.epoch
             self.order.start = self.step
