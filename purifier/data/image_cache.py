@@ -143,7 +143,7 @@ def check_room(data: PairDataset, place: torch.device, processes: int) -> None:
         copies = f" in {processes} processes" if in_ram and processes > 1 else ""
         raise InputError(
             f"--cache: {data.images} decoded images take {needed / 1e9:.1f} GB{copies}, and "
-            f"{room / 1e9:.1f} GB can be had {'in memory' if in_ram else f'on {place}'}; leave it out, or give --cache none"
+            f"{room / 1e9:.1f} GB can be had {'in memory' if in_ram else f'on {place}'}; give --cache none"
         )
 
 
