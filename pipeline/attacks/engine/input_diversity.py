@@ -1,8 +1,11 @@
 """Input diversity: each image shrunk and padded at random, as two small matrix products."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.threat_model import Problem
@@ -10,7 +13,9 @@ from impure.pipeline.attacks.engine.threat_model import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDiversity:
-    """An attack's random transforms, one per step and image (Xie 2019, section 3.2); on the CPU, (steps, N).
+    """An attack's random transforms, one per step and image (Xie 2019, section 3.2); (steps, N).
+
+    The host knows them, so that it never waits for the device to learn how many images change.
 
     Attributes:
         applied: whether the image is changed at this step at all.
@@ -18,16 +23,16 @@ class InputDiversity:
         top, left: its place on the black canvas of the original size, pixels.
     """
 
-    applied: Tensor
-    height: Tensor
-    width: Tensor
-    top: Tensor
-    left: Tensor
+    applied: NDArray[np.bool_]
+    height: NDArray[np.int64]
+    width: NDArray[np.int64]
+    top: NDArray[np.int64]
+    left: NDArray[np.int64]
 
     @classmethod
     def draw(cls, problem: Problem, steps: int, resize_rate: float, probability: float) -> "InputDiversity":
         """Draw sizes from [⌊rate·side⌋, side), places from [0, what is left over), both whole numbers."""
-        size, row, column, coin = problem.rng.uniform("diversity", (4, steps)).permute(1, 2, 0)
+        size, row, column, coin = problem.rng.uniform("diversity", (4, steps)).permute(1, 2, 0).numpy()
         full_height, full_width = problem.clean.shape[-2:]
         height, width = (
             _whole(size, max(int(full * resize_rate), 1), full) for full in (full_height, full_width)
@@ -41,25 +46,24 @@ class InputDiversity:
         )
 
     def view(self, step: int, images: Tensor) -> Tensor:
-        """Return what the target sees at this step; the numbers lie on the CPU: no wait for the device."""
-        chosen = self.applied[step].nonzero().flatten()
+        """Return what the target sees at this step."""
+        chosen = np.flatnonzero(self.applied[step])
         if not len(chosen):
             return images
         values = (self.height, self.width, self.top, self.left)
-        packed = torch.stack([chosen, *(value[step, chosen] for value in values)])
-        chosen, height, width, top, left = packed.to(images.device, non_blocking=True)
-        changed = shrink(images.index_select(0, chosen), height, width, top, left)
-        return images.index_copy(0, chosen, changed)
+        packed = torch.from_numpy(np.stack([chosen, *(value[step, chosen] for value in values)]))
+        indices, height, width, top, left = packed.to(images.device, non_blocking=True)
+        changed = shrink(images.index_select(0, indices), height, width, top, left)
+        return images.index_copy(0, indices, changed)
 
-    def select(self, indices: Tensor) -> "InputDiversity":
+    def select(self, rows: Sequence[int]) -> "InputDiversity":
         """Return the transforms of some of the images."""
-        rows = {field.name: getattr(self, field.name)[:, indices.cpu()] for field in fields(self)}
-        return InputDiversity(**rows)
+        return InputDiversity(**{field.name: getattr(self, field.name)[:, rows] for field in fields(self)})
 
 
-def _whole(uniform: Tensor, low: int, high: int | Tensor) -> Tensor:
+def _whole(uniform: NDArray[np.float64], low: int, high: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Map U[0, 1) to the whole numbers low … high − 1."""
-    return (low + uniform * (high - low)).long()
+    return (low + uniform * (high - low)).astype(np.int64)
 
 
 def shrink(images: Tensor, height: Tensor, width: Tensor, top: Tensor, left: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """Steps along the sign of a gradient: what FGSM, PGD, MI-FGSM, DI²-FGSM and M-DI²-FGSM share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.gradients import Model, loss_and_gradient, step_scale
 from impure.pipeline.attacks.engine.input_diversity import InputDiversity
 from impure.pipeline.attacks.engine.iterate import iterate, not_fooled
@@ -50,14 +52,15 @@ class SignedGradient:
     def _diverse(self, diversity: InputDiversity, step: int) -> Model:
         return lambda images: self.problem.model(diversity.view(step, images))
 
-    def select(self, indices: Tensor) -> "SignedGradient":
+    def select(self, rows: Sequence[int]) -> "SignedGradient":
         """Return the state of some of the images."""
+        indices = on_device(rows, self.images.device)
         return replace(
             self,
-            problem=self.problem.select(indices),
+            problem=self.problem.select(rows),
             images=self.images[indices],
             momentum=None if self.momentum is None else self.momentum[indices],
-            diversity=None if self.diversity is None else self.diversity.select(indices),
+            diversity=None if self.diversity is None else self.diversity.select(rows),
         )
 
     def not_fooled(self) -> Tensor:
@@ -79,7 +82,7 @@ def starting_point(problem: Problem, *, random: bool) -> Tensor:
     """Return a new tensor: the clean images, or points drawn uniformly from the budget (Madry 2018)."""
     if not random:
         return problem.clean.clone()
-    noise = problem.rng.uniform("start", problem.clean.shape[1:]).to(problem.clean)
+    noise = problem.rng.uniform("start", problem.clean.shape[1:]).to(problem.clean, non_blocking=True)
     return problem.project(noise.mul_(2).sub_(1).mul_(problem.eps).add_(problem.clean))
 
 

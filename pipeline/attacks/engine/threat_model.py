@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, Untargeted
 from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.attacks.engine.rng import KeyedRng
@@ -74,8 +75,9 @@ class Problem:
             return images
         return self.stored_levels(images).div_(LEVELS)
 
-    def select(self, indices: Tensor) -> "Problem":
-        """Return the problem of some of the images (indices: int64 on the images' device)."""
+    def select(self, rows: Sequence[int]) -> "Problem":
+        """Return the problem of some of the images."""
+        indices = on_device(rows, self.clean.device)
         return replace(
             self,
             clean=self.clean[indices],
@@ -84,7 +86,7 @@ class Problem:
             highest=self.highest[indices],
             lower=self.lower[indices],
             upper=self.upper[indices],
-            rng=self.rng.select(indices.tolist()),
+            rng=self.rng.select(rows),
         )
 
     def with_criterion(self, criterion: Criterion) -> "Problem":

@@ -1,6 +1,6 @@
 """The state and the steps of Auto-PGD (Croce & Hein 2020, Algorithm 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.criteria import Criterion
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image, step_scale
 from impure.pipeline.attacks.engine.iterate import not_fooled
@@ -52,7 +53,9 @@ class APGDState:
         """Evaluate a random point of the budget's surface."""
         noise = problem.rng.uniform("start", problem.clean.shape[1:]).mul_(2).sub_(1)
         noise /= noise.abs().amax(dim=(1, 2, 3), keepdim=True)
-        images = problem.project(noise.to(problem.clean).mul_(problem.eps).add_(problem.clean))
+        images = problem.project(
+            noise.to(problem.clean, non_blocking=True).mul_(problem.eps).add_(problem.clean)
+        )
         losses, logits, gradient = loss_and_gradient(problem.model, images, partial(loss, loss_criterion))
         return cls(
             problem=problem,
@@ -77,15 +80,16 @@ class APGDState:
             reduced=torch.ones_like(losses, dtype=torch.bool),
         )
 
-    def select(self, indices: Tensor) -> "APGDState":
+    def select(self, selected: Sequence[int]) -> "APGDState":
         """Return the state of some of the images."""
+        indices = on_device(selected, self.images.device)
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         rows: dict[str, Any] = {
             name: value[indices] for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(
             self,
-            problem=self.problem.select(indices),
+            problem=self.problem.select(selected),
             loss_criterion=self.loss_criterion.select(indices),
             **rows,
         )

@@ -1,11 +1,13 @@
 """DeepFool, batched: repeated steps to the nearest linearised class boundary."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
+from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.criteria import top_other_classes
 from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.iterate import iterate, not_reached
@@ -114,10 +116,11 @@ class DeepFoolState:
         self.last_pass = ForwardPass.at(self.problem, self.images)
         return not_reached(self.problem, self.last_pass.logits.detach())
 
-    def select(self, indices: Tensor) -> "DeepFoolState":
+    def select(self, rows: Sequence[int]) -> "DeepFoolState":
         """Return the state of some of the images."""
-        rows = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
-        return replace(self, problem=self.problem.select(indices), last_pass=None, **rows)
+        indices = on_device(rows, self.images.device)
+        values = {name: getattr(self, name)[indices] for name in ("images", "total", "extra", "rivals")}
+        return replace(self, problem=self.problem.select(rows), last_pass=None, **values)
 
     def result(self) -> Tensor:
         """Return the last iterate."""

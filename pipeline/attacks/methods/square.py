@@ -2,12 +2,14 @@
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec
+from impure.pipeline.attacks.engine.batch_rows import on_device, rows_where
 from impure.pipeline.attacks.engine.criteria import Targeted
 from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
@@ -59,14 +61,14 @@ class Square:
         height, width = problem.clean.shape[2:]
         state = SquareState.start(problem, [self.side(query, height, width) for query in range(self.queries)])
         images = state.result()
-        remaining = torch.arange(len(problem.clean), device=problem.clean.device)
+        remaining = torch.arange(len(images), device=images.device)
         for first in range(0, self.queries, CHECK_EVERY):
-            stay = (~state.finished).nonzero().flatten()
-            if len(stay) < len(remaining):
+            rows = rows_where(~state.finished)
+            if len(rows) < len(remaining):
                 images[remaining] = state.result()
-                state = state.select(stay)
-                remaining = remaining[stay]
-            if not len(remaining):
+                state = state.select(rows)
+                remaining = remaining[on_device(rows, images.device)]
+            if not rows:
                 break
             state.run(slice(first, first + CHECK_EVERY))
         images[remaining] = state.result()
@@ -100,16 +102,18 @@ class SquareState:
         side = torch.tensor(sides)[:, None]
         corner = (uniform[..., :2] * (torch.tensor([height, width]) - side)).floor_()
         steps = signs(uniform[..., 2:]) * round(2 * problem.eps * LEVELS)
-        stripes = signs(problem.rng.uniform("stripes", (channels, 1, width))).to(problem.clean)
+        stripes = signs(problem.rng.uniform("stripes", (channels, 1, width)))
+        stripes = stripes.to(problem.clean, non_blocking=True)
         levels = problem.stored_levels(problem.clean + stripes * problem.eps)
         loss, finished = evaluate_levels(problem, levels)
-        moves = torch.cat([corner, corner + side, steps], dim=2).to(levels)
+        moves = torch.cat([corner, corner + side, steps], dim=2).to(levels, non_blocking=True)
         return cls(problem=problem, levels=levels, loss=loss, finished=finished, moves=moves)
 
-    def select(self, indices: Tensor) -> "SquareState":
+    def select(self, rows: Sequence[int]) -> "SquareState":
         """Return the state of some of the images."""
-        rows = {name: getattr(self, name)[indices] for name in ("levels", "loss", "finished", "moves")}
-        return replace(self, problem=self.problem.select(indices), **rows)
+        indices = on_device(rows, self.levels.device)
+        values = {name: getattr(self, name)[indices] for name in ("levels", "loss", "finished", "moves")}
+        return replace(self, problem=self.problem.select(rows), **values)
 
     def result(self) -> Tensor:
         """Return the best images in [0, 1]; NaN where the target broke, for the threat model to refuse."""

@@ -74,8 +74,7 @@ class LibraryAttack:
         with _seeded(problem):
             if not self.reference.single_images:
                 return self._run(problem)
-            indices = torch.arange(len(problem.clean), device=problem.clean.device)
-            parts = [self._run(problem.select(index)) for index in indices[:, None]]
+            parts = [self._run(problem.select([row])) for row in range(len(problem.clean))]
         return Proposal(
             images=torch.cat([part.images for part in parts]),
             grad_evals=torch.cat([part.grad_evals for part in parts]),
