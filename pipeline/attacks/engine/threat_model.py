@@ -70,9 +70,9 @@ class Problem:
         return torch.clamp(levels.round_(), self.lowest, self.highest, out=levels)
 
     def stored(self, images: Tensor) -> Tensor:
-        """Return the images in [0, 1] that a reader of the stored bytes would decode (see `quantised`)."""
+        """Return the images that a reader of the stored bytes would decode; only projected if not `quantised`."""
         if not self.quantised:
-            return images
+            return self.project(images)
         return self.stored_levels(images).div_(LEVELS)
 
     def select(self, rows: Sequence[int]) -> "Problem":
