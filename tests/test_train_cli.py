@@ -41,7 +41,7 @@ MORE = (
 def trained(train: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with many options; not to be changed."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    fine(train(out, *MORE))
+    assert "One epoch is a smoke test" in fine(train(out, *MORE)).stdout
     return out
 
 

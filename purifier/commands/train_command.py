@@ -165,6 +165,8 @@ def print_run(
     if asked.as_json:
         return print_json({"out": str(out), "config": asdict(config)})
     click.echo(f"Run: {out}")
+    if config.epochs == 1:
+        click.echo("One epoch is a smoke test: this purifier may spoil more than it mends. Train for more --epochs")
     if asked.shards is None:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
     shards = asked.shards if "://" in asked.shards else str(committed[0].root)

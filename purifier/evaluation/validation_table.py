@@ -52,8 +52,10 @@ class Score:
         """Mean accuracy over all rows: every target and attack, and clean, with equal weight."""
         return _mean(self.rows)
 
-    def better_than(self, other: "Score | None") -> bool:
-        """Whether `overall` is higher: a tie leaves the earlier one in place. Anything is better than None.
+    def at_least(self, other: "Score | None") -> bool:
+        """Whether `overall` is as high or higher; anything is as good as None.
+
+        Of equals a run keeps the later one: it has learnt for longer, and some hundred images see no more.
 
         Raises:
             InputError: The other was measured on other targets, attacks or numbers of images.
@@ -62,7 +64,7 @@ class Score:
             return True
         if _cells(self.rows) != _cells(other.rows):
             raise InputError("these validations are of different targets, attacks or numbers of images")
-        return self.overall > other.overall
+        return self.overall >= other.overall
 
 
 def _mean(rows: Iterable[Row]) -> float:
@@ -120,7 +122,7 @@ class ValidationTable:
             self._write()
 
     def best(self) -> tuple[int, Score] | None:
-        """The epoch with the best purifier, the earliest of equals; None where there is none."""
+        """The epoch with the best purifier, the latest of equals; None where there is none."""
         return best(self._rows)
 
     def _write(self) -> None:
@@ -134,7 +136,7 @@ class ValidationTable:
 
 
 def best(rows_by_epoch: RowsByEpoch) -> tuple[int, Score] | None:
-    """The epoch with the best purifier, the earliest of equals; None where there is none.
+    """The epoch with the best purifier, the latest of equals; None where there is none.
 
     Raises:
         InputError: Epochs were measured on different targets, attacks or numbers of images, or one without
@@ -143,7 +145,7 @@ def best(rows_by_epoch: RowsByEpoch) -> tuple[int, Score] | None:
     chosen: tuple[int, Score] | None = None
     for epoch in sorted(epoch for epoch, defence in rows_by_epoch if defence == PURIFIER):
         score = Score(rows=rows_by_epoch[epoch, PURIFIER])
-        if score.better_than(chosen and chosen[1]):
+        if score.at_least(chosen and chosen[1]):
             chosen = epoch, score
     return chosen
 

@@ -271,7 +271,7 @@ class _Trainer:
         best = self.validator.best()
         score = self.validator(model, self.epoch)
         self.log.curve("validation", self.updates, {"attacked": score.attacked, "clean": score.clean})
-        if best is None or score.better_than(best[1]):
+        if best is None or score.at_least(best[1]):
             config = {**read_json(self.out / CONFIG), "epoch": self.epoch}
             save_weights(self.out / BEST, model.state_dict(), config)
             write_card(self.out / BEST)

@@ -112,7 +112,7 @@ class Validator:
         self._table.forget_after(epoch)
 
     def best(self) -> tuple[int, Score] | None:
-        """The best epoch so far, earlier parts of the run included, and the earliest of equals; or None."""
+        """The best epoch so far, earlier parts of the run included, and the latest of equals; or None."""
         return self._table.best()
 
     def _measure_undefended(self) -> None:

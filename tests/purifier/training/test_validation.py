@@ -178,26 +178,26 @@ def test_a_resumed_run_takes_epochs_again(shards: list[CommittedShard], tmp_path
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_best_is_the_earliest_of_equals(shards: list[CommittedShard], tmp_path: Path) -> None:
+def test_best_is_the_latest_of_equals(shards: list[CommittedShard], tmp_path: Path) -> None:
     check, dark = validator(shards, tmp_path), small_riae()
     assert check.best() is None
     nn.init.constant_(dark.decoder_rb1.bias, torch.nan)  # type: ignore[arg-type]
     for epoch, riae in ((1, dark), (2, small_riae()), (3, small_riae()), (4, dark)):
         check(riae, epoch)
     best = check.best()
-    assert best is not None and best[0] == 2 and best[1].overall > 0
+    assert best is not None and best[0] == 3 and best[1].overall > 0
 
 
-def test_better_than() -> None:
+def test_at_least() -> None:
     earlier = Score(rows=(row("clean", 8), row("fgsm", 4), row("pgd", 3)))
     assert (earlier.clean, earlier.attacked, earlier.overall) == (0.8, 0.35, 0.5)
-    assert earlier.better_than(None) and not earlier.better_than(earlier)
+    assert earlier.at_least(None) and earlier.at_least(earlier)
     other = Score(rows=(row("clean", 7), row("fgsm", 3), row("pgd", 6)))
-    assert other.better_than(earlier) and not earlier.better_than(other)
+    assert other.at_least(earlier) and not earlier.at_least(other)
     tie = Score(rows=(row("clean", 3), row("fgsm", 4), row("pgd", 8)))
-    assert not tie.better_than(earlier) and not earlier.better_than(tie)
+    assert tie.at_least(earlier) and earlier.at_least(tie)
     with pytest.raises(InputError, match="different targets, attacks or numbers"):
-        earlier.better_than(Score(rows=(row("clean", 8), row("fgsm", 4))))
+        earlier.at_least(Score(rows=(row("clean", 8), row("fgsm", 4))))
     for rows in ((), (row("clean", 1),), (row("fgsm", 1),)):
         with pytest.raises(InputError, match="needs clean and attacked"):
             Score(rows=rows)
