@@ -89,21 +89,23 @@ def test_a_finished_run_is_found_by_its_own_options(copy: Path, run: Run, tmp_pa
     assert contents(copy) == before
 
 
-def test_the_command_line_wins(trained: Path, run: Run) -> None:
-    asked = ("train", "--config", trained / "run.yaml", "--dry-run", "--json")
+def test_the_command_line_wins(trained: Path, run: Run, tmp_path: Path) -> None:
+    asked = ("train", "--config", trained / "run.yaml", "--out", tmp_path / "run", "--dry-run", "--json")
     plain = planned(run(*asked))["config"]
     assert (plain["learning_rate"], plain["variants"], plain["clean_pairs"]) == (2e-3, 1, False)
     changed = planned(run(*asked, "--seed", 7, "--clean-pairs", "--lr", "1e-3"))["config"]
     assert changed == {**plain, "seed": 7, "clean_pairs": True, "learning_rate": 1e-3}
 
 
-def test_both_spellings_and_lists(run: Run, collection_root: Path, tmp_path: Path) -> None:
-    text = "batch-size: 4\nweight_decay: 1e-2\ncompile: false\nseed:\nfeature-node: features.0=2\n"
-    (tmp_path / "x.yaml").write_text(text + "features: torchvision:vgg11\ntarget: [a.json, b.json]\n")
+def test_both_spellings_and_lists(run: Run, collection_root: Path, card: Path, tmp_path: Path) -> None:
+    text = (
+        "batch-size: 4\nweight_decay: 1e-2\ncompile: false\nseed:\nfeature-node: [stages.0=2, stages.1=3]\n"
+    )
+    (tmp_path / "x.yaml").write_text(text + f"features: {card}\ntarget: [{card}]\n")
     asked = ("train", f"--config={tmp_path / 'x.yaml'}", "--shards", collection_root, "--model", "tiny")
     config = planned(run(*asked, "--dry-run", "--json"))["config"]
     assert (config["batch_size"], config["weight_decay"], config["seed"]) == (4, 0.01, 0)
-    assert (config["nodes"], config["lambdas"]) == (["features.0"], [2.0])
+    assert (config["nodes"], config["lambdas"]) == (["stages.0", "stages.1"], [2.0, 3.0])
 
 
 @pytest.mark.parametrize(

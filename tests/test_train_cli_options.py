@@ -19,8 +19,31 @@ def test_a_dry_run_says_what_and_writes_nothing(
     found = planned(run(*asked, "--json"))
     assert (found["model"], found["images_an_epoch"], found["ranks"]) == ("tiny", 27, 1)
     assert found["updates"] == found["updates_an_epoch"] * found["epochs"] == 3
-    assert "updates an epoch: 3" in fine(run(*asked)).stdout
+    assert found["composition"] == {"small/clean": 9, "small/fgsm": 9, "small/pgd": 9}
+    assert (found["out"], found["run"]) == ("impure-runs/root-tiny", "new")
+    said = fine(run(*asked)).stdout
+    assert "updates an epoch: 3" in said and "peak gib: unknown on a CPU" in said and "small/pgd 9" in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--features", "{card}", "--feature-node", "nowhere=1"), "no node 'nowhere'"),
+        (("--recipe", "code", "--feature-weights", "{none}"), "none.pth"),
+        (("--init", "{none}"), "none.pth: no checkpoint there"),
+        (("--validate", "validation"), "made on target 'small'; give it with --target"),
+        (("--out", "{file}"), "file: cannot be written"),
+    ],
+)
+def test_a_dry_run_refuses_what_training_refuses(
+    train: Run, card: Path, tmp_path: Path, more: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    places = {"card": card, "none": tmp_path / "none.pth", "file": tmp_path / "file"}
+    asked = [word.format(**places) for word in more]
+    one_line(train(tmp_path / "run", "--dry-run", *asked), said)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +54,7 @@ def test_a_dry_run_says_what_and_writes_nothing(
         (("--mask", "occlusion", "--decoder", "cross"), {"mask": "occlusion", "decoder": "cross"}),
         (("--warmup-epochs", 0, "--clip-grad", 1), {"warmup_epochs": 0, "clip_grad": 1}),
         (("--crop", 24, "--weight-decay", 0), {"crop": 24, "weight_decay": 0}),
-        (("--recipe", "code", "--bf16", "--compile"), {"recipe": "code", "bf16": True, "compiled": True}),
+        (("--recipe", "pixel", "--bf16"), {"recipe": "pixel", "bf16": True}),
         (("--attacks", "pgd", "--split", "test"), {"clean_pairs": True}),
     ],
 )  # fmt: skip

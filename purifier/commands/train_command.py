@@ -18,11 +18,11 @@ from impure.purifier.commands.training_options import SECTIONS, train_options
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from impure.manifests.collection.collection import CommittedShard
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.train_config import TrainConfig
-    from impure.purifier.training.trainer import TrainPlan
     from impure.purifier.training.validation import Validator
 
 
@@ -50,7 +50,6 @@ def train(**values: Any) -> None:
         torchrun_ranks,
     )
     from impure.purifier.training.stop_signals import TrainingStopped
-    from impure.purifier.training.trainer import plan
     from impure.purifier.training.trainer import train as train_riae
 
     asked = TrainArguments(**values)
@@ -62,10 +61,13 @@ def train(**values: Any) -> None:
     config = train_config(name, asked)
     workers = decoding_workers(asked.workers, device)
     data_source = open_data_source(shards, config, asked)
-    if asked.dry_run:
-        return None if rank else show_plan(plan(config, data_source, world), asked.as_json)
+    if asked.dry_run and rank:
+        return None
     features = open_features(config, asked.feature_weights)
-    out = writable(asked.out or Path("impure-runs") / run_name(shards, name, asked))
+    out = asked.out or Path("impure-runs") / run_name(shards, name, asked)
+    if asked.dry_run:
+        return dry_run(config, data_source, features, out, device, world, asked)
+    out = writable(out)
     runtime = RuntimeOptions(
         progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
         validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard,
@@ -150,12 +152,35 @@ def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) 
     return f"{collection}-{model}"
 
 
-def show_plan(planned: "TrainPlan", as_json: bool) -> None:
-    """What --dry-run says."""
-    if as_json:
+def dry_run(
+    config: "TrainConfig",
+    data_source: "DataSource",
+    features: "nn.Module | None",
+    out: Path,
+    device: "torch.device",
+    world: int,
+    asked: TrainArguments,
+) -> None:
+    """Refuse what training would refuse, and say what it would be."""
+    from impure.purifier.training.dry_run import plan
+    from impure.purifier.training.train_log import check_tensorboard
+
+    if asked.tensorboard:
+        check_tensorboard()
+    open_validator(out, device, asked)
+    planned = plan(config, data_source, features, out, device, world=world, init=asked.init)
+    if asked.as_json:
         return print_json(planned)
-    lines = (f"{name.replace('_', ' ')}: {value}" for name, value in planned.items())
-    return click.echo("\n".join(lines))
+    return click.echo(
+        "\n".join(f"{name.replace('_', ' ')}: {_shown(value)}" for name, value in planned.items())
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value of the plan for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    return "unknown on a CPU" if value is None else str(value)
 
 
 def print_run(
@@ -166,7 +191,9 @@ def print_run(
         return print_json({"out": str(out), "config": asdict(config)})
     click.echo(f"Run: {out}")
     if config.epochs == 1:
-        click.echo("One epoch is a smoke test: this purifier may spoil more than it mends. Train for more --epochs")
+        click.echo(
+            "One epoch is a smoke test: this purifier may spoil more than it mends. Train for more --epochs"
+        )
     if asked.shards is None:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
     shards = asked.shards if "://" in asked.shards else str(committed[0].root)

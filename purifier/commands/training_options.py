@@ -124,7 +124,8 @@ run_options = options(
         help="Keep decoded pairs after the first epoch: in the memory of each training process, or on its "
         "GPU. A pair of 224 pixels takes 0.15 MB, and each clean image once as much."),
     device_options,
-    click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop."),
+    click.option("--dry-run", is_flag=True, help="Refuse what training would refuse, say what would be "
+        "trained on what, with time and memory by one measured update, and stop; nothing is written."),
     click.option("--out", type=click.Path(path_type=Path), show_default="./impure-runs/NAME-MODEL",
         help="Folder of the run."),
     json_option,

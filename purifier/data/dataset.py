@@ -1,6 +1,7 @@
 """Batches of stored pairs, and the worker processes that make them."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from impure.manifests.base.errors import ImpureError, InputError, first_line
 from impure.manifests.base.logs import LOGGER
 from impure.manifests.collection.collection import CommittedShard
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import CACHE_BYTES, PairReader
 from impure.purifier.data.pairs import Pairs, list_pairs
 from impure.purifier.data.sampler import MicroBatch
@@ -93,6 +95,15 @@ class PairDataset(Dataset[Any]):
         sizes = 3 * self.sizes.astype(np.int64).prod(1)
         first = np.unique(self.clean_ids, return_index=True)[1]
         return int(sizes[: self._attacked].sum() + sizes[first].sum())
+
+    def composition(self) -> dict[str, int]:
+        """Numbers of pairs by `target/attack`; those of `target/clean` are of an image with itself."""
+        counts: Counter[str] = Counter()
+        for shard, count in self.pairs[: self._attacked].count_by_shard():
+            counts[f"{shard.shard_id.target}/{shard.shard_id.attack}"] += count
+        for shard, count in self.pairs[self._attacked :].count_by_shard():
+            counts[f"{shard.shard_id.target}/{CLEAN}"] += count
+        return dict(sorted(counts.items()))
 
     def __getitem__(self, index: int) -> Tensor:
         """One pair: the adversarial image, then the clean one, uint8 RGB (2, 3, H, W).

@@ -100,6 +100,11 @@ class Pairs(Sequence[Pair]):
         used = (self._shards[number] for number in np.unique(self._column("shard_id")))
         return list({shard.stem: shard for shard in used}.values())
 
+    def count_by_shard(self) -> list[tuple[CommittedShard, int]]:
+        """The shards that the pairs lie in, each with their number."""
+        numbers, counts = np.unique(self._column("shard_id"), return_counts=True)
+        return [(self._shards[number], count) for number, count in zip(numbers, counts.tolist(), strict=True)]
+
     @property
     def sizes(self) -> NDArray[np.int32]:
         """Height and width of every pair's images, pixels (N, 2)."""

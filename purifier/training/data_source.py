@@ -43,6 +43,9 @@ class DataSource(Protocol):
     def describe(self) -> Mapping[str, object]:
         """Its identity, for `config.json`."""
 
+    def composition(self) -> Mapping[str, int]:
+        """What an epoch consists of: numbers of images by their kind."""
+
 
 class PairSource:
     """Pairs of committed shards."""
@@ -98,6 +101,10 @@ class PairSource:
             "collections": sorted({digest(shard.rows()[1]) for shard in shards.values()}),
         }
 
+    def composition(self) -> Mapping[str, int]:
+        """Numbers of pairs by `target/attack`; `clean` ones are of an image with itself."""
+        return self._data.composition()
+
 
 class PhotoSource:
     """Photographs, for pre-training with the pixel loss alone."""
@@ -130,6 +137,10 @@ class PhotoSource:
     def describe(self) -> Mapping[str, object]:
         """Number and digest of the names."""
         return {"photographs": len(self._names), "names": digest(list(self._names))}
+
+    def composition(self) -> Mapping[str, int]:
+        """The number of photographs."""
+        return {"photographs": len(self._names)}
 
 
 def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:

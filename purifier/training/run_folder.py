@@ -81,7 +81,7 @@ def open_run(out: Path, config: Mapping[str, Any], options: str = "") -> bool:
         InputError: `out` holds another run.
         WriteError: It cannot be written.
     """
-    if not any((out / name).exists() for name in (STATE, WEIGHTS)):  # nothing there that could be lost
+    if not _holds_run(out):
         save_config(out, config)
         keep_options(out / OPTIONS, options)
         return False
@@ -90,13 +90,37 @@ def open_run(out: Path, config: Mapping[str, Any], options: str = "") -> bool:
         save_config(out, extended)
         keep_options(out / OPTIONS, options)
         present = extended
+    _refuse_another(out, config, present)
+    return (out / STATE).exists()
+
+
+def check_run(out: Path, config: Mapping[str, Any]) -> str:
+    """What `open_run` would find in a folder, in words; nothing is written.
+
+    Raises:
+        InputError: `out` holds another run.
+    """
+    if not _holds_run(out):
+        return "new"
+    present = read_json(out / CONFIG)
+    extended = _extended(config, present)
+    _refuse_another(out, config, extended or present)
+    return "goes on with more epochs" if extended else "goes on"
+
+
+def _holds_run(out: Path) -> bool:
+    """Whether there is anything that could be lost."""
+    return any((out / name).exists() for name in (STATE, WEIGHTS))
+
+
+def _refuse_another(out: Path, config: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Refuse a folder whose run is another."""
     ours = {name: config.get(name) for name in IDENTITY}
     theirs = {name: present.get(name) for name in IDENTITY}
     if differing := differing_fields(ours, theirs):
         raise InputError(
             f"{out}: holds another run; it differs in {'; '.join(differing)}. Choose another folder"
         )
-    return (out / STATE).exists()
 
 
 def _extended(config: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any] | None:

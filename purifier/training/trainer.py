@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -76,11 +75,11 @@ def train(
     """
     runtime = runtime or RuntimeOptions()
     ranks = ranks or Ranks()
-    _check_features(config, features)
+    check_features(config, features)
     if runtime.tensorboard:
         check_tensorboard()
     order = data_source.order(config, ranks)
-    model = _new_model(config)
+    model = new_model(config)
     init_report = {} if init is None else asdict(initialise(model, init))
     described = describe_run(config, data_source.describe(), init_report)
     train_step = TrainStep(config, model, features, device, ranks)
@@ -96,52 +95,22 @@ def train(
     return out
 
 
-def _check_features(config: TrainConfig, features: nn.Module | None) -> None:
-    """Refuse a feature network that is missing, or that the recipe has no use for."""
+def check_features(config: TrainConfig, features: nn.Module | None) -> None:
+    """Refuse a feature network that is missing, or that the recipe has no use for.
+
+    Raises:
+        InputError: It is.
+    """
     if bool(config.loss.lambdas) != (features is not None):
         need = f"needs its feature network {config.loss.network!r}" if features is None else "takes none"
         raise InputError(f"recipe {config.recipe!r} {need}")
 
 
-def _new_model(config: TrainConfig) -> RIAE:
+def new_model(config: TrainConfig) -> RIAE:
     """The network with the initial weights of the run's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return RIAE(config.riae())
-
-
-class TrainPlan(TypedDict):
-    """What a run would be."""
-
-    model: str
-    parameters: int
-    images_an_epoch: int
-    updates_an_epoch: int
-    epochs: int
-    updates: int
-    ranks: int
-    config: dict[str, Any]  # as `TrainConfig` has it
-
-
-def plan(config: TrainConfig, data_source: DataSource, world: int = 1) -> TrainPlan:
-    """What a run would be, without beginning it.
-
-    Raises:
-        InputError: As `train`, as far as that shows before the first update.
-    """
-    steps = data_source.order(config, Ranks(world=world)).steps
-    with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in RIAE(config.riae()).parameters())
-    return {
-        "model": config.preset,
-        "parameters": parameters,
-        "images_an_epoch": data_source.images,
-        "updates_an_epoch": steps,
-        "epochs": config.epochs,
-        "updates": steps * config.epochs,
-        "ranks": world,
-        "config": asdict(config),
-    }
 
 
 class _Trainer:

@@ -21,7 +21,6 @@ from impure.purifier.training.run_folder import keep_options, only_trainer
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
-from impure.purifier.training.trainer import plan
 from impure.purifier.training.validation import Validator
 from tests.purifier.conftest import SMALL, Brightness, write_collection
 
@@ -254,22 +253,6 @@ def test_images_of_another_size(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a training crop of 16 pixels"):
         train(config(crop=16), shards, None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_more_ranks_than_pairs(shards: list[CommittedShard]) -> None:
-    data_source = PairSource(shards)
-    assert plan(config(), data_source, world=2)["ranks"] == 2
-    with pytest.raises(InputError, match="more ranks than images"):
-        plan(config(), data_source, world=6)
-
-
-def test_plan_counts_what_a_run_does(tmp_path: Path, shards: list[CommittedShard]) -> None:
-    found = plan(config(), PairSource(shards))
-    assert (found["images_an_epoch"], found["updates_an_epoch"], found["updates"]) == (18, 4, 8)
-    out = train(config(), shards, None, tmp_path / "run")
-    model = RIAE.from_pretrained(out)
-    assert found["parameters"] == sum(each.numel() for each in model.parameters())
-    assert int(log_rows(out)[-1]["step"]) == found["updates"]
 
 
 def test_options_are_kept_but_never_over_a_file_of_the_users(tmp_path: Path) -> None:
