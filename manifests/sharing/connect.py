@@ -1,5 +1,6 @@
 """Connect to a collection at a URL: which filesystem it lies in, and what a web server says it holds."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,10 @@ def connect(url: str) -> RemoteCollection:
         ) from error
     except ValueError as error:
         raise InputError(f"{url}: not an address that can be read ({first_line(error)})") from error
-    return RemoteCollection(url.rstrip("/"), filesystem, root.rstrip("/"), {} if is_web else None)
+    if is_web:
+        return RemoteCollection(url.rstrip("/"), filesystem, root.rstrip("/"), {})
+    # `s3://lab//y` is `s3://lab/y`, as on a disk: buckets would take it for another place, but not in every call
+    return RemoteCollection(url.rstrip("/"), filesystem, re.sub("(?<!:)/{2,}", "/", root).rstrip("/"))
 
 
 def open_remote(url: str) -> RemoteCollection:

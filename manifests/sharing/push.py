@@ -1,6 +1,7 @@
 """Upload a collection: hashed before it leaves, resumed, each marker after its files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,7 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.sharing.connect import connect
 from impure.manifests.sharing.pull import pull
 from impure.manifests.sharing.remote_collection import Advance, RemoteCollection
-from impure.manifests.sharing.staging import in_parallel, shard_ids_in, stage_markers, stage_plans
+from impure.manifests.sharing.staging import in_parallel, shard_ids_in, stage_marker, stage_plans
 from impure.manifests.sharing.transfer import (
     Progress,
     Transfer,
@@ -54,19 +55,19 @@ def push(root: Path, url: str, *, progress: Progress = no_progress) -> Transfer:
 
 def _push_all(collection: Collection, remote: RemoteCollection, progress: Progress) -> Transfer:
     """Upload plans, then shards, then the card if it describes all that the destination holds."""
-    names = remote.names()
+    sizes = remote.sizes()
     shards = collection.committed
-    theirs = _remote_shards(remote, names, collection)
+    theirs = _remote_shards(remote, sorted(sizes), collection)
     for shard in shards:
         if shard.shard_id in theirs:
             check_same_run(shard, theirs[shard.shard_id], _REMEDY)
-    absent = [shard for shard in shards if shard.shard_id not in theirs]
+    absent = [shard for shard in shards if shard.shard_id not in theirs or not _is_whole(shard, sizes)]
     total = total_bytes(absent)
     plans = plan_names(collection)
     for plan in sorted(plans):
         remote.upload(collection.root / plan, plan)
     in_parallel(lambda shard: _push_shard(remote, shard, lambda count: progress(count, total)), absent)
-    complete = set(theirs) <= set(collection.marked()) and set(filter(is_plan, names)) <= plans
+    complete = set(shard_ids_in(sizes)) <= set(collection.marked()) and set(filter(is_plan, sizes)) <= plans
     if complete:
         _push_card(remote, collection)
     present = len(shards) - len(absent)
@@ -76,12 +77,29 @@ def _push_all(collection: Collection, remote: RemoteCollection, progress: Progre
 def _remote_shards(
     remote: RemoteCollection, names: Sequence[str], collection: Collection
 ) -> dict[ShardId, CommittedShard]:
-    """The shards that the destination has already; its plans must be those of the local collection."""
+    """What the destination's markers say of the local collection's shards; its plans must be the same.
+
+    A marker that cannot be read says nothing of its files: the shard counts as absent, as on a disk.
+    """
+    shared = sorted(set(collection.marked()).intersection(shard_ids_in(names)))
     with TemporaryDirectory() as folder:
         staged = Collection(Path(folder))
         stage_plans(remote, names, collection, staged, _REMEDY)
-        shards = stage_markers(remote, shard_ids_in(names), collection, staged)
-    return {shard.shard_id: shard for shard in shards}
+
+        def read(shard_id: ShardId) -> CommittedShard | None:
+            with suppress(InputError):
+                return stage_marker(remote, shard_id, collection, staged)
+            return None
+
+        shards = in_parallel(read, shared)
+    return {shard.shard_id: shard for shard in shards if shard is not None}
+
+
+def _is_whole(shard: CommittedShard, sizes: Mapping[str, int]) -> bool:
+    """Whether the destination lists tar and manifest of a shard with the sizes that the marker says."""
+    return all(
+        sizes.get(f"{shard.shard_id}{path.suffix}") == entry["bytes"] for path, entry in shard.files
+    )
 
 
 def _push_shard(remote: RemoteCollection, shard: CommittedShard, advance: Advance) -> None:

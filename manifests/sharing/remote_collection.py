@@ -45,16 +45,23 @@ class RemoteCollection:
         Raises:
             RemoteError: They cannot be listed.
         """
-        if self.sums is not None:
-            return sorted([*self.sums, SUMS])
-        names = (path.removeprefix(self.root).lstrip("/") for path in with_retries(self._list))
-        return sorted(filter(is_own, names))
+        return sorted(self.sizes() if self.sums is None else [*self.sums, SUMS])
 
-    def _list(self) -> list[str]:
-        """Paths of all files below the root."""
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every file of a collection that lies there, by name, as the filesystem lists them.
+
+        Raises:
+            RemoteError: They cannot be listed.
+        """
+        listed = with_retries(self._list)
+        sizes = {path.removeprefix(self.root).lstrip("/"): info["size"] for path, info in listed.items()}
+        return {name: size for name, size in sizes.items() if is_own(name)}
+
+    def _list(self) -> dict[str, dict[str, Any]]:
+        """What the filesystem tells of all files below the root, by path."""
         with self._remote_errors(""):
             self.filesystem.invalidate_cache()
-            return list(self.filesystem.find(self.root))
+            return dict(self.filesystem.find(self.root, detail=True))
 
     @property
     def is_local(self) -> bool:

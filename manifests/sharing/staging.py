@@ -49,17 +49,21 @@ def stage_markers(
         InputError: One is no marker, or another shard's.
     """
 
-    def stage(shard_id: ShardId) -> CommittedShard:
-        path = staged.marker_path(shard_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(remote.read(f"{shard_id}.done.json", local.marker_path(shard_id)))
-        with _refused(f"{remote.url}/{shard_id}.done.json"):
-            shard = staged.read(shard_id)
-            if shard.marker["shard_id"] != str(shard_id):
-                raise InputError("it is the marker of another shard")
-        return shard
+    return in_parallel(lambda shard_id: stage_marker(remote, shard_id, local, staged), shard_ids)
 
-    return in_parallel(stage, shard_ids)
+
+def stage_marker(
+    remote: RemoteCollection, shard_id: ShardId, local: Collection, staged: Collection
+) -> CommittedShard:
+    """Fetch one marker (see `stage_markers`)."""
+    path = staged.marker_path(shard_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(remote.read(f"{shard_id}.done.json", local.marker_path(shard_id)))
+    with _refused(f"{remote.url}/{shard_id}.done.json"):
+        shard = staged.read(shard_id)
+        if shard.marker["shard_id"] != str(shard_id):
+            raise InputError("it is the marker of another shard")
+    return shard
 
 
 @contextmanager
