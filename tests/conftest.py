@@ -1,6 +1,10 @@
 """What tests of several rooms share: pictures of the built-in dataset laid out as ImageNet is."""
 
+import errno
+import fcntl
 import json
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from impure import cli
+from impure.manifests.base import file_lock
 from impure.manifests.base.files import read_json
 from impure.pipeline.builtin.drawing import CLASSES, render
 from impure.pipeline.targets.load import load_target
@@ -87,6 +92,25 @@ def train(run: Callable[..., Result], collection_root: Path) -> Callable[..., Re
         return run("train", "--shards", collection_root, *PLAIN, "--out", out, *more)
 
     return start
+
+
+@pytest.fixture
+def bare_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every disk is one without file locks that refuses to synchronise folders."""
+    sync = os.fsync
+    answer = getattr(request, "param", errno.ENOSYS)
+
+    def flock(file: object, operation: int) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(file_lock, "_noted", set())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ MAX_JSON = 1 << 24
 """Bytes of JSON in a stranger's file."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)  # what disks are to blame for
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
@@ -83,10 +84,16 @@ def writing(path: Path, remedy: str = "", also: tuple[type[Exception], ...] = ()
 
 
 def sync(path: Path) -> None:
-    """Push a file's (or a folder's) content from the page cache to the disk."""
+    """Push a file's (or a folder's) content from the page cache to the disk.
+
+    Some disks refuse that for folders (CIFS, some FUSE): there the names are as safe as the disk makes them.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 LOGGER = logging.getLogger("impure")
 LOGGER.addHandler(logging.NullHandler())  # who imports the package decides what is shown, if anything
 
+NOTES = logging.getLogger("impure.notes")
+"""Of what goes on all the same, but somebody should know: commands show it on the terminal."""
+
 FOLDER = "_logs"
 """Below a collection's root; no name of a collection's own begins with an underscore."""
 

@@ -43,7 +43,7 @@ def _lock(collection: Collection, name: str, *, wait: bool) -> ExitStack | None:
     while True:
         with ExitStack() as held:
             file = held.enter_context(path.open("w"))
-            if not take_lock(file, wait=wait):
+            if not take_lock(file, path, wait=wait):
                 return None
             if _is_at(path, file):  # else its owner removed it between our opening and locking it
                 held.callback(path.unlink, missing_ok=True)

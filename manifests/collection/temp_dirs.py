@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from impure.manifests.base.file_lock import take_lock
+from impure.manifests.base.file_lock import may_be_locked, take_lock
 from impure.manifests.base.files import disk_errors_named
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_lock import commit_lock
@@ -28,7 +28,7 @@ def temp_dir(collection: Collection, name: str) -> Iterator[Path]:
     with commit_lock(collection):  # no sweep may see the folder before its lock is held
         folder.mkdir()
         lock = (folder / _LOCK).open("w")
-        take_lock(lock)
+        take_lock(lock, folder / _LOCK)
     try:
         with lock, disk_errors_named(collection.root):
             yield folder
@@ -37,7 +37,10 @@ def temp_dir(collection: Collection, name: str) -> Iterator[Path]:
 
 
 def sweep(collection: Collection) -> None:
-    """Remove what killed processes left below `_tmp`; folders of living ones stay."""
+    """Remove what killed processes left below `_tmp`; folders of living ones stay.
+
+    On a disk without locks all stay, since nobody knows who is alive.
+    """
     with commit_lock(collection):
         for folder in (collection.root / "_tmp").iterdir():
             if not _is_in_use(folder):
@@ -50,8 +53,7 @@ def _is_in_use(folder: Path) -> bool:
     One of our folders without its lock is dead: killed while it was made or while it was removed.
     """
     try:
-        with (folder / _LOCK).open("r+") as lock:
-            return not take_lock(lock, wait=False)
+        return may_be_locked(folder / _LOCK)
     except FileNotFoundError:
         return not _TEMP_DIR.fullmatch(folder.name)
     except NotADirectoryError:

@@ -5,6 +5,7 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 import errno
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 
 from impure.manifests.base.errors import ImpureError, first_line
 from impure.manifests.base.files import writing
-from impure.manifests.base.logs import log_failure, stop_log, written_log
+from impure.manifests.base.logs import NOTES, log_failure, stop_log, written_log
 from impure.manifests.base.tables import printable
 
 SHORTFALL = 3  # exit code: finished, but with less than was asked for, or with bad shards
@@ -27,7 +28,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; a failure is logged before it becomes one line."""
-        with _failure_logged():
+        with _failure_logged(), _notes_shown():
             return self._invoke(ctx)
 
     def _invoke(self, ctx: click.Context) -> Any:
@@ -80,6 +81,25 @@ def _failure_logged() -> Iterator[None]:
         raise
     finally:
         stop_log()
+
+
+class _NotesOnTerminal(logging.Handler):
+    """Shows what `logs.NOTES` is told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line."""
+        say(record.getMessage())
+
+
+@contextmanager
+def _notes_shown() -> Iterator[None]:
+    """Show on the terminal, while a command runs, what goes on all the same but somebody should know."""
+    handler = _NotesOnTerminal()
+    NOTES.addHandler(handler)
+    try:
+        yield
+    finally:
+        NOTES.removeHandler(handler)
 
 
 def say_where_the_log_is() -> None:

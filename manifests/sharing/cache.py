@@ -5,10 +5,12 @@ can list a collection can list it, without a single tar; and `CommittedShard.loc
 are really read.
 """
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import file_lock
@@ -95,8 +97,10 @@ class RemoteTars:
             RemoteError: It cannot be read.
         """
         part = shard.root / "_tmp" / f"{str(shard.shard_id).replace('/', '.')}.tar"
-        with file_lock(part.with_suffix(".lock")):
+        with file_lock(part.with_suffix(".lock")) as alone:
             if not shard.whole:
+                if not alone:  # others may fetch it at the same time
+                    part = part.with_suffix(f".{uuid.uuid4().hex}.tar")
                 entry = shard.marker["tar"]
                 remote = connect(self.url)
                 remote.download(f"{shard.shard_id}.tar", part, entry["bytes"], entry["sha256"])
@@ -118,15 +122,26 @@ def _mirror_small_files(
     remote: RemoteCollection, names: Sequence[str], wanted: Sequence[ShardId], cached: Collection
 ) -> None:
     """Bring all of a cache up to date but its tars: plans, markers, manifests, collection.json."""
-    staged = Collection(cached.root / "_tmp" / "mirror")
+    with TemporaryDirectory(dir=cached.root / "_tmp", prefix="mirror-") as folder:
+        _mirror_through(Collection(Path(folder)), remote, names, wanted, cached)
+    if ABOUT in names:
+        with atomic_path(cached.about_path) as temporary:
+            temporary.write_bytes(remote.read(ABOUT, cached.about_path))
+
+
+def _mirror_through(
+    staged: Collection,
+    remote: RemoteCollection,
+    names: Sequence[str],
+    wanted: Sequence[ShardId],
+    cached: Collection,
+) -> None:
+    """Bring plans, markers and manifests of a cache up to date; each grows in a collection aside."""
     for plan in stage_plans(remote, names, cached, staged, f"delete {cached.root}"):
         move_into_place(staged.root / plan, cached.root / plan)
     shards = stage_markers(remote, wanted, cached, staged)
     shards += stage_markers(remote, needed_clean_shards(shards, shard_ids_in(names)), cached, staged)
     in_parallel(lambda shard: _mirror_shard(remote, cached, shard), shards)
-    if ABOUT in names:
-        with atomic_path(cached.about_path) as temporary:
-            temporary.write_bytes(remote.read(ABOUT, cached.about_path))
 
 
 def _mirror_shard(remote: RemoteCollection, cached: Collection, theirs: CommittedShard) -> None:

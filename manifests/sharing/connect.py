@@ -34,7 +34,7 @@ def connect(url: str) -> RemoteCollection:
         raise InputError(f"{url}: not an address that can be read ({first_line(error)})") from error
     if is_web:
         return RemoteCollection(url.rstrip("/"), filesystem, root.rstrip("/"), {})
-    # `s3://lab//y` is `s3://lab/y`, as on a disk: buckets would take it for another place, but not in every call
+    # `s3://lab//y` is `s3://lab/y`, as on a disk; for a bucket they are two places, though not in every call
     return RemoteCollection(url.rstrip("/"), filesystem, re.sub("(?<!:)/{2,}", "/", root).rstrip("/"))
 
 

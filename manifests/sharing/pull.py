@@ -107,7 +107,7 @@ def _staging(collection: Collection, url: str) -> Iterator[Collection]:
     folder = collection.root / "_tmp" / f"pull-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (collection.root / "_tmp" / "pull.lock").open("w") as lock:
-        if not take_lock(lock, wait=False):
+        if not take_lock(lock, folder.with_name("pull.lock"), wait=False):
             raise InputError(f"{collection.root}: another pull into it is running")
         yield Collection(folder)
         shutil.rmtree(folder)

@@ -97,9 +97,7 @@ def _remote_shards(
 
 def _is_whole(shard: CommittedShard, sizes: Mapping[str, int]) -> bool:
     """Whether the destination lists tar and manifest of a shard with the sizes that the marker says."""
-    return all(
-        sizes.get(f"{shard.shard_id}{path.suffix}") == entry["bytes"] for path, entry in shard.files
-    )
+    return all(sizes.get(f"{shard.shard_id}{path.suffix}") == entry["bytes"] for path, entry in shard.files)
 
 
 def _push_shard(remote: RemoteCollection, shard: CommittedShard, advance: Advance) -> None:

@@ -48,7 +48,6 @@ def stage_markers(
         RemoteError: One cannot be read.
         InputError: One is no marker, or another shard's.
     """
-
     return in_parallel(lambda shard_id: stage_marker(remote, shard_id, local, staged), shard_ids)
 
 

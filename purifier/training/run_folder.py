@@ -49,7 +49,7 @@ def only_trainer(out: Path) -> Iterator[None]:
 def _lock(folder: int, out: Path) -> None:
     """Lock a folder; for some seconds, a killed trainer's decoding processes may still hold it."""
     for patience in (*[0.5] * 16, 0):
-        if take_lock(folder, wait=False):
+        if take_lock(folder, out, wait=False):
             return
         time.sleep(patience)
     raise InputError(f"{out}: another process trains there; wait, or take another --out")

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pyarrow as pa
@@ -41,6 +42,15 @@ def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     move_into_place(tmp_path / "new", tmp_path / "below" / "final")
     assert calls == [("sync", "new"), ("rename", ""), ("sync", "below")]
     assert (tmp_path / "below" / "final").read_text() == "new"
+
+
+def test_only_a_folder_may_refuse_to_be_synchronised(bare_disk, tmp_path, monkeypatch):
+    write_json(tmp_path / "below" / "a.json", {"a": 1})
+    assert read_json(tmp_path / "below" / "a.json") == {"a": 1}
+    refused = OSError(errno.EINVAL, "Invalid argument")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(refused))
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_json(tmp_path / "below" / "b.json", {})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000])

@@ -66,3 +66,11 @@ def test_one_process_at_a_time_commits(tmp_path):
         order.append("first")
     other.join(10)
     assert order == ["first", "second"]
+
+
+def test_where_nobody_knows_who_is_alive_nothing_is_swept(bare_disk, tmp_path):
+    collection = Collection(tmp_path)
+    with temp_dir(collection, "a/b") as folder, lock_shard(collection, "a/b"):
+        sweep(collection)
+        assert folder.is_dir()
+    assert not folder.exists()

@@ -1,12 +1,13 @@
 import multiprocessing
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
 from impure.manifests.checks.verify import verify
-from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.shard_filter import select_shards
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.sharing.cache import is_url, open_cached_shards
@@ -40,6 +41,14 @@ def test_a_tar_comes_when_it_is_first_read(web, shared, tmp_path):
     for shard in open_cached_shards(web.url, tmp_path / "cache"):
         shard.local_tar()
     assert web.bytes_of(".tar") == web.bytes_of(".parquet") == web.bytes_of(".done.json") == 0
+
+
+def test_without_file_locks_each_fetches_for_itself(bare_disk, web, tmp_path):
+    shards = open_cached_shards(web.url, tmp_path / "cache", attacks=["pgd"], splits=["train"])
+    with ThreadPoolExecutor(4) as pool:
+        tars = list(pool.map(CommittedShard.local_tar, [shards[0]] * 4))
+    assert {sha256_file(tar) for tar in tars} == {shards[0].marker["tar"]["sha256"]}
+    assert not [path for path in (tmp_path / "cache" / "_tmp").iterdir() if path.suffix != ".lock"]
 
 
 def test_a_local_shard_is_where_it_is(shared):
