@@ -64,7 +64,8 @@ def attack_batch(
         with matrix_products(config.precision):
             form = problem.model if compiled is None else compiled  # a compiled module has no truth value
             attacked_form = in_precision(form, config.precision, problem.clean)
-            proposal = _propose(config, problem.with_model(attacked_form))
+            problem_of_form = problem.with_model(attacked_form, compiled=compiled is not None)
+            proposal = _propose(config, problem_of_form)
         with matrix_products("fp32"):
             return finalize(problem, proposal)
 

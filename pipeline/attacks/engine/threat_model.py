@@ -36,6 +36,7 @@ class Problem:
         highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
         lower, upper: the same bounds on pixels in [0, 1].
         rng: the random streams of these images.
+        compiled: whether the model is compiled: its backward pass takes no batch of gradients.
         quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare
             with libraries, which do not.
     """
@@ -50,6 +51,7 @@ class Problem:
     upper: Tensor
     rng: KeyedRng
     quantised: bool = True
+    compiled: bool = False
 
     @property
     def labels(self) -> Tensor:
@@ -93,9 +95,9 @@ class Problem:
         """Return the same problem with another criterion."""
         return replace(self, criterion=criterion)
 
-    def with_model(self, model: Model) -> "Problem":
+    def with_model(self, model: Model, *, compiled: bool = False) -> "Problem":
         """Return the same problem with another form of the target."""
-        return replace(self, model=model)
+        return replace(self, model=model, compiled=compiled)
 
     def with_restart(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""

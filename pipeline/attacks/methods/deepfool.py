@@ -1,6 +1,6 @@
 """DeepFool, batched: repeated steps to the nearest linearised class boundary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,9 @@ from impure.pipeline.attacks.engine.gradients import per_image
 from impure.pipeline.attacks.engine.iterate import iterate, not_reached
 from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
+
+MOST_GRADIENTS = 1024
+"""Images times rivals in one batched product on a GPU, which holds that many images' gradients at once."""
 
 EXTRA = 1e-4
 """Added to each step's length as the authors' program does, so that a tie on a boundary does not stall."""
@@ -106,7 +109,8 @@ class DeepFoolState:
     def step(self, _: int) -> None:
         """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
         current = self.last_pass or ForwardPass.at(self.problem, self.images)
-        self.total += nearest_boundary(current, self.problem.labels, self.rivals, self.extra)
+        together = products_at_once(self.problem)
+        self.total += nearest_boundary(current, self.problem.labels, self.rivals, self.extra, together)
         self.images = torch.add(self.problem.clean, self.total, alpha=self.overshoot_factor)
         unmoved = (self.problem.stored(self.images) == current.images).flatten(1).all(1)
         self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
@@ -127,24 +131,36 @@ class DeepFoolState:
         return self.images
 
 
-def nearest_boundary(forward: ForwardPass, labels: Tensor, rivals: Tensor, extra: Tensor) -> Tensor:
+def products_at_once(problem: Problem) -> int:
+    """How many rivals' gradients are taken in one batched product.
+
+    A GPU would be idle between small kernels; on a CPU one after the other is as fast or faster (see
+    benchmarks/README.md). A compiled network's backward pass takes one at a time.
+    """
+    if problem.clean.device.type == "cpu" or problem.compiled:
+        return 1
+    return max(MOST_GRADIENTS // len(problem.clean), 1)
+
+
+def nearest_boundary(
+    forward: ForwardPass, labels: Tensor, rivals: Tensor, extra: Tensor, together: int
+) -> Tensor:
     """Return the shortest step to a linearised boundary: |f_k|·w_k / ‖w_k‖² (Algorithm 2).
 
     f_k = z_k − z_y and w_k is its gradient: one vector-Jacobian product per rival on the graph of one forward
-    pass. Products are taken in turn and only the nearest is kept, which works on every network, needs the
-    memory of one, and on a CPU is as fast as one batched product or faster (see benchmarks/README.md).
+    pass, of which only the nearest is kept.
 
     Args:
         forward: the forward pass to linearise; its graph is used up.
         labels: true classes, int64, (N,).
         rivals: class indices, int64, (N, R).
         extra: added to the step's length, (N,).
+        together: how many products to take at once (see `products_at_once`).
     """
     gaps = forward.logits.gather(1, rivals) - forward.logits.gather(1, labels[:, None])
     nearest = torch.full_like(extra, torch.inf)
     step = torch.zeros_like(forward.images)
-    for index, gap in enumerate(gaps.unbind(1), start=1):
-        (slope,) = torch.autograd.grad(gap.sum(), forward.images, retain_graph=index < gaps.shape[1])
+    for gap, slope in zip(gaps.unbind(1), _slopes(forward.images, gaps, together), strict=True):
         norm = slope.square().sum(dim=(1, 2, 3)).sqrt()
         length = gap.detach().abs() / norm + extra
         # A flat class (norm 0) is infinitely far; a NaN wins and stays, for the threat model to refuse.
@@ -153,6 +169,20 @@ def nearest_boundary(forward: ForwardPass, labels: Tensor, rivals: Tensor, extra
         nearest = torch.where(nearer, length, nearest)
         torch.where(per_image(nearer), slope * per_image(length / norm), step, out=step)
     return step
+
+
+def _slopes(images: Tensor, gaps: Tensor, together: int) -> Iterator[Tensor]:
+    """The gradients of each column of gaps (N, R) by the images, (N, C, H, W) each; uses their graph up."""
+    totals = gaps.sum(0)
+    left = len(totals)
+    for chosen in torch.eye(left, dtype=gaps.dtype, device=gaps.device).split(together):
+        left -= len(chosen)
+        if len(chosen) == 1:
+            yield from torch.autograd.grad(totals, images, chosen[0], retain_graph=left > 0)
+        else:
+            yield from torch.autograd.grad(
+                totals, images, chosen, retain_graph=left > 0, is_grads_batched=True
+            )[0]
 
 
 _PARAMS: Params = {"steps": 50, "candidates": 10, "overshoot": 0.02}
