@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from impure.manifests.base.files import disk_errors_named
+from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.devices import cores, workers_for
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.executors.inline import run_inline
@@ -13,6 +14,7 @@ from impure.pipeline.executors.ray import run_ray
 from impure.pipeline.executors.slurm import run_slurm
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.events import ShardTask
+from impure.pipeline.generation.forecast import likely_passes
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, worker_factory
 from impure.pipeline.generation.worker import ShardWorker
@@ -42,6 +44,11 @@ class Execution:
         if self.executor_config.executor == "rank":
             return tasks_of_rank(tasks, *rank_of(self.executor_config.worker))
         return tasks
+
+    def likely_passes(self) -> dict[str, float]:
+        """See `TimeLeft`."""
+        attacks = self.config.attacks
+        return {CLEAN if attack is None else attack.variant: likely_passes(attack) for attack in attacks}
 
 
 def _inline(execution: Execution, queue: TaskQueue) -> None:
@@ -86,10 +93,8 @@ def execute(execution: Execution) -> tuple[TaskQueue, ProgressBar]:
         OSError: The disk is full, or cannot be written.
     """
     tasks = execution.tasks()
-    images = sum(task.images * len(task.attacks) for task in tasks)
-    shards = sum(len(task.attacks) for task in tasks)
     with (
-        ProgressBar(images, shards, execution.workers, cores()) as bar,
+        ProgressBar(tasks, execution.likely_passes(), execution.workers, cores()) as bar,
         disk_errors_named(execution.locations.root),
     ):
         queue = TaskQueue(tasks, bar)

@@ -15,13 +15,15 @@ from impure.manifests.collection.samples import Sample
 from impure.manifests.collection.schema import FAILED, Row
 from impure.manifests.collection.shard_id import CLEAN, sample_key
 from impure.manifests.collection.writer import Encoded, encode
+from impure.pipeline.attacks.engine.eval_mode import giving_logits
 from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult, refuse_broken
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
 from impure.pipeline.generation.clean_cache import CleanCache, PlannedImage
-from impure.pipeline.generation.events import ATTACK, ENCODE, VERDICT, Emit, timed
+from impure.pipeline.generation.events import ENCODE, VERDICT, Emit, timed
+from impure.pipeline.generation.time_left import PassMeter
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
 LOGGER = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Batch:
     attacked_together: list[int]
 
 
-def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch]:
+def attack_all(job: AttackJob, images: CleanCache, meter: PassMeter) -> Iterator[Batch]:
     """Attack batch by batch; where memory runs out, with half as many images from there on.
 
     Raises:
@@ -59,7 +61,7 @@ def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch
     start = 0
     while cleans := images.read(start, size):
         try:
-            batch = _attack(job, cleans, emit)
+            batch = _attack(job, cleans, meter)
         except RuntimeError as error:
             if len(cleans) == 1 or not is_out_of_memory(error):
                 raise
@@ -72,23 +74,23 @@ def attack_all(job: AttackJob, images: CleanCache, emit: Emit) -> Iterator[Batch
         free_memory()  # not before the error is gone: it holds on to the tensors
 
 
-def _attack(job: AttackJob, cleans: Sequence[PlannedImage], emit: Emit) -> Batch:
+def _attack(job: AttackJob, cleans: Sequence[PlannedImage], meter: PassMeter) -> Batch:
     """Attack one batch; where it breaks, each image by itself, so that only the broken ones are lost."""
     try:
-        return Batch(_attack_together(job, cleans, emit), [], [len(cleans)])
+        return Batch(_attack_together(job, cleans, meter), [], [len(cleans)])
     except AttackError as error:
         LOGGER.warning("%s broke on %d images", job.attack_name, len(cleans), exc_info=error)
         if len(cleans) == 1:
             return _lost(job, cleans[0], error)
-        return _attack_one_by_one(job, cleans, emit)
+        return _attack_one_by_one(job, cleans, meter)
 
 
-def _attack_one_by_one(job: AttackJob, cleans: Sequence[PlannedImage], emit: Emit) -> Batch:
+def _attack_one_by_one(job: AttackJob, cleans: Sequence[PlannedImage], meter: PassMeter) -> Batch:
     """Attack each image of a batch by itself."""
     batch = Batch([], [], [])
     for clean in cleans:
         try:
-            samples = _attack_together(job, [clean], emit)
+            samples = _attack_together(job, [clean], meter)
         except AttackError as error:
             batch.failed.extend(_lost(job, clean, error).failed)
         else:
@@ -103,7 +105,7 @@ def _lost(job: AttackJob, clean: PlannedImage, error: AttackError) -> Batch:
 
 
 def _attack_together(
-    job: AttackJob, batch: Sequence[PlannedImage], emit: Emit
+    job: AttackJob, batch: Sequence[PlannedImage], meter: PassMeter
 ) -> list[Callable[[], Encoded]]:
     """Attack one batch, and classify the bytes that will be stored.
 
@@ -113,20 +115,22 @@ def _attack_together(
     clean = to_tensor([image.pixels for image in batch], job.target.mean.device)
     labels = torch.tensor([image.row["label"] for image in batch], device=clean.device)
     source_ids = [image.row["source_id"] for image in batch]
-    with timed(emit, ATTACK):
-        attacked = _run_attack(job, source_ids, clean, labels)
+    with meter.attack():
+        attacked = _run_attack(job, source_ids, clean, labels, meter)
         if clean.is_cuda:
             torch.cuda.synchronize(clean.device)  # else its time would be counted as the verdict's
-    with timed(emit, VERDICT):
+    with timed(meter.emit, VERDICT):
         verdicts = _verdicts(job, source_ids, clean, labels, attacked)
     adversarial = to_pixels(attacked.adversarial)
     return [
-        partial(_encode, job, image, pixels, verdict, emit)
+        partial(_encode, job, image, pixels, verdict, meter.emit)
         for image, pixels, verdict in zip(batch, adversarial, verdicts, strict=True)
     ]
 
 
-def _run_attack(job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels: Tensor) -> AttackResult:
+def _run_attack(
+    job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels: Tensor, meter: PassMeter
+) -> AttackResult:
     """Run the attack; the untouched pairs are their own adversarial images."""
     if job.attack is None:
         with torch.inference_mode(), matrix_products("fp32"):
@@ -139,7 +143,10 @@ def _run_attack(job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels
             grad_evals=zeros,
             target_classes=zeros - 1,
         )
-    return attack_batch(job.attack, job.target, clean, labels, source_ids, job.seed, compiled=job.compiled)
+    form = giving_logits(job.target) if job.compiled is None else job.compiled
+    return attack_batch(
+        job.attack, job.target, clean, labels, source_ids, job.seed, compiled=meter.metered(form)
+    )
 
 
 def _verdicts(

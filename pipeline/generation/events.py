@@ -43,10 +43,16 @@ DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify",
 
 @dataclass(frozen=True, slots=True)
 class ShardProgress:
-    """So many images of a shard are done, all told: reporting it twice does no harm."""
+    """So many images of a shard are done, all told: reporting it twice does no harm.
+
+    Attributes:
+        images: That are done.
+        passes: Through the network so far, in forward passes of one image, those of a batch under way too.
+    """
 
     shard_id: ShardId
     images: int
+    passes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,12 @@ from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
+from impure.pipeline.generation.time_left import BACKWARD, CHECKS
 
 REPEATS = 3
+EARLY = 0.09
+"""Of the gradients that an attack may take, those that it takes where fooled images leave it."""
+
 MEMBER, SAMPLE, SHARD = 1 << 10, 1 << 12, 1 << 16
 """Bytes at most: of a member's header and padding; of a sample beside its images; of a shard beside these."""
 
@@ -76,6 +80,16 @@ def gradients_at_most(attack: AttackConfig) -> int:
         names = ("steps", "search_steps", "candidates", "target_classes", "queries")
         once = prod(params.get(name, 1) for name in names)
     return int(once) * attack.restarts
+
+
+def likely_passes(attack: AttackConfig | None) -> float:
+    """What an image probably takes, in forward passes."""
+    if attack is None:
+        return CHECKS
+    early = attack.params.get("early_stop") or {"candidates", "target_classes"} & set(attack.params)
+    gradients = gradients_at_most(attack) * (EARLY if early else 1)
+    shared = attack.params.get("candidates", 1)  # so many gradients of one forward pass
+    return CHECKS + (BACKWARD + 1 / shared) * gradients
 
 
 def seconds_per_gradient(run: GenerationRun, batch_size: int) -> float:

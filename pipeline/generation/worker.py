@@ -24,6 +24,7 @@ from impure.pipeline.generation.events import (
     ShardTask,
     TaskFinished,
 )
+from impure.pipeline.generation.time_left import PassMeter
 
 
 class ShardWorker:
@@ -106,17 +107,16 @@ class ShardWorker:
 def _attack_shard(job: AttackJob, images: CleanCache, pending: PendingShard, emit: Emit) -> None:
     """Attack batch by batch, and pass each on to be encoded and written; then commit."""
     batch_sizes: list[int] = []
-    done = 0
-    for batch in attack_all(job, images, emit):
+    meter = PassMeter(pending.shard_id, emit)
+    for batch in attack_all(job, images, meter):
         if pending.ended:  # writing it failed: it will be made again
             return
         batch_sizes += batch.attacked_together
-        done += len(batch.samples) + len(batch.failed)
         pending.add(batch.samples)
         pending.add_rows(batch.failed)
-        emit(ShardProgress(pending.shard_id, done))
+        meter.finish(len(batch.samples) + len(batch.failed))
     pending.add_rows([failed_row(job, row, row["status"], row["error"]) for row in images.lost])
-    emit(ShardProgress(pending.shard_id, done + len(images.lost)))
+    meter.finish(len(images.lost))
     pending.commit(job.config(), job.facts(batch_sizes))
 
 

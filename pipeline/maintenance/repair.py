@@ -90,18 +90,32 @@ def repair(
         InputError: Nothing says how a shard was made; its target, plan or images are not there; nothing was
             changed.
     """
+    tasks = repair_tasks(collection, shard_ids)
     jobs = [job_of(collection, shard_id, source, targets) for shard_id in shard_ids]
     _check_images(collection, shard_ids, jobs)
     failed: dict[ShardId, str] = {}
-    for shard_id, job in zip(shard_ids, jobs, strict=True):
+    for shard_id, job, task in zip(shard_ids, jobs, tasks, strict=True):
         torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
         _invalidate(collection, shard_id)
-        task = ShardTask(shard_id.target, shard_id.split, shard_id.number, (shard_id.attack,), 0)
         queue = TaskQueue([task], listener)
         with disk_errors_named(collection.root):
             run_inline(partial(ShardWorker, {shard_id.split: [job]}, cores()), queue)
         failed |= queue.failed
     return failed
+
+
+def repair_tasks(collection: Collection, shard_ids: Sequence[ShardId]) -> list[ShardTask]:
+    """A task for each shard; without images where its plan is lost."""
+    plans = {
+        (shard_id.target, shard_id.split): collection.plan(shard_id.target, shard_id.split)
+        for shard_id in shard_ids
+    }
+    tasks = []
+    for shard_id in shard_ids:
+        plan = plans[shard_id.target, shard_id.split]
+        images = 0 if plan is None else len(plan.rows_of(shard_id.number))
+        tasks.append(ShardTask(shard_id.target, shard_id.split, shard_id.number, (shard_id.attack,), images))
+    return tasks
 
 
 def _check_images(collection: Collection, shard_ids: Sequence[ShardId], jobs: Sequence[AttackJob]) -> None:

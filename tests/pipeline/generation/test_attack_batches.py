@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from impure.manifests.collection.schema import FAILED
+from impure.manifests.collection.shard_id import ShardId
 from impure.pipeline.attacks.engine.threat_model import AttackError, AttackResult
 from impure.pipeline.generation.attack_batches import _attack, _verdicts
 from impure.pipeline.generation.clean_cache import PlannedImage
+from impure.pipeline.generation.time_left import PassMeter
 
 
 def predicts(*classes):
@@ -85,7 +87,7 @@ def test_an_image_whose_stored_bytes_break_the_target_is_a_failed_row_and_the_ot
     pixels = [np.full((2, 2, 3), level, np.uint8) for level in (10, 255, 20)]
     rows = [{"source_id": name, "label": 0} for name in "abc"]
     images = [PlannedImage(row, pixel, b"") for row, pixel in zip(rows, pixels, strict=True)]
-    batch = _attack(job, images, lambda event: None)
+    batch = _attack(job, images, PassMeter(ShardId("t", "clean", "train", 0), lambda event: None))
     assert len(batch.samples) == 2
     assert [(row["source_id"], row["status"]) for row in batch.failed] == [("b", FAILED)]
     assert "NaN" in batch.failed[0]["error"]

@@ -23,7 +23,7 @@ from impure.pipeline.generation.background_writer import (
     worth_retrying,
 )
 from impure.pipeline.generation.clean_cache import DECODE_AHEAD, open_clean_cache
-from impure.pipeline.generation.events import ShardFailed, ShardProgress
+from impure.pipeline.generation.events import ShardFailed, ShardProgress, ShardTask
 from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
 from impure.pipeline.targets.preprocess import CleanImage
 
@@ -172,7 +172,7 @@ class Gone(io.StringIO):
 
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
-    with ProgressBar(4, 1, 1, 1) as view:
+    with ProgressBar([ShardTask("t", "train", 0, ("fgsm",), 4)], {}, 1, 1) as view:
         view(ShardProgress(SHARD, 2))
         view(ShardFailed(SHARD, "broken"))
     assert _UnbrokenStream(Gone()).write("text") is None

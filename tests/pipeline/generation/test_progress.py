@@ -6,6 +6,7 @@ import time
 import pytest
 
 from impure.manifests.collection.shard_id import ShardId
+from impure.pipeline.generation import progress
 from impure.pipeline.generation.events import (
     ATTACK,
     DECODE,
@@ -22,6 +23,7 @@ from impure.pipeline.generation.events import (
     TaskFinished,
 )
 from impure.pipeline.generation.progress import ProgressBar
+from impure.pipeline.generation.time_left import TimeLeft
 from tests.pipeline.generation.small_run import arguments
 
 FGSM, PGD = ShardId("t", "fgsm", "train", 0), ShardId("t", "pgd", "train", 0)
@@ -30,7 +32,7 @@ BOTH = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 
 @pytest.fixture
 def view():
-    with ProgressBar(10, 2, workers=1, threads=4) as shown:
+    with ProgressBar([BOTH], {}, workers=1, threads=4) as shown:
         yield shown
 
 
@@ -41,9 +43,9 @@ def tell(view, *events):
 
 def test_images_of_a_shard_that_is_tried_again_are_not_counted_twice(view):
     tell(view, ShardStarted(FGSM), ShardProgress(FGSM, 3), ShardProgress(FGSM, 5))
-    assert view._bar.n == 5
+    assert view.images == 5
     tell(view, ShardFailed(FGSM, "broken"))
-    assert view._bar.n == 0
+    assert view.images == 0
     tell(
         view,
         TaskFinished(BOTH),
@@ -55,8 +57,8 @@ def test_images_of_a_shard_that_is_tried_again_are_not_counted_twice(view):
     tell(
         view, ShardCommitted(FGSM, {}, 1.0, False), ShardProgress(PGD, 5), ShardCommitted(PGD, {}, 1.0, True)
     )
-    assert view._bar.n == 10
-    assert view.summary().startswith("2/2 shards")
+    assert view.images == 10
+    assert "10/10 images, 2/2 shards" in view.summary()
 
 
 def test_a_shard_that_two_workers_report_counts_once(view):
@@ -67,11 +69,11 @@ def test_a_shard_that_two_workers_report_counts_once(view):
         ShardProgress(FGSM, 5),
         ShardCommitted(FGSM, {}, 0.0, True),
     )
-    assert (view._bar.n, view.summary().split()[0]) == (5, "1/2")
+    assert "5/10 images, 1/2 shards" in view.summary()
 
 
 def test_failures_are_told_on_standard_error_alone(capsys):
-    with ProgressBar(10, 2, workers=1, threads=4) as view:
+    with ProgressBar([BOTH], {}, workers=1, threads=4) as view:
         tell(view, ShardFailed(FGSM, "RuntimeError: broken"))
     told = capsys.readouterr()
     assert told.out == ""
@@ -94,7 +96,7 @@ def test_the_limit_is_the_busiest_and_attack_and_verdict_share_the_device(view):
 
 
 def test_shares_are_of_all_threads_and_workers():
-    with ProgressBar(None, 1, workers=2, threads=8) as view:
+    with ProgressBar([], {}, workers=2, threads=8) as view:
         view._started_at = time.perf_counter() - 10
         tell(view, StageTime(ATTACK, 10.0), StageTime(DECODE, 40.0))
         assert view.busy()[ATTACK] == pytest.approx(0.5, rel=0.05)
@@ -108,3 +110,20 @@ def test_a_run_reports_where_its_time_went(imagenet, card, run, tmp_path):
     assert all(0 < share <= 1 for share in document["busy"].values())
     assert document["limited_by"] in STAGES
     assert "24/24" in made.stderr
+
+
+def test_eighty_columns_hold_time_left_attack_limit_and_images(monkeypatch):
+    monkeypatch.setattr(TimeLeft, "seconds", lambda _: 7425.0)
+    with ProgressBar([ShardTask("t", "train", 0, ("mdifgsm-e16",), 10)], {}, workers=1, threads=4) as view:
+        tell(view, ShardProgress(ShardId("t", "mdifgsm-e16", "train", 0), 3), StageTime(ATTACK, 9.0))
+        line = f"100%|{'█' * 10}| {view.summary()}"[:80]
+    assert "[00:00<2:03:45] mdifgsm-e16 limited by attack, 3/10 images" in line
+
+
+def test_a_clock_moves_the_bar_between_events(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
+    monkeypatch.setattr(TimeLeft, "seconds", lambda _: 5.0)
+    with ProgressBar([BOTH], {}, workers=1, threads=4) as view:
+        tell(view, ShardStarted(FGSM))
+        time.sleep(0.1)
+    assert capsys.readouterr().err.count("<00:05] ") > 3
