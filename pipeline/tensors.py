@@ -41,8 +41,31 @@ def check_images(images: Tensor) -> None:
         InputError: They are not (N, C, H, W) with N >= 1, or not of a floating-point type.
     """
     if images.dim() != 4 or not len(images):
-        raise InputError(f"images must be (N, C, H, W), N >= 1; these are {tuple(images.shape)}")
+        raise InputError(
+            f"images must be (N, C, H, W), N >= 1; these are {tuple(images.shape)}{_hint(images)}"
+        )
     if not images.is_floating_point():
         raise InputError(
             f"images must be floating point in [0, 1]; these are {images.dtype}. Divide 8-bit images by 255"
+        )
+
+
+def _hint(images: Tensor) -> str:
+    """What to do with a single image."""
+    return "; for a single image give image[None]" if images.dim() == 3 else ""
+
+
+def check_levels(images: Tensor) -> None:
+    """Make sure that floats are no 8-bit levels, nor normalised or of [-1, 1]; waits for the device.
+
+    What an attack's step leaves a little outside of [0, 1], and NaN, pass.
+
+    Raises:
+        InputError: They reach far beyond [0, 1].
+    """
+    lowest, highest = (float(end) for end in images.detach().aminmax())
+    if lowest < -0.5 or highest > 1.5:
+        raise InputError(
+            f"images must lie in [0, 1]; these reach from {lowest:.4g} to {highest:.4g}. Divide 8-bit levels "
+            "by 255; normalisation belongs into the model"
         )

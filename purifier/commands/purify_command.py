@@ -55,13 +55,15 @@ def purify(
     """Purify an image, or all images below a folder.
 
     IN is an image or a folder; OUT is a .png file or a folder. Pictures keep their size and their place in
-    the tree, and are written as PNG. Images that cannot be read are named and skipped, with exit code 3.
+    the tree, and are written as PNG; large ones are purified in overlapping tiles, and a line says so. Images
+    that cannot be read are named and skipped, with exit code 3.
 
     \b
       impure-purify photo.jpg clean.png --checkpoint ./impure-runs/builtin-tiny
       impure-purify ./photos ./purified --checkpoint lab/purifier --samples 4
     """
     from impure.purifier.defences.purify_files import purify_path
+    from impure.purifier.defences.tiles import tile_side
     from impure.purifier.riae.model import RIAE
 
     riae = RIAE.from_pretrained(checkpoint)
@@ -71,6 +73,12 @@ def purify(
     )
     for _, reason in done.skipped:
         say(f"skipped {reason}")
+    if done.tiled:
+        side = tile_side(riae.config)
+        say(
+            f"{done.tiled} larger than the {side} pixels that RIAE's positions reach: purified in overlapping "
+            "tiles"
+        )
     if as_json:
         print_json(asdict(done))
     else:

@@ -15,6 +15,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.images import decode_photo, photo_suffixes
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
+from impure.purifier.defences.tiles import needs_tiles, purify_in_tiles
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 
@@ -26,6 +27,7 @@ class PurifySummary:
     written: int
     skipped: tuple[tuple[Path, str], ...]  # images that cannot be read
     ignored: int  # files that are no images by their names
+    tiled: int = 0  # images that were larger than a tile; see `tiles`
 
 
 def purify_path(
@@ -43,7 +45,8 @@ def purify_path(
 
     The tree and the names stay (`a/b.jpg` becomes `a/b.png`; where two would meet, both keep their ending:
     `a/b.jpg.png`). Pictures are turned upright by their EXIF orientation and keep their size. Each image is
-    purified by itself with the same seed, so the result does not depend on its neighbours.
+    purified by itself with the same seed, so the result does not depend on its neighbours; large ones in
+    tiles (see `purify_in_tiles`).
 
     Args:
         source: An image or a folder.
@@ -62,6 +65,7 @@ def purify_path(
     jobs, ignored = _jobs(source, destination)
     riae = riae.to(device).eval()
     skipped: list[tuple[Path, str]] = []
+    tiled = 0
     for path, target in tqdm(jobs, unit="img", disable=not progress):
         try:
             image = read_image(path)
@@ -70,9 +74,11 @@ def purify_path(
             continue
         with torch.no_grad():
             images = image[None].to(device)
-            purified = riae.purify(images, seed=seed, samples=samples, partition=partition)[0]
+            purified = purify_in_tiles(riae, images, seed=seed, samples=samples, partition=partition)[0]
+        tiled += needs_tiles(riae.config, *image.shape[1:])
         _write_image(target, purified)
-    return PurifySummary(written=len(jobs) - len(skipped), skipped=tuple(skipped), ignored=ignored)
+    written = len(jobs) - len(skipped)
+    return PurifySummary(written=written, skipped=tuple(skipped), ignored=ignored, tiled=tiled)
 
 
 def read_image(path: Path) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly, shapes_of
-from impure.pipeline.tensors import check_images
+from impure.pipeline.tensors import check_images, check_levels
 from impure.purifier.riae.blocks import NORM_EPSILON, Block, PatchEmbed
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
@@ -152,9 +152,13 @@ class RIAE(nn.Module):
             RGB clamped to [0,1] (B, 3, H, W).
 
         Raises:
-            InputError: `samples` is below 1, `partition` is unknown, or the images are no batch of floats.
+            InputError: `samples` is below 1, `partition` is unknown, or the images are no batch of RGB floats
+                in [0,1].
         """
         check_images(images)
+        if images.shape[1] != 3:
+            raise InputError(f"purify: takes RGB images (B, 3, H, W); these are {tuple(images.shape)}")
+        check_levels(images)
         if samples < 1:
             raise InputError(f"purify: samples is {samples}; it must be at least 1")
         generator = seed if isinstance(seed, Generator) else Generator(images.device).manual_seed(seed)

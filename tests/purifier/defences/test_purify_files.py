@@ -64,7 +64,7 @@ def test_folder(tmp_path: Path, model: RIAE) -> None:
 
 
 def test_one_image_equals_purify(tmp_path: Path, model: RIAE) -> None:
-    Image.fromarray(GREY).save(tmp_path / "a.png")
+    Image.fromarray(GREY[:, :24]).save(tmp_path / "a.png")  # no larger than the model's positions reach
     result = purify_path(tmp_path / "a.png", tmp_path / "b.png", model, CPU, seed=3, samples=2)
     assert (result.written, result.skipped) == (1, ())
     with torch.no_grad():
@@ -97,3 +97,10 @@ def test_unwritable_destination(tmp_path: Path, model: RIAE) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="cannot be written"):
         purify_path(tmp_path / "a.png", tmp_path / "file" / "b.png", model, CPU)
+
+
+def test_large_images_are_purified_in_tiles(tmp_path: Path, model: RIAE) -> None:
+    Image.fromarray(GREY).save(tmp_path / "large.png")  # 20 x 30, and positions reach 24 pixels
+    result = purify_path(tmp_path / "large.png", tmp_path / "out.png", model, CPU)
+    assert (result.written, result.tiled) == (1, 1)
+    assert read_image(tmp_path / "out.png").shape == (3, 20, 30)

@@ -268,6 +268,21 @@ def test_config_names_the_bad_value(values: dict[str, object], word: str) -> Non
         replace(RIAEConfig(), **values)
 
 
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(3, 8, 8), r"\(3, 8, 8\); for a single image give image\[None\]"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "torch.uint8. Divide 8-bit images by 255"),
+        (torch.full((1, 3, 8, 8), 200.0), "these reach from 200 to 200. Divide 8-bit levels by 255"),
+        (torch.full((1, 3, 8, 8), -1.0), "must lie in .*; these reach from -1 to -1"),
+        (torch.zeros(1, 1, 8, 8), r"takes RGB images .* \(1, 1, 8, 8\)"),
+    ],
+)
+def test_images_of_another_kind_are_refused(riae: Make, images: torch.Tensor, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        riae("both").purify(images)
+
+
 def test_wrong_use_is_refused(riae: Make) -> None:
     with pytest.raises(InputError, match="choose from base, small, tiny"):
         preset("huge")
