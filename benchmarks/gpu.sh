@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in order of worth, in at most 8 minutes, without a network.
+# Leaves OUT/NAME.json and OUT/NAME.log of each step, and OUT/steps.tsv: step, exit code (124: out of time), seconds.
+#
+#   benchmarks/gpu.sh OUT [STEP…]      all steps, or these
+#   SMALL=1 benchmarks/gpu.sh OUT      the same on a CPU, tiny, so that no GPU time is lost to a slip
+#
+# PHOTOS: an ImageNet folder with train/ (default ../shared/imagenette). CARD: the trained target's card (default
+# EfficientNet-Lite0 beside it). PYTHON: the interpreter (default the checkout's). PATIENCE: each step may take so many
+# times its seconds (default 1).
+set -uo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+out=$(mkdir -p "${1:?folder for the results}" && cd "$1" && pwd)
+shift
+wanted=" $* "
+PHOTOS=${PHOTOS:-$here/../shared/imagenette}
+CARD=${CARD:-$here/../shared/targets/efficientnet_lite0.json}
+PYTHON=${PYTHON:-$here/.venv/bin/python}
+SMALL=${SMALL:-}
+PATIENCE=${PATIENCE:-1}
+export PYTHONPATH=$here/src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
+
+if [ "$SMALL" ]; then
+  riae="--device cpu --threads 2 --size 32 --rounds 1" batches=(2) few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
+  some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18 precisions=(fp32 bf16)
+  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0"
+else
+  riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 3"
+  some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101 precisions=(fp32 tf32 bf16)
+  trained="--device cuda --model base --batch-size 64 --bf16"
+fi
+
+# step NAME SECONDS COMMAND…: standard output to NAME.json, standard error to NAME.log
+step() {
+  local name=$1 limit=$2 begun=$SECONDS code
+  shift 2
+  [[ $wanted == "  " || $wanted == *" $name "* ]] || return 0
+  timeout --kill-after 5 "$((limit * PATIENCE))" "$@" > "$out/$name.json" 2> "$out/$name.log"
+  code=$?
+  printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - begun))" | tee -a "$out/steps.tsv"
+}
+
+bench() { step "$1" "$2" "$PYTHON" "$here/benchmarks/$3.py" "${@:4}" --json; }
+impure() { step "$1" "$2" "$PYTHON" -c "from impure.cli import $3; $3()" "${@:4}"; }
+part() { step "$1" "$2" "$PYTHON" "$here/benchmarks/gpu_parts.py" "${@:3}"; }
+
+: > "$out/steps.tsv"
+part machine 30 machine
+for size in "${batches[@]}"; do bench "riae-$size" 45 train $riae --bf16 --batch-size "$size"; done
+impure generate-lite0 60 data generate --attack $attacks --images "$PHOTOS" --target "$CARD" $some --out "$work/lite0" --json
+part untrained 40 untrained "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
+impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
+for precision in "${precisions[@]}"; do
+  bench "attacks-$precision" 90 attacks $timed --precision "$precision" --attack pgd --attack apgd-ce --attack cw --attack deepfool
+done
+impure train 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/run" --json
+part train-rate 10 log "$work/run/log.csv"
+bench riae-compiled 110 train $riae --bf16 --compile --batch-size "${batches[0]}"
+impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"
+impure replay 40 data verify "$work/lite0" --level replay --images "$PHOTOS" --target "$CARD" --json
+impure cpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --device cpu --per-class 2 --out "$work/cpu" --json
+impure gpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --per-class 2 --out "$work/gpu" --json
+part agreement 20 agreement "$work/cpu" "$work/gpu"
+step nccl 60 "$PYTHON" -m torch.distributed.run --nproc-per-node 1 --no-python "$PYTHON" -c "from impure.cli import train; train()" \
+  --shards "$work/lite0" --recipe pixel --validate none --epochs 1 --attacks pgd $trained --out "$work/ranks" --json
