@@ -1,6 +1,8 @@
 """Batches of stored pairs, and the worker processes that make them."""
 
+import atexit
 import signal
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from impure.manifests.base.errors import ImpureError, InputError, first_line
 from impure.manifests.base.logs import LOGGER
@@ -170,6 +173,7 @@ class Loader:
             persistent_workers=workers > 0,
             worker_init_fn=_ignore_signals,
         )
+        atexit.register(_end_workers, weakref.ref(self._batches))
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -197,6 +201,17 @@ def _ignore_signals(_: int) -> None:
     """Leave stopping to the main process: a terminal, and Slurm, send signals to decoding processes too."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers(batches: "weakref.ref[DataLoader[Any]]") -> None:
+    """End decoding processes before Python's exit sends them a signal that they ignore, and waits for ever.
+
+    They are left where an error's traceback still holds their loader.
+    """
+    loader = batches()
+    iterator = None if loader is None else loader._iterator
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator._shutdown_workers()  # type: ignore[no-untyped-call]
 
 
 class _Guarded(Dataset["Batch | ImpureError"]):

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tarfile
 import tracemalloc
 from dataclasses import replace
@@ -112,6 +114,18 @@ def test_a_worker_says_what_is_wrong_in_one_line(tmp_path: Path, workers: int) -
     sampler = EpochSampler(data.sizes, data.clean_ids, BatchSplit(batch_size=4), variants=1, seed=0)
     with pytest.raises(InputError, match=r"^[^\n]*000000\.tar: [^\n]*$"):
         list(Loader(data, sampler, workers=workers))
+
+
+def test_a_process_ends_though_its_workers_ignore_signals_and_are_still_held() -> None:
+    program = (
+        "from impure.purifier.data.dataset import Loader\n"
+        "class Data:\n"
+        "    def __getitems__(self, batch): return batch\n"
+        "held = iter(Loader(Data(), [1, 2, 3], workers=1))\n"  # as an error's traceback may hold it
+        "print(next(held))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("1\n", "")
 
 
 def test_workers_share_the_index_that_was_made_before(shards: list[CommittedShard]) -> None:
