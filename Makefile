@@ -18,8 +18,9 @@ setup: .venv/.ready
 demo: setup
 	PATH=$(CURDIR)/$(BIN):$$PATH sh examples/demo.sh $(DEMO)
 
+# Most tests keep one core busy; a file's tests stay together, as they share what is costly to make.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: setup
 	$(BIN)/python -m pytest -m 'slow or real'
