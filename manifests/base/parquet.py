@@ -1,5 +1,6 @@
 """Parquet files that carry a config, read with limits."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,17 @@ def write_table(
         DIGEST_KEY: digest(dict(config)).encode(),
         FACTS_KEY: canonical_json(dict(facts or {})).encode(),
     }
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+    with parquet_file(path, "w") as file:
+        pq.write_table(table.replace_schema_metadata(metadata), file, compression="zstd")
+
+
+def parquet_file(path: Path, mode: str = "r") -> pa.OSFile:
+    """Open a file for Arrow, which would take a path for text in UTF-8.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    return pa.OSFile(os.fsencode(path), mode)
 
 
 def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]:
@@ -37,7 +48,7 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, dict[str, Any]]
         InputError: The file cannot be read, is too large, has other columns, or carries no config.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_file(path) as data, pq.ParquetFile(data) as file:
             _check_extent(path, file.metadata)
             if file.schema_arrow.names != schema.names or file.schema_arrow.types != schema.types:
                 raise InputError(f"{path}: its columns are not those of this version of impure")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from impure.manifests.base.canonical_json import differing_fields, digest, parse_object
 from impure.manifests.base.errors import InputError, first_line
-from impure.manifests.base.parquet import DIGEST_KEY, FACTS_KEY
+from impure.manifests.base.parquet import DIGEST_KEY, FACTS_KEY, parquet_file
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.marker import count_rows
 from impure.manifests.collection.plan import FrozenPlan
@@ -62,7 +62,7 @@ def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> It
     """Whether the manifest is this shard's."""
     path, shard_id = committed.manifest, committed.shard_id
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet_file(path) as data, pq.ParquetFile(data) as file:
             metadata = file.schema_arrow.metadata or {}
             table = file.read(columns=[*PLACE, "source_id", "status", "success"])
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:

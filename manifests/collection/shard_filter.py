@@ -1,10 +1,10 @@
 """Which committed shards a root or a glob names, and which of them pass a filter."""
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
+from impure.manifests.base.patterns import find_files
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.shard_id import ShardId
 
@@ -19,7 +19,8 @@ def select_shards(
     """Find committed shards below a collection's root, or those whose tars match a glob.
 
     Args:
-        shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar`.
+        shards: `ROOT`, or a glob (or path) of tars such as `ROOT/resnet101/*/train/*.tar` or
+            `ROOT/resnet101/pgd/train/{000000..000009}.tar`.
         targets: Keep only these; empty keeps all.
         attacks: Keep only these; empty keeps all.
         splits: Keep only these; empty keeps all.
@@ -72,7 +73,7 @@ def _find(shards: str) -> list[CommittedShard]:
     if root.is_dir():
         committed = Collection(root).committed
     else:
-        tars = [Path(name).absolute() for name in sorted(glob.glob(shards)) if name.endswith(".tar")]
+        tars = [path for path in find_files(shards) if path.suffix == ".tar"]
         if not tars:
             raise InputError(f"{shards}: no such folder, and no .tar file matches; give a collection's root")
         roots = sorted({tar.parents[3] for tar in tars if len(tar.parents) > 3})

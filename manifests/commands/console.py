@@ -6,8 +6,10 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 import errno
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -28,6 +30,11 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; a failure is logged before it becomes one line."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(
+                stream, TextIOWrapper
+            ):  # it takes what no encoding has: file names that are no UTF-8
+                stream.reconfigure(errors="backslashreplace")
         with _failure_logged(), _notes_shown():
             return self._invoke(ctx)
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import file_lock
 from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json
+from impure.manifests.base.patterns import expand_braces
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT
 from impure.manifests.collection.shard_filter import filter_shards
@@ -72,7 +73,12 @@ def open_cached_shards(
     url, glob = split_url(shards)
     remote = open_remote(url)
     names = remote.names()
-    matching = [shard_id for shard_id in shard_ids_in(names) if fnmatchcase(f"{shard_id}.tar", glob)]
+    globs = list(expand_braces(glob))
+    matching = [
+        shard_id
+        for shard_id in shard_ids_in(names)
+        if any(fnmatchcase(f"{shard_id}.tar", alternative) for alternative in globs)
+    ]
     wanted = filter_shards(shards, matching, targets=targets, attacks=attacks, splits=splits)
     cached = Collection(cache)
     with commit_lock(cached):

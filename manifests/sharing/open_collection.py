@@ -48,7 +48,7 @@ def open_collection(
 
 def cache_folder(url: str) -> Path:
     """The folder that keeps the shards read from a collection's URL."""
-    return cache_home() / hashlib.sha256(split_url(url)[0].encode()).hexdigest()[:16]
+    return cache_home() / hashlib.sha256(os.fsencode(split_url(url)[0])).hexdigest()[:16]
 
 
 def cache_home() -> Path:

@@ -104,7 +104,7 @@ def _pull_shards(
 @contextmanager
 def _staging(collection: Collection, url: str) -> Iterator[Collection]:
     """A collection aside in which files grow; it outlives a kill, and one process at a time may use it."""
-    folder = collection.root / "_tmp" / f"pull-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    folder = collection.root / "_tmp" / f"pull-{hashlib.sha256(os.fsencode(url)).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     with (collection.root / "_tmp" / "pull.lock").open("w") as lock:
         if not take_lock(lock, folder.with_name("pull.lock"), wait=False):

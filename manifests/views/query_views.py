@@ -124,7 +124,9 @@ def _dataset(
 def _check_columns(path: Path, schema: pa.Schema) -> None:
     """A dataset would fill columns that a file lacks with nulls and say nothing."""
     try:
-        columns = pq.read_schema(path)
+        columns = pq.read_schema(str(path))
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: queries need a path in UTF-8; rename the folder") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable Parquet file ({first_line(error)})") from error
     if columns.names != schema.names or columns.types != schema.types:

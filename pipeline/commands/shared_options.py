@@ -30,7 +30,7 @@ labels_option = click.option(
 sample_options = options(
     click.option("--images", default=BUILTIN, show_default=True,
         help="ImageNet folder (train|val/<wnid>/*, or a flat val/ with --labels), WebDataset tars "
-        "('/data/imagenet-*.tar'), or builtin: drawn images that need no download."),
+        "('/data/imagenet-*.tar', '…-{0000..0146}.tar'), or builtin: drawn images that need no download."),
     labels_option,
     click.option("--split", type=click.Choice([*PER_CLASS, "all"]), default="all", show_default=True,
         help="ImageNet's split. Its val yields the collection's splits validation and test, disjoint."),

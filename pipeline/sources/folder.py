@@ -7,7 +7,15 @@ from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import decode_photo
-from impure.pipeline.sources.source import IMAGE_SUFFIXES, Photo, SourceImage, is_image, safe_name
+from impure.pipeline.sources.source import (
+    IMAGE_SUFFIXES,
+    Photo,
+    SourceImage,
+    as_file_name,
+    as_text,
+    is_image,
+    safe_name,
+)
 
 #: A name, which may hold spaces, and the first wnid after it.
 _TRUTH = re.compile(r"\s*(\S.*?)\s*[,\s]\s*(n\d{8})(?![^\s,])")
@@ -49,9 +57,7 @@ class FolderSource:
             paths = sorted(path for path in class_folder.iterdir() if is_image(path.name))
             if not paths:
                 raise InputError(f"{class_folder}: no images there; fill the class's folder or remove it")
-            images += [
-                SourceImage(path.relative_to(self.root).as_posix(), class_folder.name) for path in paths
-            ]
+            images += [self._image(path, as_text(class_folder.name)) for path in paths]
         return images
 
     def _flat(self, folder: Path) -> list[SourceImage]:
@@ -69,15 +75,24 @@ class FolderSource:
         truth = read_ground_truth(truth_file)
         if missing := [path.stem for path in paths if path.stem not in truth]:
             raise InputError(f"{truth_file}: no class for {missing[0]} ({len(missing)} images have none)")
-        return [SourceImage(path.relative_to(self.root).as_posix(), truth[path.stem]) for path in paths]
+        return [self._image(path, truth[path.stem]) for path in paths]
+
+    def _image(self, path: Path, wnid: str) -> SourceImage:
+        """An image of a class, named by its path below the root."""
+        return SourceImage(as_text(path.relative_to(self.root).as_posix()), wnid)
 
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
         """Read and decode one file."""
         try:
-            data = (self.root / image.source_id).read_bytes()
+            data = self._path(image.source_id).read_bytes()
         except OSError as error:
             raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
         return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
+
+    def _path(self, source_id: str) -> Path:
+        """The file of an image."""
+        path = self.root / source_id
+        return path if path.exists() else self.root / as_file_name(source_id)
 
 
 def _stem(name: str) -> str:

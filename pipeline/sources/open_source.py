@@ -1,9 +1,9 @@
 """Opening the source of clean images that a user names: a folder, WebDataset tars or the built-in dataset."""
 
-import glob
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
+from impure.manifests.base.patterns import find_files
 from impure.pipeline.sources.builtin_source import BuiltinSource
 from impure.pipeline.sources.folder import FolderSource
 from impure.pipeline.sources.source import Photo, Source, SourceImage
@@ -17,7 +17,7 @@ def open_source(where: str, labels: Path | None = None) -> Source:
     """Open what `--images` names.
 
     Args:
-        where: `builtin`, a folder, or a tar or glob of WebDataset tars.
+        where: `builtin`, a folder, or a tar or glob of WebDataset tars (see `patterns`).
         labels: Ground truth of a flat validation folder; by default one of `folder.LABEL_FILES` in it.
 
     Raises:
@@ -37,7 +37,7 @@ def open_source(where: str, labels: Path | None = None) -> Source:
 
 def _expand(pattern: str) -> list[Path]:
     """Tars that a path or glob names, in order."""
-    paths = [Path(name).absolute() for name in sorted(glob.glob(pattern))]
+    paths = find_files(pattern)
     if not paths:
         raise InputError(f"{pattern}: no such tar file")
     return paths

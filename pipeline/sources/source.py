@@ -1,5 +1,6 @@
 """The interface of every source of clean images."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -49,6 +50,16 @@ class Source(Protocol):
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name; macOS's `._` files and other hidden ones are none."""
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def as_text(name: str) -> str:
+    r"""A file's name as text that can be stored: bytes that are not UTF-8 stand there as `\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def as_file_name(text: str) -> str:
+    """The file's name that `as_text` made a text of."""
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda byte: os.fsdecode(bytes.fromhex(byte[1])), text)
 
 
 def safe_name(name: str) -> str:

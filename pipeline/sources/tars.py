@@ -10,7 +10,7 @@ from threading import Lock
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import decode_photo
 from impure.pipeline.sources.imagenet import imagenet_wnids
-from impure.pipeline.sources.source import WNID, Photo, SourceImage, is_image, safe_name
+from impure.pipeline.sources.source import WNID, Photo, SourceImage, as_text, is_image, safe_name
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,8 @@ class TarSource:
         tar_path = path.relative_to(os.path.commonpath([tar.parent for tar in self.tars]))
         for key, (extension, offset, size) in pictures.items():
             if key in classes:
-                image = SourceImage(
-                    f"{split}/{tar_path}/{key}.{extension}", _wnid_of(classes[key], f"{path}: {key}.cls")
-                )
+                source_id = as_text(f"{split}/{tar_path}/{key}.{extension}")
+                image = SourceImage(source_id, _wnid_of(classes[key], f"{path}: {key}.cls"))
                 self._locations[image.source_id] = (path, offset, size)
                 images.append(image)
         return images

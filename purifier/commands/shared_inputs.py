@@ -24,7 +24,7 @@ def shards_option(*, required: bool = False) -> Decorator:
     """The option that names a collection, or some of its shards."""
     return click.option(
         "--shards", required=required, help="Folder or URL (https://, s3://, …) of a collection, or a glob "
-        "of its tars such as 'ROOT/resnet101/*/train/*.tar'.",
+        "of its tars such as 'ROOT/resnet101/*/train/*.tar' or 'ROOT/*/pgd/train/{000000..000009}.tar'.",
     )  # fmt: skip
 
 

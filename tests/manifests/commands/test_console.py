@@ -57,6 +57,15 @@ def test_foreseeable_failures_are_one_line_and_exit_code_1(error, line):
     assert result.stderr == f"{line}\n"
 
 
+def test_what_the_terminal_cannot_encode_is_no_traceback():
+    @click.command(cls=Command)
+    def command() -> None:
+        click.echo("caf\udce9 ×8")
+
+    result = CliRunner().invoke(command, [])
+    assert (result.exit_code, result.stdout) == (0, "caf\\udce9 ×8\n")
+
+
 def test_a_bug_keeps_its_traceback():
     result = CliRunner().invoke(failing(RuntimeError("shapes differ")), [])
     assert isinstance(result.exception, RuntimeError)
