@@ -18,6 +18,7 @@ from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, make_problem
 from impure.pipeline.attacks.references.library_attack import LibraryModel, Params
 from impure.pipeline.attacks.references.reference_libraries import REFERENCES
+from impure.pipeline.generation.batch_size import fastest_memory_formats
 from impure.pipeline.sources.imagenet import imagenet_wnids
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import TargetCard
@@ -69,7 +70,7 @@ class Bench:
 def set_up(
     device: torch.device, model: str, size: int, batch_size: int, rounds: int, precision: str
 ) -> Bench:
-    """Build an untrained network of 1000 classes and random images, in channels_last as in a real run."""
+    """Build an untrained network of 1000 classes and random images, in the memory format of a real run."""
     torch.manual_seed(SEED)
     network = torchvision.models.get_model(model, weights=None)
     card = TargetCard(
@@ -78,8 +79,9 @@ def set_up(
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
     )  # fmt: skip
     target = Target(card, network).to(device)
+    target.lay_out(fastest_memory_formats(target)[precision])
     images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    images = images.to(device)
+    images = images.to(device).contiguous(memory_format=target.memory_format)
     shown = Shown(target, precision)
     with torch.no_grad():
         labels = shown(images / LEVELS).argmax(1)

@@ -10,9 +10,14 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
 
 
-def to_tensor(images: Sequence[Pixels], device: torch.device) -> Tensor:
-    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, channels last in memory."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(device)
+def to_tensor(
+    images: Sequence[Pixels],
+    device: torch.device,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Tensor:
+    """Stack pixels (H, W, 3) to one uint8 tensor (N, 3, H, W) on `device`, in a memory format."""
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return stacked.to(device).contiguous(memory_format=memory_format)
 
 
 def to_pixels(batch: Tensor) -> list[Pixels]:

@@ -60,6 +60,7 @@ class ShardConfig(TypedDict):
     attack: NotRequired[dict[str, Any]]
     seed: NotRequired[int]
     batch_size: NotRequired[int]
+    memory_format: NotRequired[str]
     compiled: NotRequired[bool]
     schema_version: NotRequired[int]
 
@@ -118,6 +119,7 @@ _OPTIONAL: dict[str, tuple[type, ...]] = {
     "config.plan": (str,),
     "config.seed": (int,),
     "config.batch_size": (int,),
+    "config.memory_format": (str,),
     "config.compiled": (bool,),
     "config.attack": (dict,),
     "config.attack.name": (str,),

@@ -10,7 +10,7 @@ from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.commands.console import progress, say, writable
 from impure.pipeline.commands.shared_options import AUTO
 from impure.pipeline.devices import cores
-from impure.pipeline.generation.batch_size import fitting_batch_size
+from impure.pipeline.generation.batch_size import fastest_batch_size, fastest_memory_formats
 from impure.pipeline.generation.run import GenerationRun, Locations
 from impure.pipeline.generation.sample_config import PER_CLASS, SampleConfig
 from impure.pipeline.sources.open_source import open_source
@@ -104,10 +104,10 @@ def default_threads(root: Path, target: str, workers: int | None) -> int:
 
 def sample_configs(run: GenerationRun, arguments: SampleArguments, threads: int) -> list[SampleConfig]:
     """What to sample from each of ImageNet's splits."""
-    size = arguments.batch_size
+    begun, size = run.collection.begun_with(run.target.card.name), arguments.batch_size
+    formats = begun.get("memory_formats", {}) if begun else fastest_memory_formats(run.target)
     if size == AUTO:
-        begun = run.collection.begun_with(run.target.card.name)
-        size = begun["batch_size"] if begun else fitting_batch_size(run.target)
+        size = begun["batch_size"] if begun else fastest_batch_size(run.target)
     return [
         SampleConfig(
             split=split,
@@ -116,6 +116,7 @@ def sample_configs(run: GenerationRun, arguments: SampleArguments, threads: int)
             shard_size=arguments.shard_size,
             batch_size=int(size),
             threads=threads,
+            memory_formats=formats,
         )
         for split in (PER_CLASS if arguments.split == "all" else [arguments.split])
     ]

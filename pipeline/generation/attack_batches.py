@@ -112,7 +112,9 @@ def _attack_together(
     Raises:
         AttackError: The attack, or the target's prediction of its bytes, broke on one of the images.
     """
-    clean = to_tensor([image.pixels for image in batch], job.target.mean.device)
+    job.target.lay_out(job.memory_format)
+    pixels = [image.pixels for image in batch]
+    clean = to_tensor(pixels, job.target.mean.device, job.target.memory_format)
     labels = torch.tensor([image.row["label"] for image in batch], device=clean.device)
     source_ids = [image.row["source_id"] for image in batch]
     with meter.attack():

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import torch
 
 from impure.manifests.base.canonical_json import plain
+from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.plan import FrozenPlan
@@ -19,7 +20,7 @@ from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.sources.source import Source
-from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target import MEMORY_FORMATS, Target
 
 SOFTWARE = ("torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -72,6 +73,20 @@ class AttackJob:
         """Folder name of the attack."""
         return CLEAN if self.attack is None else self.attack.variant
 
+    @property
+    def memory_format(self) -> str:
+        """How images and weights lie in memory, as the plan says for the attack's precision.
+
+        Raises:
+            InputError: The plan does not say it.
+        """
+        precision = "fp32" if self.attack is None else self.attack.precision
+        formats = self.plan.config.get("memory_formats")
+        chosen = formats.get(precision) if isinstance(formats, dict) else None
+        if chosen not in MEMORY_FORMATS:
+            raise InputError(f"{self.plan.path}: says no memory format for {precision}; choose another --out")
+        return str(chosen)
+
     def config(self) -> dict[str, Any]:
         """Everything that decides the stored pixels, as JSON."""
         attack = (
@@ -85,6 +100,7 @@ class AttackJob:
                 "attack": attack,
                 "seed": self.seed,
                 "batch_size": self.batch_size,
+                "memory_format": self.memory_format,
                 "compiled": self.compiled is not None,
                 "storage": asdict(self.storage),
             }

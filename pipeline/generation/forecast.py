@@ -1,18 +1,14 @@
 """Forecast of a run: what it would make, and what it would take at most."""
 
-import time
 from math import prod
 from typing import TypedDict
 
-import torch
-
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.gradients import loss_and_gradient
+from impure.pipeline.generation.batch_size import seconds_per_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
 from impure.pipeline.generation.time_left import BACKWARD, CHECKS
 
-REPEATS = 3
 EARLY = 0.09
 """Of the gradients that an attack may take, those that it takes where fooled images leave it."""
 
@@ -48,7 +44,7 @@ def forecast(run: GenerationRun, config: GenerateConfig) -> Forecast:
     shards = sum(len(task.attacks) for task in tasks)
     size = images * _bytes_per_image(run, config) + shards * SHARD
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
-    seconds = images * gradients * seconds_per_gradient(run, config.batch_size)
+    seconds = images * gradients * seconds_per_gradient(run.target, config.batch_size)
     return {
         "images": images,
         "attacks": len(attacks),
@@ -90,16 +86,3 @@ def likely_passes(attack: AttackConfig | None) -> float:
     gradients = gradients_at_most(attack) * (EARLY if early else 1)
     shared = attack.params.get("candidates", 1)  # so many gradients of one forward pass
     return CHECKS + (BACKWARD + 1 / shared) * gradients
-
-
-def seconds_per_gradient(run: GenerationRun, batch_size: int) -> float:
-    """How long the gradient of one image takes, in a batch of so many; the best of `REPEATS`."""
-    side, device = run.target.card.crop, run.target.mean.device
-    images = torch.rand(batch_size, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    durations = []
-    for _ in range(REPEATS):
-        started_at = time.perf_counter()
-        *_, gradient = loss_and_gradient(run.target, images, lambda logits: logits.amax(1))
-        gradient.sum().item()  # waits for the device
-        durations.append(time.perf_counter() - started_at)
-    return min(durations) / batch_size

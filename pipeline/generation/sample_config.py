@@ -1,9 +1,14 @@
 """What decides which images are sampled, beside images and target; free of torch, for help texts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.shard_id import MAX_SAMPLES
+from impure.pipeline.attacks.attack_names import PRECISIONS
+
+CHANNELS_LAST = "channels_last"
+"""The memory format in which decoded images come; on a CPU it is the faster one."""
 
 #: ImageNet's split -> the splits of a collection that are drawn from it, in this order, disjoint (paper 4.1).
 SPLITS_OF = {"train": ("train",), "val": ("validation", "test")}
@@ -22,8 +27,10 @@ class SampleConfig:
         seed: Of the order in which a class's images are tried.
         shard_size: Images in a shard.
         batch_size: Images that the target classifies, and attacks take, at once.
-        threads: Of the CPU. Both are frozen with the plan, because float32 rounding depends on them:
-            whoever continues a collection, on whatever machine, does it as it was begun.
+        threads: Of the CPU.
+        memory_formats: How images and weights lie in memory, by an attack's precision (see `Target.lay_out`).
+            These three are frozen with the plan, because float32 rounding depends on them: whoever continues
+            a collection, on whatever machine, does it as it was begun.
     """
 
     split: str
@@ -32,6 +39,9 @@ class SampleConfig:
     shard_size: int = 500
     batch_size: int = 32
     threads: int = 1
+    memory_formats: Mapping[str, str] = field(
+        default_factory=lambda: dict.fromkeys(PRECISIONS, CHANNELS_LAST)
+    )
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS_OF:
@@ -39,5 +49,7 @@ class SampleConfig:
         for name in ("per_class", "shard_size", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if set(self.memory_formats) != set(PRECISIONS):
+            raise InputError(f"memory_formats must name one for each of {', '.join(PRECISIONS)}")
         if self.shard_size > MAX_SAMPLES:
             raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")

@@ -56,12 +56,14 @@ def sample(
     frozen = [_frozen_plan(collection, name, split, identity) for split in splits]
     if all(frozen):
         return [plan for plan in frozen if plan is not None]
+    target.lay_out(config.memory_formats["fp32"])
     tallies = _draw(source, target, config, progress)
     _check_shortfall(tallies, config, allow_short)
     facts = {
         **identity,
         "batch_size": config.batch_size,
         "threads": config.threads,
+        "memory_formats": dict(config.memory_formats),
         "asked": config.per_class * len(tallies),
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }
@@ -179,7 +181,7 @@ def classify(target: Target, images: Sequence[CleanImage]) -> list[tuple[int, fl
     if not pixels:
         return []
     with torch.inference_mode(), matrix_products("fp32"):
-        batch = to_float(to_tensor(pixels, target.mean.device))
+        batch = to_float(to_tensor(pixels, target.mean.device, target.memory_format))
         logits = target(batch)
         confidence, prediction = logits.softmax(1).max(1)
         prediction = prediction.where(logits.amax(1).isfinite(), -1)

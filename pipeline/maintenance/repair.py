@@ -28,7 +28,14 @@ from impure.pipeline.generation.worker import ShardWorker
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import Target
 
-_KINDS = {"attack": dict, "seed": int, "batch_size": int, "compiled": bool, "storage": dict}
+_KINDS = {
+    "attack": dict,
+    "seed": int,
+    "batch_size": int,
+    "memory_format": str,
+    "compiled": bool,
+    "storage": dict,
+}
 """What a shard is made by, beside its plan and target."""
 
 

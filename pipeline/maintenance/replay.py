@@ -60,7 +60,8 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     size = together[0]
     rows = committed.stored_rows("adv_px_sha256")[:size]
     samples = [read_sample(index) for index in index_pairs(committed)[:size]]
-    clean = to_tensor([sample.clean for sample in samples], target.mean.device)
+    target.lay_out(config["memory_format"])
+    clean = to_tensor([sample.clean for sample in samples], target.mean.device, target.memory_format)
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
     ids, compiled = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
     try:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from impure.manifests.base.errors import InputError, first_line
 from impure.pipeline.targets.target_card import TargetCard
 
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+"""How weights and images may lie in memory. Which is faster depends on device, precision and network."""
+
 
 class Target(nn.Module):
     """A frozen classifier: [0,1] RGB (N, 3, H, W) in, logits (N, classes) out.
@@ -18,20 +21,33 @@ class Target(nn.Module):
     Attributes:
         card: What it is.
         weights_sha256: Of its state dict: the same weights give the same value from any file.
+        memory_format: Of its weights, and best of the images that it is given.
     """
 
     def __init__(self, card: TargetCard, network: nn.Module) -> None:
         super().__init__()
         self.card = card
         self.weights_sha256 = state_sha256(network)
-        # Convolutions are faster with channels last in memory, as the images come.
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network, self.memory_format = network, torch.contiguous_format  # as networks are built
+        self.lay_out("channels_last")
         self.register_buffer("mean", torch.tensor(card.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(card.std).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
 
     mean: Tensor
     std: Tensor
+
+    def lay_out(self, memory_format: str) -> None:
+        """Keep the weights in a memory format, a key of `MEMORY_FORMATS`.
+
+        Raises:
+            InputError: There is no such format.
+        """
+        if memory_format not in MEMORY_FORMATS:
+            raise InputError(f"memory format {memory_format!r} is none of {', '.join(MEMORY_FORMATS)}")
+        if MEMORY_FORMATS[memory_format] != self.memory_format:
+            self.memory_format = MEMORY_FORMATS[memory_format]
+            self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of [0,1] images."""
@@ -48,7 +64,7 @@ class Target(nn.Module):
         torch._functorch.config.donated_buffer = False
         compiled: Callable[[Tensor], Tensor] = torch.compile(self)
         images = torch.rand(2, 3, self.card.crop, self.card.crop, device=self.mean.device)
-        images = images.to(memory_format=torch.channels_last).requires_grad_()
+        images = images.to(memory_format=self.memory_format).requires_grad_()
         try:
             torch.autograd.grad(compiled(images).sum(), images)
         except RuntimeError as error:

@@ -176,5 +176,5 @@ def test_a_clean_image_with_broken_logits_is_classified_as_nothing(imagenet, tar
     def broken(images):
         return logits
 
-    broken.mean = target.mean
+    broken.mean, broken.memory_format = target.mean, target.memory_format
     assert [prediction for prediction, _ in classify(broken, cleans)] == [-1, 0]
