@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 import click
@@ -19,12 +20,13 @@ from contest import Flops, Goal, repeat
 from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from variants import NAMES, Variant, build
 
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.data.dataset import Batch
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness
-from impure.purifier.riae.riae_config import DecoderKind, RIAEConfig, preset
+from impure.purifier.riae.riae_config import PRESETS, DecoderKind, RIAEConfig, preset
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
 
@@ -52,6 +54,7 @@ class Row:
     share: float
     speed: float
     memory_mib: float
+    first_seconds: float  # of the first pass, compilation included
 
 
 def training_pass(
@@ -81,6 +84,16 @@ class Setting:
     device: torch.device
     bf16: bool
     compiled: bool
+    variants: tuple[str, ...]
+
+
+def straightforward(config: RIAEConfig) -> Straightforward:
+    """The rival in the size of a config."""
+    return Straightforward(
+        patch=config.patch, grid=config.grid, width=config.encoder_dim, depth=config.encoder_depth,
+        heads=config.encoder_heads, narrow=config.decoder_dim, decoder_depth=config.decoder_depth,
+        decoder_heads=config.decoder_heads, fused=config.fusion,
+    )  # fmt: skip
 
 
 def contenders(setting: Setting) -> list[Contender]:
@@ -91,7 +104,7 @@ def contenders(setting: Setting) -> list[Contender]:
         recipe="pixel", bf16=setting.bf16, compiled=setting.compiled, batch_size=batch, crop=setting.size
     )
     train_step = TrainStep(train_config, RIAE(setting.config), None, device)
-    plain = Straightforward().to(device)
+    plain = straightforward(setting.config).to(device)
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
     images = levels[0].float() / 255
     clean = train_step.model.normalise(levels[1].float() / 255)
@@ -110,12 +123,21 @@ def contenders(setting: Setting) -> list[Contender]:
     def update() -> None:
         train_step.update([whole], 0, 1e-6)
 
+    def of(variant: Variant) -> None:
+        with variant.surroundings():
+            training_pass(variant.network, images, clean, randomness, setting.bf16)
+
     flops = flops_of(eager)
+    variants = [build(train_step.model, name) for name in setting.variants]
     return [
         products(device, torch.bfloat16 if setting.bf16 else torch.float32),
         Contender(name=PLAIN, work=rival, flops=flops_of(rival), images=batch),
         Contender(name=OURS, work=ours, flops=flops, images=batch),
         Contender(name=f"{OURS}, whole update", work=update, flops=flops, images=batch),
+        *(
+            Contender(name=f"{OURS}, {each.name}", work=partial(of, each), flops=flops, images=batch)
+            for each in variants
+        ),
     ]
 
 
@@ -134,19 +156,24 @@ def compete(found: list[Contender], device: torch.device, rounds: int) -> list[R
     """Time everybody in turn, after a warm-up."""
     seconds: dict[str, list[float]] = {each.name: [] for each in found}
     memory: dict[str, float] = {}
+    first: dict[str, float] = {}
     for each in found:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        each.work()
+        first[each.name] = timed(each.work, device)
         memory[each.name] = peak_memory(device)
     for turn in range(rounds):
         for each in (*found[turn % len(found) :], *found[: turn % len(found)]):
             seconds[each.name].append(timed(each.work, device))
-    return [row_of(each, seconds, found[0].flops, memory[each.name]) for each in found]
+    return [row_of(each, seconds, found[0].flops, memory[each.name], first[each.name]) for each in found]
 
 
 def row_of(
-    contender: Contender, seconds: dict[str, list[float]], products_flops: float, memory: float
+    contender: Contender,
+    seconds: dict[str, list[float]],
+    products_flops: float,
+    memory: float,
+    first: float,
 ) -> Row:
     """Figures of one contender; ratios are taken round by round."""
     own = seconds[contender.name]
@@ -159,6 +186,7 @@ def row_of(
         share=statistics.median(contender.flops / each / rate for each, rate in zip(own, rates, strict=True)),
         speed=statistics.median(rival / each for each, rival in zip(own, seconds[PLAIN], strict=True)),
         memory_mib=memory,
+        first_seconds=first,
     )
 
 
@@ -192,10 +220,20 @@ def goals(rows: list[Row], device: torch.device) -> list[Goal]:
 
 def as_table(rows: list[Row]) -> str:
     """All figures as Markdown."""
-    header = ["contender", "ms", "images/s", "GFLOP/image", "share of products", "speed", "peak MiB"]
+    header = [
+        "contender",
+        "ms",
+        "images/s",
+        "GFLOP/image",
+        "share of products",
+        "speed",
+        "peak MiB",
+        "first s",
+    ]
     cells = [
         [row.name, f"{1000 * statistics.median(row.seconds):.0f}", f"{row.images_per_second:.3g}",
-         f"{row.gflop_per_image:.1f}", f"{row.share:.3f}", f"{row.speed:.3f}", f"{row.memory_mib:.0f}"]
+         f"{row.gflop_per_image:.1f}", f"{row.share:.3f}", f"{row.speed:.3f}", f"{row.memory_mib:.0f}",
+         f"{row.first_seconds:.1f}"]
         for row in rows
     ]  # fmt: skip
     return markdown_table(header, cells)
@@ -204,28 +242,36 @@ def as_table(rows: list[Row]) -> str:
 @click.command()
 @click.option("--device", "name", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; PyTorch's choice by default.")
+@click.option("--model", type=click.Choice(list(PRESETS)), default="base", show_default=True)
 @click.option("--size", type=int, default=224, show_default=True, help="Pixels a side, a multiple of 32.")
 @click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Timings of each.")
 @click.option("--decoder", type=click.Choice(["copies", "cross"]), default="copies", show_default=True)
 @click.option("--bf16", is_flag=True, help="Ours, and the matrix products, in bfloat16.")
 @click.option("--compile", "compiled", is_flag=True, help="Ours compiled.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    help=f"Also measure ours with these, joined by +: {', '.join(NAMES)}; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def main(
-    name: str, threads: int | None, size: int, batch_size: int, rounds: int, decoder: DecoderKind, bf16: bool,
-    compiled: bool, as_json: bool,
+    name: str, threads: int | None, model: str, size: int, batch_size: int, rounds: int, decoder: DecoderKind,
+    bf16: bool, compiled: bool, variants: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Measure RIAE's training pass (ViT-B, masking mode both); goals are marked, never enforced."""
     torch.set_num_threads(threads or torch.get_num_threads())
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     setting = Setting(
-        config=preset("base", decoder=decoder), size=size, batch_size=batch_size, device=device, bf16=bf16,
-        compiled=compiled,
+        config=preset(model, decoder=decoder), size=size, batch_size=batch_size, device=device, bf16=bf16,
+        compiled=compiled, variants=variants,
     )  # fmt: skip
     rows = compete(contenders(setting), device, rounds)
     conditions = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": device_name(device),
-        "threads": torch.get_num_threads(), "size": size, "batch_size": batch_size, "rounds": rounds,
+        "threads": torch.get_num_threads(), "model": model, "size": size, "batch_size": batch_size,
+        "rounds": rounds,
         "decoder": decoder, "precision": "bf16" if bf16 else "fp32", "compiled": compiled,
         "torch": version("torch"),
     }  # fmt: skip

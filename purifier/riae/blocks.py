@@ -7,6 +7,24 @@ from torch.nn import functional as F
 NORM_EPSILON = 1e-6  # of every LayerNorm, as in ViT and MAE
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm in the precision of its tokens; mean and variance are taken in float32 at least.
+
+    Autocast's writes float32 whatever it reads: twice the bytes, and a cast before the next matrix product.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=NORM_EPSILON)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normalise each token (..., D) by itself."""
+        if tokens.dtype == self.weight.dtype:
+            return super().forward(tokens)
+        with torch.autocast(tokens.device.type, enabled=False):
+            weight, bias = self.weight.to(tokens.dtype), self.bias.to(tokens.dtype)
+            return F.layer_norm(tokens, self.normalized_shape, weight, bias, self.eps)
+
+
 class PatchEmbed(nn.Module):
     """A linear layer from patches to tokens; its weight is shaped as ViT's convolution: (D, 3, p, p)."""
 
@@ -96,9 +114,9 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.norm1 = LayerNorm(dim)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim)
 
     def forward(self, tokens: Tensor, keep: int | None = None) -> Tensor:
@@ -121,10 +139,10 @@ class CrossBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPSILON)
-        self.norm_context = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.norm1 = LayerNorm(dim)
+        self.norm_context = LayerNorm(dim)
         self.attn = CrossAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPSILON)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim)
 
     def keys_and_values(self, context: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.pipeline.tensors import check_images, check_levels
-from impure.purifier.riae.blocks import NORM_EPSILON, Block, PatchEmbed
+from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
@@ -54,14 +55,14 @@ class RIAE(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.encoder_heads) for _ in range(config.encoder_depth))
         self.proj_layers = nn.ModuleList(nn.Linear(width, width) for _ in config.fusion)
         self.proj_weights = nn.Parameter(torch.zeros(len(config.fusion) + 1, 1, 1, 1))
-        self.norm = nn.LayerNorm(width, eps=NORM_EPSILON)
+        self.norm = LayerNorm(width)
         self.decoder_embed = nn.Linear(width, narrow)
-        self.decoder_embed_norm = nn.LayerNorm(narrow, eps=NORM_EPSILON)
+        self.decoder_embed_norm = LayerNorm(narrow)
         self.decoder_head_embed = nn.Linear((SUBSETS - 1) * width, narrow)
         if config.mask == "occlusion":
             self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
         self.decoder_blocks = DECODERS[config.decoder](narrow, config.decoder_heads, config.decoder_depth)
-        self.decoder_norm = nn.LayerNorm(narrow, eps=NORM_EPSILON)
+        self.decoder_norm = LayerNorm(narrow)
         self.decoder_pred = nn.Linear(narrow, config.values)
         self.decoder_rb1 = nn.Conv2d(3, 3, 3, padding=1)
         self._add_constants()
@@ -225,29 +226,31 @@ class RIAE(nn.Module):
         tokens, *noisy_tokens = embedded.split([batch] * (2 if mask in IMAGE_NOISE else 1))
         masked = noisy_tokens[0] if noisy_tokens else tokens
         if mask == "occlusion":
-            masked = self.mask_token.expand_as(tokens)
+            masked = self.mask_token.to(tokens.dtype).expand_as(tokens)
         if mask in FEATURE_NOISE:
             masked = self._diffuse(masked, randomness.feature_step, randomness.feature_noise)
         return tokens, classes[:batch, :, 0], masked
 
     def _encoder(self, tokens: Tensor) -> Tensor:
         """Tokens (B, S, L, D) to fused features (B, S, L + 1, D); the class token comes first."""
-        classes = self.cls_token.expand(*tokens.shape[:2], 1, -1)
+        classes = self.cls_token.to(tokens.dtype).expand(*tokens.shape[:2], 1, -1)
         features = torch.cat([classes, tokens], dim=2).flatten(0, 1)  # B * S, L + 1, D
-        weights = self.proj_weights.softmax(0)
-        fused = torch.zeros_like(features)
+        weights = self.proj_weights.flatten().softmax(0)
+        levels = []
         for index, block in enumerate(self.blocks):
             features = block(features)
             if index in self.config.fusion:
                 level = self.config.fusion.index(index)
-                fused = fused + weights[level] * self.proj_layers[level](features)
-        normed: Tensor = self.norm(fused + weights[-1] * features)
+                linear: nn.Linear = self.proj_layers[level]  # type: ignore[assignment]
+                levels.append(_weighted(linear, weights[level], features))
+        normed: Tensor = self.norm(sum(levels, weights[-1] * features))
         return normed.view(*tokens.shape[:2], *normed.shape[1:])
 
     def _diffuse(self, values: Tensor, step: Tensor, noise: Tensor) -> Tensor:
         """Add noise to values (B, ...): sqrt(signal_t) x + sqrt(1 - signal_t) n (Ho et al. 2020, Eq. 4)."""
-        signal = self.signal[step].view(-1, *[1] * (values.dim() - 1)).to(values.dtype)
-        return signal.sqrt() * values + (1 - signal).sqrt() * noise
+        signal = self.signal[step].view(-1, *[1] * (values.dim() - 1))
+        kept, added = (part.sqrt().to(values.dtype) for part in (signal, 1 - signal))
+        return kept * values + added * noise.to(values.dtype)
 
     def _positions(self, table: Tensor, grid: tuple[int, int], randomness: Randomness) -> Tensor:
         """Positions (B, S, L, D) of the subsets' patches; a grid larger than the table gets a larger one."""
@@ -255,6 +258,8 @@ class RIAE(nn.Module):
         size = max(rows, table.shape[0]), max(columns, table.shape[1])
         if size != table.shape[:2]:
             table = self._table(*size, table.shape[2]).to(table)
+        if torch.is_autocast_enabled(table.device.type):  # tokens stay in its precision from block to block
+            table = table.to(torch.get_autocast_dtype(table.device.type))
         return window_positions(table, randomness.partition, randomness.corner, columns)
 
 
@@ -262,6 +267,11 @@ def parameter_shapes(config: RIAEConfig) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a RIAE's parameters; takes no memory for them."""
     with torch.device("meta"):
         return shapes_of(RIAE(config).state_dict())
+
+
+def _weighted(linear: nn.Linear, weight: Tensor, tokens: Tensor) -> Tensor:
+    """`weight * linear(tokens)`: the matrix is multiplied, which is smaller than all tokens."""
+    return F.linear(tokens, weight * linear.weight, weight * linear.bias)
 
 
 def _of_other_subsets(classes: Tensor) -> Tensor:
