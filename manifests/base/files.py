@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from impure.manifests.base.canonical_json import parse_object
 from impure.manifests.base.errors import InputError, WriteError, first_line
@@ -96,6 +96,12 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def forget(file: BinaryIO) -> None:
+    """Drop a file from the page cache, where the system can, so that it is read from the disk."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def write_json(path: Path, value: Any) -> None:

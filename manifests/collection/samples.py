@@ -12,7 +12,7 @@ from typing import Any
 
 from impure.manifests.base.canonical_json import parse_object
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.images import ENCODINGS, Pixels, decode_stored, px_sha256
+from impure.manifests.base.images import ENCODINGS, Pixels, decode_stored
 from impure.manifests.base.tar import Member, read_members, walk
 from impure.manifests.collection.shard_id import MAX_SAMPLES
 
@@ -26,9 +26,6 @@ EXTENSIONS |= {"cls": 16, "json": 1 << 16}
 LAYOUTS = (("clean", "adv"), ("clean",), ("adv",), ("delta",))
 
 _KEY = re.compile(r"[ -~]{1,100}")  # printable ASCII
-
-Fingerprint = tuple[str, int, dict[str, str]]
-"""Key, label, and the SHA-256 of the pixels of each stored image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,6 @@ class Stored:
     label: int
     meta: dict[str, Any]
     images: dict[str, Pixels]
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What tells this sample from any other, without its pixels."""
-        return self.key, self.label, {image: px_sha256(pixels) for image, pixels in self.images.items()}
 
 
 def index_shard(path: Path) -> list[SampleIndex]:
@@ -159,8 +151,3 @@ def read_sample(index: SampleIndex) -> Sample:
 def read_shard(path: Path) -> Iterator[Sample]:
     """Read every pair of a shard in order (see `index_shard` and `read_sample`)."""
     return map(read_sample, index_shard(path))
-
-
-def read_fingerprints(path: Path) -> Iterator[Fingerprint]:
-    """Decode a shard of any profile, sample by sample, to compare it with what was written."""
-    return (read_stored(index).fingerprint for index in index_shard(path))

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impure.manifests.base.canonical_json import canonical_json
-from impure.manifests.base.errors import InputError
-from impure.manifests.base.images import ENCODINGS, Pixels
+from impure.manifests.base.errors import InputError, ReadBackError
+from impure.manifests.base.images import ENCODINGS, Pixels, decode_stored
 from impure.manifests.base.tar import MAX_NAME
-from impure.manifests.collection.samples import Fingerprint, Sample, Stored
+from impure.manifests.collection.samples import Sample, Stored
 from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.collection.storage_profiles import PAIRS, PNG, PROFILES
 
@@ -44,8 +44,18 @@ class Storage:
         return PROFILES[self.profile][attack == CLEAN]
 
     def encode(self, pixels: Pixels) -> bytes:
-        """Encode RGB pixels (H, W, 3), the same bytes every time."""
-        return ENCODINGS[self.encoding].encode(pixels)
+        """Encode RGB pixels (H, W, 3), the same bytes every time; they are decoded at once and compared.
+
+        Raises:
+            ReadBackError: They decode to something else.
+        """
+        data = ENCODINGS[self.encoding].encode(pixels)
+        try:
+            if np.array_equal(decode_stored(data, "just encoded", self.encoding), pixels):
+                return data
+        except InputError as error:
+            raise ReadBackError(f"an image that was just encoded is broken: {error}") from error
+        raise ReadBackError("an image that was just encoded decodes to other pixels; check the memory")
 
     def stored(self, sample: Sample, attack: str) -> Stored:
         """What is stored of a pair in a shard of this attack.
@@ -78,10 +88,6 @@ class Storage:
                 f"sample key {sample.key!r} is too long: with its ending more than {MAX_NAME} bytes"
             )
         return [(f"{sample.key}.{extension}", data) for extension, data in members]
-
-    def fingerprint(self, sample: Sample, attack: str) -> Fingerprint:
-        """What `samples.read_fingerprints` has to find of a sample in a fresh tar."""
-        return self.stored(sample, attack).fingerprint
 
 
 def change_of(stored: Stored) -> NDArray[np.int64]:

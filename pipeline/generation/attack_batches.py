@@ -192,6 +192,7 @@ def _verdicts(
 def _encode(job: AttackJob, clean: PlannedImage, adversarial: Pixels, verdict: Row, emit: Emit) -> Encoded:
     """The sample as it is stored, and its manifest row."""
     with timed(emit, ENCODE):
+        clean.check()
         row: Row = {**_base_row(job, clean.row), **verdict, "adv_px_sha256": px_sha256(adversarial)}
         meta = {name: value for name, value in row.items() if name in SAMPLE_FIELDS}
         sample = Sample(row["key"], clean.pixels, adversarial, row["label"], meta)

@@ -1,22 +1,22 @@
-"""The background writer: encodes in a pool and writes in order, beside the attack, a bounded way behind."""
+"""The background writer: encodes in a pool, writes in order, commits beside it; a bounded way behind the attack."""
 
 import errno
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from impure.manifests.base.errors import first_line
+from impure.manifests.base.errors import ReadBackError, first_line
 from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.writer import Encoded, ReadBackError, ShardWriter
+from impure.manifests.collection.writer import Encoded, ShardWriter
 from impure.pipeline.generation.attack_job import ShardFacts
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
-from impure.pipeline.generation.events import WRITE, Emit, ShardCommitted, ShardFailed, timed
+from impure.pipeline.generation.events import COMMIT, COMMITTERS, WRITE, Emit, ShardCommitted, ShardFailed, timed
 
 LOGGER = logging.getLogger(__name__)
 
@@ -43,27 +43,39 @@ def failure(shard_id: ShardId, error: BaseException) -> ShardFailed:
 
 
 class BackgroundWriter:
-    """A pool that encodes and a thread that writes; steps run in the order in which they were given."""
+    """A pool that encodes, a thread that writes in the order in which steps are given, and a pool that commits."""
 
     def __init__(self, threads: int) -> None:
         self.pool = ThreadPoolExecutor(threads, "encode")
-        self._thread = ThreadPoolExecutor(1, "write")
-        self._waiting: deque[Future[None]] = deque()
+        self._writing = ThreadPoolExecutor(1, "write")
+        self._committing = ThreadPoolExecutor(COMMITTERS, "commit")
+        self._writes: deque[Future[None]] = deque()
+        self._commits: deque[Future[None]] = deque()
         self._broken = False
 
-    def submit(self, step: Callable[[], None]) -> None:
-        """Run `step` after those before it; wait first where `MAX_WAITING` are waiting.
+    def write(self, step: Callable[[], None]) -> None:
+        """Run `step` after the writes before it; wait first where `MAX_WAITING` are waiting.
 
         Raises:
             Exception: Whatever an earlier step raised.
         """
-        while len(self._waiting) >= MAX_WAITING:
-            self._waiting.popleft().result()
-        self._waiting.append(self._thread.submit(self._run, step))
+        _wait_for_all_but(MAX_WAITING - 1, self._writes)
+        self._writes.append(self._writing.submit(self._run, (), step))
 
-    def _run(self, step: Callable[[], None]) -> None:
-        """Run a step, unless one before it raised: nothing may look finished that is not."""
-        if self._broken:
+    def commit(self, step: Callable[[], None]) -> None:
+        """Run `step` after the writes before it, beside those that follow; waits and raises as `write`."""
+        _wait_for_all_but(COMMITTERS - 1, self._commits)
+        self._commits.append(self._committing.submit(self._run, tuple(self._writes), step))
+
+    def after_commits(self, step: Callable[[], None]) -> None:
+        """Run `step` after all that was given before it."""
+        before = (*self._writes, *self._commits)
+        self._commits.append(self._committing.submit(self._run, before, step))
+
+    def _run(self, before: Sequence[Future[None]], step: Callable[[], None]) -> None:
+        """Run a step after others, unless any before it raised: nothing may look finished that is not."""
+        wait(before)
+        if self._broken or any(future.cancelled() for future in before):
             return
         try:
             step()
@@ -72,14 +84,20 @@ class BackgroundWriter:
             raise
 
     def flush(self) -> None:
-        """Wait until nothing waits (see `submit`)."""
-        while self._waiting:
-            self._waiting.popleft().result()
+        """Wait until nothing waits (see `write`)."""
+        _wait_for_all_but(0, self._writes)
+        _wait_for_all_but(0, self._commits)
 
     def close(self) -> None:
-        """End both, dropping what waits."""
-        self._thread.shutdown(cancel_futures=True)
-        self.pool.shutdown(cancel_futures=True)
+        """End all threads, dropping what waits."""
+        for pool in (self._writing, self._committing, self.pool):
+            pool.shutdown(cancel_futures=True)
+
+
+def _wait_for_all_but(count: int, futures: deque[Future[None]]) -> None:
+    """Wait for the oldest futures; raises what they raised."""
+    while len(futures) > count:
+        futures.popleft().result()
 
 
 class PendingShard:
@@ -109,19 +127,19 @@ class PendingShard:
     def add(self, batch: Sequence[Callable[[], Encoded]]) -> None:
         """Encode and append the samples of a batch."""
         futures = [self._writer.pool.submit(encode) for encode in batch]
-        self._writer.submit(partial(self._try, self._append, futures))
+        self._writer.write(partial(self._try, self._append, futures))
 
     def add_rows(self, rows: Sequence[Row]) -> None:
         """Add the rows of images that have no sample."""
-        self._writer.submit(partial(self._try, self._shard.add_rows, rows))
+        self._writer.write(partial(self._try, self._shard.add_rows, rows))
 
     def commit(self, config: dict[str, Any], facts: ShardFacts) -> None:
         """Commit once all is written."""
-        self._writer.submit(partial(self._try, self._commit, config, facts))
+        self._writer.commit(partial(self._try, self._commit, config, facts))
 
     def give_up(self, error: BaseException) -> None:
         """Drop the shard; it may be tried again."""
-        self._writer.submit(partial(self._try, self._fail, error))
+        self._writer.write(partial(self._try, self._fail, error))
 
     def _try(self, step: Callable[..., None], *arguments: Any) -> None:
         """Run a step of a shard that has not failed; what no retry will mend goes on to the caller."""
@@ -143,7 +161,7 @@ class PendingShard:
 
     def _commit(self, config: dict[str, Any], facts: ShardFacts) -> None:
         seconds = time.perf_counter() - self._started_at
-        with timed(self._emit, WRITE):
+        with timed(self._emit, COMMIT):
             marker = self._shard.commit(config, {**facts, "seconds": round(seconds, 3)})
         self.end()
         self._emit(ShardCommitted(self.shard_id, marker["counts"], seconds, resumed=False))

@@ -1,5 +1,6 @@
 """The clean images of one shard: decoded once, in a pool, then cached on the disk for every attack."""
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from impure.manifests.base.errors import ReadBackError
 from impure.manifests.base.images import Pixels, px_sha256
 from impure.manifests.collection.schema import CHANGED, FAILED, STATUS_OK, Row
 from impure.manifests.collection.storage_profiles import PAIRS
@@ -33,11 +35,24 @@ class PlannedImage:
         row: Of the plan.
         pixels: (H, W, 3).
         encoded: As it will be stored; nine attacks share one encoding. Empty where it is not stored.
+        sha256: Of the pixels and the encoding, as they were decoded and encoded.
     """
 
     row: Row
     pixels: Pixels
     encoded: bytes
+    sha256: bytes
+
+    def check(self) -> None:
+        """Make sure that the cache file gave back what went into it.
+
+        Raises:
+            ReadBackError: It did not.
+        """
+        if _sha256(self.pixels, self.encoded) != self.sha256:
+            raise ReadBackError(
+                f"{self.row['source_id']}: what was cached of it below _tmp has changed; check disk and memory"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class _CachedImage:
     offset: int
     shape: tuple[int, ...]
     encoded: int
+    sha256: bytes
 
 
 class CleanCache:
@@ -100,15 +116,16 @@ class CleanCache:
             return pixels
         stored = self._job.storage.profile == PAIRS
         with timed(self._emit, ENCODE):
-            return PlannedImage(row, pixels, self._job.storage.encode(pixels) if stored else b"")
+            encoded = self._job.storage.encode(pixels) if stored else b""
+            return PlannedImage(row, pixels, encoded, _sha256(pixels, encoded))
 
     def _write(self, clean: PlannedImage) -> None:
         """Append an image to the cache file."""
-        pixels = np.ascontiguousarray(clean.pixels)
         self._file.seek(self._end)
-        size = self._file.write(pixels.tobytes() + clean.encoded)
+        size = self._file.write(clean.pixels.tobytes() + clean.encoded)
         self._file.flush()
-        self._cached.append(_CachedImage(clean.row, self._end, pixels.shape, len(clean.encoded)))
+        shape, encoded = clean.pixels.shape, len(clean.encoded)
+        self._cached.append(_CachedImage(clean.row, self._end, shape, encoded, clean.sha256))
         self._end += size
 
     def _read(self, cached: _CachedImage) -> PlannedImage:
@@ -116,7 +133,14 @@ class CleanCache:
         size = int(np.prod(cached.shape))
         data = os.pread(self._file.fileno(), size + cached.encoded, cached.offset)
         pixels = np.frombuffer(data, np.uint8, size).reshape(cached.shape)
-        return PlannedImage(cached.row, pixels, data[size:])
+        return PlannedImage(cached.row, pixels, data[size:], cached.sha256)
+
+
+def _sha256(pixels: Pixels, encoded: bytes) -> bytes:
+    """Of an image's pixels and its encoding, one after the other."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).ravel())
+    digest.update(encoded)
+    return digest.digest()
 
 
 @contextmanager

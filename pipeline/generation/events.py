@@ -38,7 +38,12 @@ class ShardTask:
         return [ShardId(self.target, attack, self.split, self.shard) for attack in self.attacks]
 
 
-DECODE, ATTACK, VERDICT, ENCODE, WRITE = STAGES = ("decode", "attack", "verify", "encode", "write")
+DECODE, ATTACK, VERDICT, ENCODE, WRITE, COMMIT = STAGES = (
+    "decode", "attack", "verify", "encode", "write", "commit",
+)  # fmt: skip
+
+COMMITTERS = 4
+"""Shards that a worker commits at once: most of that time the disk is waited for."""
 
 
 @dataclass(frozen=True, slots=True)

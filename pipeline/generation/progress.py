@@ -15,10 +15,13 @@ from tqdm import tqdm
 from impure.manifests.collection.shard_id import ShardId
 from impure.pipeline.generation.events import (
     ATTACK,
+    COMMIT,
+    COMMITTERS,
     DECODE,
     ENCODE,
     STAGES,
     VERDICT,
+    WRITE,
     Event,
     ShardCommitted,
     ShardFailed,
@@ -81,7 +84,8 @@ class ProgressBar:
         self._planned = sum(task.images * len(task.attacks) for task in tasks)
         self._shards = sum(len(task.attacks) for task in tasks)
         self._time_left = TimeLeft(tasks, likely_passes)
-        self._parallel = dict.fromkeys(STAGES, workers) | {DECODE: threads, ENCODE: threads}
+        pools = {DECODE: threads, ENCODE: threads, COMMIT: workers * COMMITTERS}
+        self._parallel = dict.fromkeys(STAGES, workers) | pools
         self._images: Counter[ShardId] = Counter()
         self._attack = ""
         self._committed: set[ShardId] = set()
@@ -130,10 +134,14 @@ class ProgressBar:
         return {stage: spent / elapsed / self._parallel[stage] for stage, spent in self._seconds.items()}
 
     def limit(self) -> str:
-        """The stage that holds the others up: the busiest. Attack and verdict take turns on the device."""
+        """The stage that holds the others up: of the busiest threads the one that they spend most time on.
+
+        Attack and verdict take turns on the device, decoding and encoding on the threads of a pool.
+        """
         busy = self.busy()
-        together = busy | {ATTACK: busy[ATTACK] + busy[VERDICT], VERDICT: 0.0}
-        return max(together, key=together.__getitem__)
+        threads = ((ATTACK, VERDICT), (DECODE, ENCODE), (WRITE,), (COMMIT,))
+        busiest = max(threads, key=lambda stages: sum(busy[stage] for stage in stages))
+        return max(busiest, key=busy.__getitem__)
 
     def summary(self) -> str:
         """What counts most comes first: a narrow terminal cuts the end off."""

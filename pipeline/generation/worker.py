@@ -57,7 +57,7 @@ class ShardWorker:
             with open_clean_cache(todo[0], rows, self._writer.pool, emit) as images:
                 for job in todo:
                     self._make_shard(job, task, images, emit)
-        self._writer.submit(lambda: emit(TaskFinished(task)))
+        self._writer.after_commits(lambda: emit(TaskFinished(task)))
 
     def flush(self) -> None:
         """Wait until all is written; raises as `run`."""

@@ -32,6 +32,24 @@ def test_png_keeps_every_pixel_and_is_the_same_twice():
     assert np.array_equal(decode_stored(data, "here"), COLOUR)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (33, 20)])
+def test_png_is_what_any_reader_expects(shape):
+    """All values, at every edge; Pillow reads what was meant."""
+    random = np.random.default_rng(sum(shape))
+    for pixels in (random.integers(0, 256, (*shape, 3), np.uint8), np.full((*shape, 3), 255, np.uint8)):
+        with Image.open(io.BytesIO(encode_png(pixels))) as image:
+            assert image.mode == "RGB" and np.array_equal(np.asarray(image), pixels)
+        turned = pixels.transpose(1, 0, 2)
+        assert np.array_equal(decode_stored(encode_png(turned), "here"), turned)
+
+
+def test_png_of_an_attacked_image_is_about_as_large_as_pillows():
+    random = np.random.default_rng(0)
+    photograph = np.linspace(40, 200, 64)[:, None, None] + random.normal(0, 4, (64, 64, 3))
+    noisy = (photograph + random.choice([-16, 16], photograph.shape)).astype(np.uint8)
+    assert len(encode_png(noisy)) < 1.05 * len(saved(Image.fromarray(noisy), "PNG", compress_level=1))
+
+
 def test_the_pixel_hash_is_of_the_bytes_in_c_order():
     assert px_sha256(COLOUR) == px_sha256(np.asfortranarray(COLOUR))
     assert px_sha256(COLOUR) != px_sha256(COLOUR[::-1])

@@ -1,16 +1,20 @@
 """Commits: marker last, the old one first away, the first of two processes wins, and what counts as whole."""
 
+import io
+import tarfile
+from dataclasses import replace
+
 import pytest
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, ReadBackError
 from impure.manifests.collection import commit, writer
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.manifests.collection.writer import ReadBackError, encode, open_shard
+from impure.manifests.collection.writer import encode, open_shard
 from tests.manifests.stored import CARD, pairs, plain
 
 SHARD = ShardId("toy", "pgd", "test", 0)
@@ -98,11 +102,40 @@ def test_another_config_is_refused_by_name(collection):
 
 
 def test_what_is_not_read_back_as_it_was_written_is_not_committed(collection, monkeypatch):
-    read = writer.read_fingerprints
-    monkeypatch.setattr(writer, "read_fingerprints", lambda path: list(read(path))[1:])
-    with pytest.raises(ReadBackError, match="not what was written"):
-        make(collection)
-    assert not collection.marked()
-    monkeypatch.setattr(writer, "sync", lambda path: path.suffix == ".tar" and path.write_bytes(b"lost"))
-    with pytest.raises(ReadBackError, match="not what was written"):
-        make(collection)
+    """One bit that flips on the way to the disk is found, wherever it is; so is a part too much or too few."""
+
+    def spoil(change):
+        return lambda path: path.suffix == ".tar" and path.write_bytes(change(path.read_bytes()))
+
+    changes = [flip(byte) for byte in (0, 150, 600, 5000, -1)]
+    for change in (*changes, lambda data: b"lost", lambda data: data[:-1], lambda data: data + b"\0"):
+        monkeypatch.setattr(writer, "sync", spoil(change))
+        with pytest.raises(ReadBackError, match="what was written"):
+            make(collection)
+        assert not collection.marked() and not list(collection.root.glob("toy/*/*/*"))
+
+
+def test_a_bit_that_flips_between_encoding_and_writing_is_found(collection):
+    with open_shard(collection, SHARD) as shard:
+        for sample, row in pairs("pgd"):
+            encoded = encode(sample, row, Storage(), "pgd")
+            shard.add(replace(encoded, data=flip(2000)(encoded.data)))
+        with pytest.raises(ReadBackError, match="not what was written"):
+            shard.commit(CONFIG, {})
+
+
+def flip(byte):
+    """Flip one bit of the data's byte of this number."""
+    return lambda data: data[:byte] + bytes([data[byte] ^ 4]) + data[byte:][1:]
+
+
+def test_a_tar_is_what_the_standard_library_would_write(collection):
+    make(collection)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample, _ in pairs("pgd"):
+            for name, content in Storage().members(sample, "pgd"):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    assert collection.read(SHARD).tar.read_bytes() == buffer.getvalue()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import encode_png
-from impure.manifests.collection.samples import index_shard, read_fingerprints, read_shard
+from impure.manifests.collection.samples import index_shard, read_shard, read_stored
 from impure.manifests.collection.shard_id import MAX_SAMPLES
 from impure.manifests.collection.storage import Storage
 from tests.manifests.hostile import (
@@ -41,6 +41,11 @@ def folder(tmp_path, monkeypatch):
     assert not Path("/tmp/impure-was-here").exists()
 
 
+def read_all(path):
+    """What is stored of each sample, in any profile."""
+    return [read_stored(index) for index in index_shard(path)]
+
+
 @pytest.mark.parametrize("name", IGNORED)
 @pytest.mark.parametrize("storage", [Storage(), Storage(encoding="webp", profile="clean-once")], ids=str)
 def test_members_that_are_none_of_ours_are_passed_over(folder, name, storage):
@@ -49,7 +54,7 @@ def test_members_that_are_none_of_ours_are_passed_over(folder, name, storage):
     for place in (IGNORED[name] + valid(storage, attack), valid(storage, attack) + IGNORED[name]):
         path.write_bytes(place + END)
         assert [sample.key for sample in read_shard(path)] == [sample.key for sample in SAMPLES]
-        assert len(list(read_fingerprints(path))) == 2
+        assert len(read_all(path)) == 2
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -57,7 +62,7 @@ def test_hostile_headers_are_refused(folder, name):
     path = folder / "x.tar"
     for place in (REFUSED[name] + valid(), valid() + REFUSED[name]):
         path.write_bytes(place + (b"" if name.startswith("cut") else END))
-        for read in (index_shard, read_shard, read_fingerprints):
+        for read in (index_shard, read_shard, read_all):
             with pytest.raises(InputError, match=r"x\.tar"):
                 list(read(path))
 
@@ -66,7 +71,7 @@ def test_hostile_headers_are_refused(folder, name):
 def test_hostile_images_are_refused(folder, name):
     path = with_image(folder / "x.tar", *IMAGES[name])
     assert len(index_shard(path)) == 1
-    for read in (read_shard, read_fingerprints):
+    for read in (read_shard, read_all):
         with pytest.raises(InputError, match=r"x\.tar: sample 'k'"):
             list(read(path))
 
@@ -183,8 +188,9 @@ def scratch(tmp_path_factory):
 def test_generated_shards_are_read_or_refused(scratch, data):
     scratch.write_bytes(data)
     try:
-        for key, label, images in read_fingerprints(scratch):
-            assert key and "/" not in key and "." not in key and label >= 0 and images
+        for stored in read_all(scratch):
+            assert stored.key and "/" not in stored.key and "." not in stored.key
+            assert stored.label >= 0 and stored.images
         for sample in read_shard(scratch):
             assert sample.clean.shape == sample.adversarial.shape
             assert sample.clean.dtype == np.uint8 and sample.clean.shape[2] == 3

@@ -2,6 +2,8 @@
 
 import io
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import InputError, ReadBackError
 from impure.manifests.base.images import ENCODINGS, decode_stored
 from impure.manifests.checks.verify import verify
 from impure.manifests.collection.collection import Collection
-from impure.manifests.collection.samples import Sample, index_shard, read_fingerprints, read_shard
+from impure.manifests.collection.samples import Sample, index_shard, read_shard, read_stored
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.storage_profiles import ENCODING_NAMES, PROFILES
@@ -79,16 +81,30 @@ def test_readers_get_whole_pairs_out_of_every_profile(tmp_path, storage):
 
 
 @pytest.mark.parametrize("storage", ALL, ids=str)
-def test_members_are_those_of_the_profile_and_a_fresh_tar_is_recognised(tmp_path, storage):
+def test_members_are_those_of_the_profile_and_are_read_as_they_were_stored(tmp_path, storage):
     made = [sample for sample, _ in pairs("pgd")]
     names = [name.partition(".")[2] for name, _ in storage.members(made[0], "pgd")]
     images = [f"{image}.{storage.encoding}" for image in PROFILES[storage.profile][0]]
     assert names == [*images, "cls", "json"]
     path = write_tar(tmp_path / "x.tar", [m for sample in made for m in storage.members(sample, "pgd")])
-    written = [storage.fingerprint(sample, "pgd") for sample in made]
-    assert list(read_fingerprints(path)) == written
-    other = Sample(made[0].key, made[0].clean, made[0].adversarial ^ 1, made[0].label, {})
-    assert storage.fingerprint(other, "pgd") != written[0]
+    for index, sample in zip(index_shard(path), made, strict=True):
+        stored, wanted = read_stored(index), storage.stored(sample, "pgd")
+        assert (stored.key, stored.label, stored.meta) == (wanted.key, wanted.label, wanted.meta)
+        assert stored.images.keys() == wanted.images.keys()
+        assert all(np.array_equal(stored.images[name], wanted.images[name]) for name in wanted.images)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "spoil", [lambda encode, pixels: encode(pixels)[:-40], lambda encode, pixels: encode(pixels ^ 1)]
+)
+def test_an_image_that_decodes_to_something_else_is_not_stored(encoding, spoil, monkeypatch):
+    """A bit that flips while an image is encoded is found at once."""
+    good = ENCODINGS[encoding]
+    monkeypatch.setitem(ENCODINGS, encoding, replace(good, encode=partial(spoil, good.encode)))
+    sample, _ = pairs("pgd")[0]
+    with pytest.raises(ReadBackError, match="just encoded"):
+        Storage(encoding=encoding).members(sample, "pgd")
 
 
 def test_a_clean_image_that_is_encoded_already_is_not_encoded_again():

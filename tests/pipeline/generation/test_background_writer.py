@@ -3,6 +3,7 @@
 import errno
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from impure.manifests.base.errors import ReadBackError
 from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_id import ShardId
@@ -22,7 +24,7 @@ from impure.pipeline.generation.background_writer import (
     PendingShard,
     worth_retrying,
 )
-from impure.pipeline.generation.clean_cache import DECODE_AHEAD, open_clean_cache
+from impure.pipeline.generation.clean_cache import DECODE_AHEAD, CleanCache, open_clean_cache
 from impure.pipeline.generation.events import ShardFailed, ShardProgress, ShardTask
 from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
 from impure.pipeline.targets.preprocess import CleanImage
@@ -32,17 +34,19 @@ PAIRS = Storage()
 SHARD = ShardId("t", "fgsm", "train", 0)
 
 
-def test_after_a_step_that_fails_none_runs():
+@pytest.mark.parametrize("where", ["write", "commit"])
+def test_after_a_step_that_fails_none_runs(where):
     writer, done = BackgroundWriter(1), []
 
     def fails():
         raise OSError(28, "No space left on device")
 
-    writer.submit(fails)
-    writer.submit(lambda: done.append("finished"))
+    (writer.write if where == "write" else writer.commit)(fails)
+    writer.after_commits(lambda: done.append("finished"))
     with pytest.raises(OSError, match="No space"):
         writer.flush()
-    writer.submit(lambda: done.append("later"))
+    writer.write(lambda: done.append("later"))
+    writer.commit(lambda: done.append("later still"))
     writer.flush()
     writer.close()
     assert not done
@@ -113,8 +117,8 @@ def test_an_image_whose_decoding_fails_is_lost_to_no_attack(tmp_path, monkeypatc
 def test_the_attack_waits_where_writing_falls_behind():
     writer, go_on, submitted = BackgroundWriter(1), threading.Event(), threading.Event()
     for _ in range(MAX_WAITING):
-        writer.submit(go_on.wait)
-    attack = threading.Thread(target=lambda: (writer.submit(lambda: None), submitted.set()))
+        writer.write(go_on.wait)
+    attack = threading.Thread(target=lambda: (writer.write(lambda: None), submitted.set()))
     attack.start()
     too_early = submitted.wait(0.2)
     go_on.set()
@@ -123,6 +127,36 @@ def test_the_attack_waits_where_writing_falls_behind():
     writer.close()
     assert not too_early
     assert submitted.is_set()
+
+
+def test_the_next_shard_is_written_while_one_is_committed_and_the_task_ends_last():
+    """The disk is waited for beside the writing; a commit never comes before the writes it is made of."""
+    writer, done, written = BackgroundWriter(1), [], threading.Event()
+    writer.write(lambda: (time.sleep(0.05), done.append("first written")))
+    writer.commit(lambda: (written.wait(9), done.append("first committed")))
+    writer.write(lambda: (done.append("second written"), written.set()))
+    writer.after_commits(lambda: done.append("task finished"))
+    writer.flush()
+    writer.close()
+    assert done == ["first written", "second written", "first committed", "task finished"]
+
+
+def test_a_cached_image_that_changes_on_the_disk_is_found(tmp_path, monkeypatch):
+    """Its pixels were attacked and its encoding would be stored: a bit that flips in either is not."""
+    monkeypatch.setattr(
+        clean_cache, "load_clean", lambda source, image, card: CleanImage(image, PIXELS, "", "")
+    )
+    with (
+        ThreadPoolExecutor(1) as pool,
+        (tmp_path / "cache").open("w+b") as file,
+    ):
+        images = CleanCache(a_job(tmp_path), planned("a"), pool, file, lambda event: None)
+        images.read(0, 1)[0].check()
+        data = (tmp_path / "cache").read_bytes()
+        for byte in (0, PIXELS.size + 3):
+            (tmp_path / "cache").write_bytes(data[:byte] + bytes([data[byte] ^ 1]) + data[byte + 1 :])
+            with pytest.raises(ReadBackError, match="a: what was cached"):
+                images.read(0, 1)[0].check()
 
 
 def test_a_shard_that_failed_takes_no_more_samples_and_fails_once():
@@ -157,6 +191,7 @@ def test_a_shard_that_failed_takes_no_more_samples_and_fails_once():
         (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
         (torch.OutOfMemoryError("CUDA out of memory"), False),
         (RuntimeError("CUDA error: an illegal memory access"), False),
+        (ReadBackError("not what was written"), True),
         (ValueError("a bug"), False),
     ],
     ids=str,

@@ -9,10 +9,13 @@ from impure.manifests.collection.shard_id import ShardId
 from impure.pipeline.generation import progress
 from impure.pipeline.generation.events import (
     ATTACK,
+    COMMIT,
+    COMMITTERS,
     DECODE,
     ENCODE,
     STAGES,
     VERDICT,
+    WRITE,
     ShardCommitted,
     ShardFailed,
     ShardLocked,
@@ -93,6 +96,17 @@ def test_the_limit_is_the_busiest_and_attack_and_verdict_share_the_device(view):
     assert list(busy) == list(STAGES)
     assert busy[DECODE] / busy[ATTACK] == pytest.approx(21 / 4 / 3)
     assert "limited by decode" in view.summary()
+
+
+def test_the_limit_is_the_pool_where_decoding_and_encoding_fill_it_together(view):
+    tell(view, StageTime(DECODE, 8.0), StageTime(ENCODE, 12.0), StageTime(ATTACK, 4.0))  # 2 + 3 of 4 threads
+    assert view.limit() == ENCODE
+    tell(view, StageTime(COMMIT, 4 * COMMITTERS), StageTime(WRITE, 4.5))
+    assert view.limit() == ENCODE
+    tell(view, StageTime(WRITE, 1.0))
+    assert view.limit() == WRITE
+    tell(view, StageTime(COMMIT, 2 * COMMITTERS))
+    assert view.limit() == COMMIT
 
 
 def test_shares_are_of_all_threads_and_workers():
