@@ -1,6 +1,6 @@
 """The chain behind the attack alone: decode, encode, check, write, commit, with an attack that takes no time.
 
-Works on the `impure` that Python finds first: with `PYTHONPATH=OTHER_TREE/src` on that of another working tree.
+Works on the `impure` that Python finds first; with `PYTHONPATH=TREE/src` on that of another working tree.
 """
 
 import json
@@ -90,8 +90,8 @@ def open_folder(images: Path, target: str, root: Path) -> GenerationRun:
 def locations(root: Path, target: str) -> Locations:
     """Where the run finds everything."""
     return Locations(
-        images=str(root / "images"), labels=None, target=target, weights=None, root=root / "out", device="cpu",
-        threads=1,
+        images=str(root / "images"), labels=None, target=target, weights=None, root=root / "out",
+        device="cpu", threads=1,
     )  # fmt: skip
 
 

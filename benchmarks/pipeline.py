@@ -1,11 +1,15 @@
-"""The whole pipeline beside the attack alone, and how fast shards are written in each way of storing them.
+"""The whole pipeline beside the attack alone, ways to store pairs, and the chain behind the attack by itself.
 
 Attack alone: `attack_batch` on images that are decoded already, with nothing classified or stored. Whole
 pipeline: decode, attack, classify, encode, write, read back, commit. Both take turns on the same images.
+Behind the attack: see `behind_attack.py`, which takes turns with that of another working tree.
 """
 
 import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -147,6 +152,51 @@ def _write(
     )  # fmt: skip
 
 
+def behind_attack(trees: Sequence[Path], rounds: int, options: Sequence[object]) -> list[dict[str, object]]:
+    """What the chain behind the attack of each working tree did: medians of the rounds, in which they take turns."""
+    return [
+        {"encoding": encoding, **row}
+        for encoding in ENCODING_NAMES
+        for row in _chains(trees, rounds, ["--encoding", encoding, *options])
+    ]
+
+
+def _chains(trees: Sequence[Path], rounds: int, options: Sequence[object]) -> list[dict[str, object]]:
+    """A row for each tree; `ratio` is that of its pairs per core and second to the last tree's, round by round."""
+    runs = [[_chain(tree, options) for tree in trees] for _ in range(rounds)]
+    speed = [[chain["pairs_per_core_second"] for chain in run] for run in runs]
+    return [
+        {
+            "commit": _commit(tree),
+            "ratio": statistics.median(round_[index] / round_[-1] for round_ in speed),
+            **{name: _median([run[index][name] for run in runs]) for name in runs[0][0]},
+        }
+        for index, tree in enumerate(trees)
+    ]
+
+
+def _chain(tree: Path, options: Sequence[object]) -> dict[str, Any]:
+    """What `behind_attack.py` prints of the package in a working tree."""
+    words = [sys.executable, str(Path(__file__).parent / "behind_attack.py"), *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    chain: dict[str, Any] = json.loads(done.stdout)
+    return chain
+
+
+def _median(values: Sequence[Any]) -> Any:
+    """Of numbers, or of numbers by name."""
+    if isinstance(values[0], dict):
+        return {name: _median([value[name] for value in values if name in value]) for name in values[0]}
+    return statistics.median(values)
+
+
+def _commit(tree: Path) -> str:
+    """The commit that a working tree stands at."""
+    words = ["git", "-C", str(tree), "describe", "--always", "--dirty"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
 @click.command()
 @click.option("--images", required=True, help="ImageNet folder.")
 @click.option("--target", required=True, help="As for impure-data generate.")
@@ -157,12 +207,24 @@ def _write(
 @click.option("--threads", default=2, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--behind", is_flag=True, help="Only the chain behind the attack.")
+@click.option(
+    "--against", type=click.Path(exists=True, path_type=Path), help="--behind: another working tree."
+)
 @click.option("--json", "as_json", is_flag=True)
 def main(
     images: str, target: str, attacks: tuple[str, ...], per_class: int, shard_size: int, batch_size: int,
-    threads: int, rounds: int, device: str, as_json: bool,
+    threads: int, rounds: int, device: str, behind: bool, against: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare whole-pipeline and attack-only throughput; then write shards in every way."""
+    if behind:
+        options = ["--images", images, "--target", target, "--count", per_class, "--shard-size", shard_size]
+        trees = [Path(__file__).parents[1], *([against] if against else [])]
+        chains = behind_attack(trees, rounds, [*options, "--threads", threads])
+        conditions = _conditions(
+            device_name(torch.device("cpu")), threads, target, per_class, shard_size, rounds
+        )
+        return click.echo(json.dumps({"conditions": conditions, "behind_attack": chains}, indent=1))
     with tempfile.TemporaryDirectory() as root:
         locations = Locations(
             images=images, labels=None, target=target, weights=None, root=Path(root), device=device,
@@ -175,11 +237,8 @@ def main(
         flows = [compare(locations, samples, config, rounds) for config in configs]
         ways = writing(locations, samples, configs[0])
         where = device_name(open_run(locations).target.mean.device)
-    conditions = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": where, "threads": threads,
-        "target": Path(target).stem, "per_class": per_class, "shard_size": shard_size,
-        "batch_size": batch_size, "rounds": rounds, "torch": version("torch"), "pillow": version("pillow"),
-    }  # fmt: skip
+    conditions = _conditions(where, threads, target, per_class, shard_size, rounds)
+    conditions["batch_size"] = batch_size
     if as_json:
         document = {"flows": [asdict(each) for each in flows], "writing": [asdict(each) for each in ways]}
         return click.echo(json.dumps({"conditions": conditions, **document}, indent=1))
@@ -192,6 +251,18 @@ def main(
         [w.encoding, w.profile, f"{w.pairs_per_second:.0f}", f"{w.bytes_per_pair / 1024:.1f}"] for w in ways
     ]
     return click.echo(markdown_table(header, rows))
+
+
+def _conditions(
+    device: str, threads: int, target: str, per_class: int, shard_size: int, rounds: int
+) -> dict[str, object]:
+    """What figures depend on."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "device": device, "threads": threads,
+        "target": Path(target).stem, "per_class": per_class, "shard_size": shard_size, "rounds": rounds,
+        "torch": version("torch"), "pillow": version("pillow"),
+        "load": [round(load, 1) for load in os.getloadavg()],
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

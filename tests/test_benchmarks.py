@@ -1,12 +1,17 @@
 """The benchmarks run, and say under which conditions."""
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from impure.pipeline.generation import attack_batches
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +34,20 @@ def test_the_pipeline_benchmark_reports_figures_with_their_conditions(imagenet, 
     assert {(way["encoding"], way["profile"]) for way in document["writing"]} == {
         (encoding, profile) for encoding in ("png", "webp") for profile in ("pairs", "clean-once", "delta")
     }
+
+
+def test_the_chain_behind_the_attack_is_measured_without_the_attack(imagenet, card, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: None)
+    monkeypatch.setattr(
+        attack_batches, "_run_attack", attack_batches._run_attack
+    )  # to be as before afterwards
+    main = importlib.import_module("behind_attack").main
+    options = "--count 4 --attacks 2 --shard-size 2 --encoding webp"
+    done = CliRunner().invoke(main, ["--images", str(imagenet), "--target", str(card), *options.split()])
+    chain = json.loads(done.stdout)
+    assert chain["pairs"] == 8 and chain["pairs_per_core_second"] > 0
+    assert {"encode", "write", "commit"} <= set(chain["busy"])
 
 
 def test_the_attack_benchmark_reports_figures_with_their_conditions():

@@ -32,6 +32,8 @@ OTHERS = {
     "--no-python",
     "--override",
     "--no-deps",
+    "--against",
+    "--behind",
     "--rounds",
     "--size",
     "--count",

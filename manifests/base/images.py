@@ -61,7 +61,7 @@ def photo_suffixes() -> frozenset[str]:
 
 def px_sha256(pixels: Pixels) -> str:
     """SHA-256 (hex) of uint8 RGB pixels (H, W, 3), C order."""
-    return hashlib.sha256(np.ascontiguousarray(pixels).ravel()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(pixels).ravel().data).hexdigest()
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -74,7 +74,7 @@ def encode_png(pixels: Pixels) -> bytes:
     height, width, _ = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
     deflate = zlib.compressobj(level=1, memLevel=9, strategy=zlib.Z_RLE)
-    data = deflate.compress(_less_average(pixels.reshape(height, 3 * width))) + deflate.flush()
+    data = deflate.compress(_less_average(pixels.reshape(height, 3 * width)).data) + deflate.flush()
     chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", data) + _png_chunk(b"IEND", b"")
     return _PNG_SIGNATURE + chunks
 

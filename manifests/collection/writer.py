@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from impure.manifests.base.canonical_json import digest
-from impure.manifests.base.errors import ReadBackError
+from impure.manifests.base.errors import ImpureError, ReadBackError
 from impure.manifests.base.files import forget, sha256_file, sync
 from impure.manifests.base.parquet import write_table
 from impure.manifests.base.tar import BLOCK
@@ -32,6 +32,10 @@ from impure.manifests.collection.temp_dirs import temp_dir
 RECORDED = ("run_id", "attacked_together", "threads", "device", "software", "seconds")
 
 _HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+
+
+class EmptyShardError(ImpureError):
+    """A shard has no sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +121,12 @@ class ShardWriter:
             The marker's content.
 
         Raises:
+            EmptyShardError: Not one image could be stored: stock readers break on a tar without samples.
             ReadBackError: What is on the disk is not what was written.
         """
+        if not self._written:
+            why = next((row["error"] for row in self._rows if row["error"]), "no reason is known")
+            raise EmptyShardError(f"none of its {len(self._rows)} images could be stored ({why})")
         end = _end_of_tar(self.bytes)
         self._append(end, hashlib.sha256(end).digest())
         self.close()

@@ -13,10 +13,18 @@ from typing import Any
 from impure.manifests.base.errors import ReadBackError, first_line
 from impure.manifests.collection.schema import Row
 from impure.manifests.collection.shard_id import ShardId
-from impure.manifests.collection.writer import Encoded, ShardWriter
+from impure.manifests.collection.writer import EmptyShardError, Encoded, ShardWriter
 from impure.pipeline.generation.attack_job import ShardFacts
 from impure.pipeline.generation.batch_size import is_device_lost, is_out_of_memory
-from impure.pipeline.generation.events import COMMIT, COMMITTERS, WRITE, Emit, ShardCommitted, ShardFailed, timed
+from impure.pipeline.generation.events import (
+    COMMIT,
+    COMMITTERS,
+    WRITE,
+    Emit,
+    ShardCommitted,
+    ShardFailed,
+    timed,
+)
 
 LOGGER = logging.getLogger(__name__)
 
@@ -31,7 +39,7 @@ def worth_retrying(error: BaseException) -> bool:
     """Whether making the shard again in this process may help."""
     if isinstance(error, OSError):
         return error.errno not in _HOPELESS
-    if isinstance(error, ReadBackError):
+    if isinstance(error, ReadBackError | EmptyShardError):
         return True
     return isinstance(error, RuntimeError) and not (is_out_of_memory(error) or is_device_lost(error))
 
@@ -43,7 +51,7 @@ def failure(shard_id: ShardId, error: BaseException) -> ShardFailed:
 
 
 class BackgroundWriter:
-    """A pool that encodes, a thread that writes in the order in which steps are given, and a pool that commits."""
+    """A pool that encodes, a thread that writes, step by step in the order given, and a pool that commits."""
 
     def __init__(self, threads: int) -> None:
         self.pool = ThreadPoolExecutor(threads, "encode")

@@ -51,7 +51,7 @@ class PlannedImage:
         """
         if _sha256(self.pixels, self.encoded) != self.sha256:
             raise ReadBackError(
-                f"{self.row['source_id']}: what was cached of it below _tmp has changed; check disk and memory"
+                f"{self.row['source_id']}: what was cached of it in _tmp has changed; check disk and memory"
             )
 
 
@@ -138,7 +138,7 @@ class CleanCache:
 
 def _sha256(pixels: Pixels, encoded: bytes) -> bytes:
     """Of an image's pixels and its encoding, one after the other."""
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).ravel())
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).ravel().data)
     digest.update(encoded)
     return digest.digest()
 

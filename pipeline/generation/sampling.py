@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import SCHEMA_VERSION, STATUS_OK, UNREADABLE, Row
 from impure.manifests.commands.console import say
 from impure.pipeline.attacks.engine.precision import matrix_products
-from impure.pipeline.generation.class_choice import MISCLASSIFIED, Tally, choose
+from impure.pipeline.devices import cores
+from impure.pipeline.generation.class_choice import MISCLASSIFIED, Accuracy, Finish, Tally, choose
 from impure.pipeline.generation.draw_plan import mix_into_shards, shuffled
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.sources.imagenet import imagenet_wnids
@@ -155,13 +155,18 @@ def _draw(
         for wnid, images in by_class.items()
     }
     wanted = config.per_class * len(SPLITS_OF[config.split])
-    return choose(candidates, wanted, config.batch_size, partial(_try_batch, source, target), progress)
+    accuracy = Accuracy(target.card.name, target.card.num_classes)
+    with ThreadPoolExecutor(cores(), "decode") as pool:
+
+        def begin(images: Sequence[SourceImage]) -> Finish:
+            loading = [pool.submit(load_clean, source, image, target.card) for image in images]
+            return lambda: accuracy.watch(_classify_all(target, [future.result() for future in loading]))
+
+        return choose(candidates, wanted, config.batch_size, begin, progress)
 
 
-def _try_batch(source: Source, target: Target, images: Sequence[SourceImage]) -> list[Row]:
-    """Decode and classify a batch."""
-    with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(lambda image: load_clean(source, image, target.card), images))
+def _classify_all(target: Target, loaded: Sequence[CleanImage]) -> list[Row]:
+    """Classify what could be decoded of a batch; a row for each image."""
     verdicts = iter(classify(target, [clean for clean in loaded if clean.pixels is not None]))
     return [
         _row(clean, UNREADABLE) if clean.pixels is None else _classified(target, clean, *next(verdicts))

@@ -14,7 +14,7 @@ from impure.manifests.collection.commit import find_committed
 from impure.manifests.collection.samples import read_shard
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.manifests.collection.writer import encode, open_shard
+from impure.manifests.collection.writer import EmptyShardError, encode, open_shard
 from tests.manifests.stored import CARD, pairs, plain
 
 SHARD = ShardId("toy", "pgd", "test", 0)
@@ -101,8 +101,17 @@ def test_another_config_is_refused_by_name(collection):
         find_committed(collection, SHARD, CONFIG | {"seed": 4})
 
 
+def test_a_shard_without_a_sample_is_not_committed(collection):
+    rows = [{**row, "status": "failed", "error": "broken"} for _, row in pairs("pgd")]
+    with open_shard(collection, SHARD) as shard:
+        shard.add_rows(rows)
+        with pytest.raises(EmptyShardError, match=r"none of its 4 images could be stored \(broken\)"):
+            shard.commit(CONFIG, {})
+    assert not collection.marked()
+
+
 def test_what_is_not_read_back_as_it_was_written_is_not_committed(collection, monkeypatch):
-    """One bit that flips on the way to the disk is found, wherever it is; so is a part too much or too few."""
+    """One bit that flips on the way to the disk is found, wherever it is; so is a byte more or less."""
 
     def spoil(change):
         return lambda path: path.suffix == ".tar" and path.write_bytes(change(path.read_bytes()))

@@ -89,7 +89,7 @@ def test_an_image_whose_stored_bytes_break_the_target_is_a_failed_row_and_the_ot
     )
     pixels = [np.full((2, 2, 3), level, np.uint8) for level in (10, 255, 20)]
     rows = [{"source_id": name, "label": 0} for name in "abc"]
-    images = [PlannedImage(row, pixel, b"") for row, pixel in zip(rows, pixels, strict=True)]
+    images = [PlannedImage(row, pixel, b"", b"") for row, pixel in zip(rows, pixels, strict=True)]
     batch = _attack(job, images, PassMeter(ShardId("t", "clean", "train", 0), lambda event: None))
     assert len(batch.samples) == 2
     assert [(row["source_id"], row["status"]) for row in batch.failed] == [("b", FAILED)]

@@ -2,8 +2,10 @@
 
 import random
 
+import pytest
+
 from impure.manifests.collection.schema import STATUS_OK, UNREADABLE
-from impure.pipeline.generation.class_choice import MISCLASSIFIED, choose
+from impure.pipeline.generation.class_choice import MISCLASSIFIED, Accuracy, choose
 from impure.pipeline.sources.source import SourceImage
 
 STATUSES = (STATUS_OK, MISCLASSIFIED, UNREADABLE)
@@ -22,11 +24,12 @@ def classes(table):
     }
     batches = []
 
-    def try_batch(images):
+    def begin(images):
         batches.append([image.source_id for image in images])
-        return [{"source_id": image.source_id, "status": status_of[image.source_id]} for image in images]
+        rows = [{"source_id": image.source_id, "status": status_of[image.source_id]} for image in images]
+        return lambda: rows
 
-    return candidates, try_batch, batches
+    return candidates, begin, batches
 
 
 def one_pass(statuses, wanted):
@@ -50,9 +53,9 @@ def test_the_choice_is_that_of_one_pass_for_any_table_and_any_size_of_rounds():
             for number in range(rng.randrange(1, 6))
         }
         wanted, batch_size = rng.randrange(1, 8), rng.randrange(1, 20)
-        candidates, try_batch, batches = classes(table)
+        candidates, begin, batches = classes(table)
         counted = []
-        tallies = choose(candidates, wanted, batch_size, try_batch, counted.append)
+        tallies = choose(candidates, wanted, batch_size, begin, counted.append)
         for wnid, statuses in table.items():
             chosen, unreadable, misclassified = one_pass(statuses, wanted)
             tally = tallies[wnid]
@@ -69,20 +72,54 @@ def test_an_exhausted_round_loses_no_candidate():
     """Two right and one wrong are enough for two, whatever the order."""
     for wrong in range(3):
         statuses = [MISCLASSIFIED if index == wrong else STATUS_OK for index in range(3)]
-        candidates, try_batch, _ = classes({"n0": statuses})
-        assert len(choose(candidates, 2, 32, try_batch, int)["n0"].chosen) == 2
+        candidates, begin, _ = classes({"n0": statuses})
+        assert len(choose(candidates, 2, 32, begin, int)["n0"].chosen) == 2
 
 
-def test_the_tail_of_a_class_is_tried_in_batches_that_grow():
-    """One hundred wrong images before the right one take nine batches, not a hundred and one."""
-    candidates, try_batch, batches = classes({"n0": [MISCLASSIFIED] * 100 + [STATUS_OK] * 400})
-    tally = choose(candidates, 1, 32, try_batch, int)["n0"]
+def test_the_tail_of_a_class_is_tried_in_full_batches():
+    """One hundred wrong images before the right one take five batches, not a hundred and one."""
+    candidates, begin, batches = classes({"n0": [MISCLASSIFIED] * 100 + [STATUS_OK] * 400})
+    tally = choose(candidates, 1, 32, begin, int)["n0"]
     assert (len(tally.chosen), tally.misclassified) == (1, 100)
-    assert [len(batch) for batch in batches] == [1, 1, 2, 4, 8, 16, 32, 32, 32]
+    assert [len(batch) for batch in batches] == [1, 32, 32, 32, 32]
+
+
+def test_batches_are_full_to_the_end():
+    """A hundred classes of which four images in five are right: hardly a batch is not full, or in excess."""
+    rng = random.Random(0)
+    table = {f"n{number}": rng.choices(STATUSES, (8, 2, 0), k=60) for number in range(100)}
+    candidates, begin, batches = classes(table)
+    choose(candidates, 10, 64, begin, int)
+    assert sum(len(batch) < 64 for batch in batches) <= 2
+    assert sum(map(len, batches)) <= 1000 / 0.8 + 4 * 64
+
+
+def test_a_batch_is_decoded_while_the_one_before_is_classified():
+    candidates, begin, batches = classes({"n0": [STATUS_OK] * 12})
+    began = []
+
+    def noting(images):
+        finish = begin(images)
+        return lambda: (began.append(len(batches)), finish())[1]
+
+    choose(candidates, 12, 4, noting, int)
+    assert began == [2, 3, 3]
+
+
+@pytest.mark.parametrize(("right", "told"), [(2, True), (60, False)])
+def test_a_target_near_chance_is_noticed_at_once(right, told, capsys):
+    accuracy = Accuracy("resnet", 1000)
+    for start in range(0, 1000, 50):
+        accuracy.watch(
+            [{"status": STATUS_OK if i < right else MISCLASSIFIED} for i in range(start, start + 50)]
+        )
+    said = capsys.readouterr().err
+    assert said.count("Target 'resnet' tried 100 images and got 2 right, hardly more") == told
+    assert told or not said
 
 
 def test_no_class_is_tried_further_when_it_has_enough():
-    candidates, try_batch, batches = classes({"n0": [STATUS_OK] * 50, "n1": [MISCLASSIFIED] * 9})
-    choose(candidates, 3, 4, try_batch, int)
+    candidates, begin, batches = classes({"n0": [STATUS_OK] * 50, "n1": [MISCLASSIFIED] * 9})
+    choose(candidates, 3, 4, begin, int)
     tried = [source_id for batch in batches for source_id in batch]
     assert sum(source_id.startswith("n0") for source_id in tried) == 3
