@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -70,8 +71,8 @@ def instant_attack(side: int) -> Callable[..., AttackResult]:
     noise = torch.randint(-EPS_255, EPS_255 + 1, (3, side, side), dtype=torch.int16)
     untouched = attack_batches._run_attack
 
-    def run(job: AttackJob, source_ids: Sequence[str], clean: Tensor, labels: Tensor) -> AttackResult:
-        result = untouched(replace(job, attack=None), source_ids, clean, labels)
+    def run(job: AttackJob, source_ids: Sequence[str], clean: Tensor, *more: Any) -> AttackResult:
+        result = untouched(replace(job, attack=None), source_ids, clean, *more)
         return replace(result, adversarial=(clean.short() + noise).clamp(0, 255).to(torch.uint8))
 
     return run

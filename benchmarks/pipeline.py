@@ -153,7 +153,7 @@ def _write(
 
 
 def behind_attack(trees: Sequence[Path], rounds: int, options: Sequence[object]) -> list[dict[str, object]]:
-    """What the chain behind the attack of each working tree did: medians of the rounds, in which they take turns."""
+    """What the chain behind the attack did in each working tree: medians of the rounds, in turns."""
     return [
         {"encoding": encoding, **row}
         for encoding in ENCODING_NAMES
@@ -162,7 +162,7 @@ def behind_attack(trees: Sequence[Path], rounds: int, options: Sequence[object])
 
 
 def _chains(trees: Sequence[Path], rounds: int, options: Sequence[object]) -> list[dict[str, object]]:
-    """A row for each tree; `ratio` is that of its pairs per core and second to the last tree's, round by round."""
+    """A row for each tree; `ratio` is of its pairs per core and second to the last tree's, by rounds."""
     runs = [[_chain(tree, options) for tree in trees] for _ in range(rounds)]
     speed = [[chain["pairs_per_core_second"] for chain in run] for run in runs]
     return [

@@ -68,8 +68,8 @@ def encode_png(pixels: Pixels) -> bytes:
     """Encode RGB pixels (H, W, 3) as PNG, fast, the same bytes every time.
 
     Attacked images are noise: the average of two neighbours (PNG specification, filter type 3) foretells it
-    best, and no matches but runs are worth looking for. Pillow tries all filters on each row, and all matches:
-    three times the time for about as many bytes.
+    best, and no matches but runs are worth looking for. Pillow tries all filters on each row, and looks for
+    all matches: three times the time for about as many bytes.
     """
     height, width, _ = pixels.shape
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
@@ -80,7 +80,7 @@ def encode_png(pixels: Pixels) -> bytes:
 
 
 def _less_average(rows: Pixels) -> Pixels:
-    """Rows of a PNG (H, 1 + 3 W): the filter's type, then bytes less the average of their left and upper ones."""
+    """Rows of a PNG (H, 1 + 3 W): the filter's type, then bytes less their left and upper ones' average."""
     height, size = rows.shape
     padded = np.zeros((height + 1, size + 3), np.uint8)
     padded[1:, 3:] = rows

@@ -67,7 +67,7 @@ def _end_of_tar(size: int) -> bytes:
 def _in_tar(name: str, content: bytes) -> bytes:
     """A member as it stands in a tar: owner 0, mtime 0, mode 644.
 
-    `TarInfo.tobuf` gives the same header; it holds the interpreter, which the attack needs, four times as long.
+    `TarInfo.tobuf` gives the same header, but holds the interpreter, which the attack needs, longer.
     """
     header = bytearray(_HEADER)
     header[: len(name)] = name.encode("ascii")

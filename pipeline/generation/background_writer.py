@@ -1,4 +1,4 @@
-"""The background writer: encodes in a pool, writes in order, commits beside it; a bounded way behind the attack."""
+"""The background writer: encodes in a pool, writes in order, commits beside it, not far behind the attack."""
 
 import errno
 import logging

@@ -101,7 +101,7 @@ class Accuracy:
         if self._right < self._tried * (chance + (1 - chance) / 10):
             say(
                 f"Target {self._target!r} tried {self._tried} images and got {self._right} right, hardly "
-                f"more than by chance (1 in {self._classes}): check its weights, its card, the images' labels."
+                f"more than by chance (1 in {self._classes}): check its weights, its card and the labels."
             )
 
 

@@ -51,8 +51,12 @@ def test_a_failing_attack_is_a_line_on_the_terminal_and_a_traceback_in_the_log(
 def test_an_attack_that_breaks_on_images_leaves_its_traceback_once_a_batch(
     imagenet, card, run, tmp_path, monkeypatch
 ):
-    def breaks(*_, **__):
-        raise attack_batches.AttackError("NaN for an image")
+    original = attack_batches.attack_batch
+
+    def breaks(config, model, clean, labels, ids, *more, **others):
+        if any("n01440764" in source_id for source_id in ids):
+            raise attack_batches.AttackError("NaN for an image")
+        return original(config, model, clean, labels, ids, *more, **others)
 
     monkeypatch.setattr(attack_batches, "attack_batch", breaks)
     failed = run("data", "generate", "--images", imagenet, "--target", card, "--attack", "fgsm", "--split",
