@@ -35,7 +35,6 @@ from impure.manifests.base.files import atomic_path, writing
 from impure.purifier.checkpoints.export_formats import FORMATS, KEY, Format, Run
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness, draw_for_test
-from impure.purifier.riae.patches import reflect_pad
 from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.riae.size_limits import check_sizes
 
@@ -138,7 +137,7 @@ class FixedSize(nn.Module):
         constants = [getattr(self, name) for name in Randomness._fields if name not in NOISES]
         noises = [none if noise is None else noise for noise in (image_noise, feature_noise)]
         randomness = Randomness(*(value.expand(batch, *value.shape[1:]) for value in constants), *noises)
-        purified = self.riae.purify_once(reflect_pad(images, self.riae.config.multiple), randomness)
+        purified = self.riae.purify_once(self.riae.pad(images), randomness)
         return purified[..., : self.height, : self.width]
 
 

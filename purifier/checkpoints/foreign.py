@@ -25,8 +25,8 @@ from impure.pipeline.targets.weights import (
     shapes_of,
 )
 from impure.purifier.riae.model import parameter_shapes
-from impure.purifier.riae.patches import SUBSETS, position_table
-from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.riae.patches import position_table
+from impure.purifier.riae.riae_config import TILES, RIAEConfig
 from impure.purifier.riae.size_limits import check_sizes
 
 HEADS = {"encoder": 64, "decoder": 32}  # channels of a head, in the models of both releases
@@ -101,15 +101,16 @@ def release_sizes(weights: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
     """
     sizes = vit_sizes(weights, path)
     read, dim = _shape(weights, "decoder_head_embed.weight", 2, path)[1], sizes["encoder_dim"]
-    if read != (SUBSETS - 1) * dim:
+    subsets = next((count for count in TILES if read == (count - 1) * dim), None)
+    if subsets is None:
         raise InputError(
-            f"{path}: decoder_head_embed reads {read} numbers, not {SUBSETS - 1} times {dim}: RIAE has no "
-            f"counterpart to a network of other than {SUBSETS} subsets"
+            f"{path}: decoder_head_embed reads {read} numbers, not 1, 2 or 3 times {dim}: RIAE has no "
+            f"counterpart to a network of other than {', '.join(map(str, TILES))} subsets"
         )
     if sizes["grid"] % 2:  # in such a table their centred window begins one position after RIAE's
         raise InputError(f"{path}: pos_embed has {sizes['grid']} positions a side: RIAE needs an even number")
     levels = _shape(weights, "proj_weights", 4, path)[0] - 1
-    return sizes | {"fusion": tuple(range(0, 2 * levels, 2))}
+    return sizes | {"fusion": tuple(range(0, 2 * levels, 2)), "subsets": subsets}
 
 
 def riae_weights(weights: Mapping[str, Tensor], config: RIAEConfig, path: Path) -> dict[str, Tensor]:

@@ -27,6 +27,9 @@ OUR_LICENSE = "apache-2.0"
 #: Of what is trained from such weights; "other": the authors of the release state no licence.
 LICENSES: dict[Origin, str] = {"impure": OUR_LICENSE, "mae": "cc-by-nc-4.0", "release": "other"}
 
+#: Fields of RIAEConfig in which a network may differ from that of the weights it begins with.
+_FREE = ("mask", "grid", "decoder", "padding", "image_step", "feature_step")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitRecord:
@@ -55,8 +58,8 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
     """Begin a training from weights that the user names.
 
     Args:
-        riae: The network, changed in place. Its masking mode, position grid and kind of decoder may differ
-            from the source's; a decoder of another kind keeps its random start.
+        riae: The network, changed in place. Its masking mode, position grid, kind of decoder, padding and
+            noise steps may differ from the source's; a decoder of another kind keeps its random start.
         path: A checkpoint of ours (see `RIAE.from_pretrained`), an MAE ViT (`.pth` or `.safetensors`, with or
             without decoder), or a `.pth` of the paper's release.
 
@@ -72,7 +75,7 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
     differing = [
         f"{name} {value}, here {wanted[name]}"
         for name, value in source.sizes.items()
-        if value != wanted[name] and name not in ("mask", "grid", "decoder")
+        if value != wanted[name] and name not in _FREE
     ]
     if differing:
         raise InputError(f"{path}: a checkpoint of another architecture ({'; '.join(differing[:4])})")

@@ -37,7 +37,9 @@ def from_release(path: Path, mask: Mask | None = None) -> RIAE:
     """
     weights, args = read_tensors(path)
     sizes = release_sizes(weights, path)
-    config = RIAEConfig(**sizes, mask=_masking(mask, args, noise=SCHEDULE[0] in weights, path=path))
+    config = RIAEConfig(
+        **sizes, padding="zeros", mask=_masking(mask, args, noise=SCHEDULE[0] in weights, path=path)
+    )
     parameters = riae_weights(weights, config, path)
     if config.mask != "occlusion":  # their file holds a token that nothing reads
         del parameters["mask_token"]

@@ -19,9 +19,12 @@ from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.evaluated_checkpoints import open_checkpoints, report_folder
 from impure.purifier.commands.shared_inputs import (
+    feature_step_option,
+    image_step_option,
     open_device,
     open_shards,
     partition_option,
+    set_noise_steps,
     shards_option,
 )
 from impure.purifier.evaluation.evaluate_config import Combine, EvaluateConfig
@@ -43,6 +46,8 @@ class EvaluateArguments:
     samples: int
     combine: Combine
     partition: "Partition"
+    image_step: int | None
+    feature_step: int | None
     extra_resize: bool
     targets: tuple[str, ...]
     weights: tuple[str, ...]
@@ -75,6 +80,8 @@ defence_options = options(
         default=default_of(EvaluateConfig, "combine"), help="What becomes of several samples: classify the "
         "mean image, take the majority, or count an image as right only if every sample is."),
     partition_option,
+    image_step_option,
+    feature_step_option,
     click.option("--extra-resize", is_flag=True,
         help="Also evaluate behind the resizing of the authors' test script, as rows NAME+resize."),
     click.option("--seed", type=click.IntRange(min=0), default=default_of(EvaluateConfig, "seed"),
@@ -122,6 +129,8 @@ def evaluate(**values: Any) -> None:
     filters = {"splits": [asked.split], "attacks": comma_separated(asked.attacks)}
     shards = open_shards(asked.shards, filters)
     checkpoints = open_checkpoints(asked.checkpoints)
+    for checkpoint in checkpoints.values():
+        set_noise_steps(checkpoint.riae, asked.image_step, asked.feature_step)
     purifiers = {column: checkpoint.riae for column, checkpoint in checkpoints.items()}
     defences = build_defences(comma_separated(asked.defences), purifiers, partition=asked.partition)
     out = writable(asked.out or report_folder(asked.checkpoints))
@@ -141,6 +150,10 @@ def evaluate(**values: Any) -> None:
     made = {
         "weights_sha256": [f"{name}: {state_sha256(network)}" for name, network in weights.items()],
         "checkpoints": [f"{column}: {checkpoint.where}" for column, checkpoint in checkpoints.items()],
+        "noise_steps": [
+            f"{column}: image {riae.config.image_step}, features {riae.config.feature_step}"
+            for column, riae in purifiers.items()
+        ],
         "epoch": [f"{column}: {checkpoint.epoch}" for column, checkpoint in checkpoints.items()],
         "software": [f"{name} {version}" for name, version in software()["software"].items()],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

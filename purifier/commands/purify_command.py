@@ -14,7 +14,13 @@ from impure.manifests.commands.console import (
     print_json,
     say,
 )
-from impure.purifier.commands.shared_inputs import open_device, partition_option
+from impure.purifier.commands.shared_inputs import (
+    feature_step_option,
+    image_step_option,
+    open_device,
+    partition_option,
+    set_noise_steps,
+)
 
 if TYPE_CHECKING:
     from impure.purifier.riae.noise import Partition
@@ -36,6 +42,8 @@ SECTIONS = {"checkpoint": "Purifier", "device": "Run"}
     help="Purify each image so often, and write the average.",
 )  # fmt: skip
 @partition_option
+@image_step_option
+@feature_step_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Random seed of the purifier's noise.",
 )  # fmt: skip
@@ -47,6 +55,8 @@ def purify(
     checkpoint: Path,
     samples: int,
     partition: "Partition",
+    image_step: int | None,
+    feature_step: int | None,
     seed: int,
     device: str,
     threads: int | None,
@@ -67,6 +77,7 @@ def purify(
     from impure.purifier.riae.model import RIAE
 
     riae = RIAE.from_pretrained(checkpoint)
+    set_noise_steps(riae, image_step, feature_step)
     opened = open_device(device, threads)
     done = purify_path(
         source, destination, riae, opened, progress=True, seed=seed, samples=samples, partition=partition
@@ -76,8 +87,8 @@ def purify(
     if done.tiled:
         side = tile_side(riae.config)
         say(
-            f"{done.tiled} larger than the {side} pixels that RIAE's positions reach: purified in overlapping "
-            "tiles"
+            f"{done.tiled} larger than the {side} pixels that RIAE's positions reach: "
+            "purified in overlapping tiles"
         )
     if as_json:
         print_json(asdict(done))

@@ -1,16 +1,19 @@
 """What the purifier's commands share: opening shards here or far away, the device, and some options."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from impure.manifests.base.errors import InputError
 from impure.manifests.commands.console import say
 
 if TYPE_CHECKING:
     import torch
 
     from impure.manifests.collection.collection import CommittedShard
+    from impure.purifier.riae.model import RIAE
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -18,6 +21,36 @@ partition_option = click.option(
     "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
     help="How riae divides an image's patches into subsets (paper 5.3).",
 )  # fmt: skip
+
+image_step_option = click.option(
+    "--image-step", type=click.IntRange(0, 999), show_default="the checkpoint's, by training 400",
+    help="Diffusion step of riae's noise on the image, of 1000: higher hides more.",
+)  # fmt: skip
+feature_step_option = click.option(
+    "--feature-step", type=click.IntRange(0, 999), show_default="the checkpoint's, by training 600",
+    help="Diffusion step of riae's noise on the features, of 1000.",
+)  # fmt: skip
+
+
+def set_noise_steps(riae: "RIAE", image_step: int | None, feature_step: int | None) -> None:
+    """Change a purifier's noise steps at test time, as far as they are given.
+
+    Raises:
+        InputError: Its masking mode has no such noise.
+    """
+    from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE
+
+    for option, step, modes in (
+        ("image_step", image_step, IMAGE_NOISE),
+        ("feature_step", feature_step, FEATURE_NOISE),
+    ):
+        if step is None:
+            continue
+        if riae.config.mask not in modes:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name}: masking mode {riae.config.mask} has no such noise")
+        change: dict[str, Any] = {option: step}
+        riae.config = replace(riae.config, **change)
 
 
 def shards_option(*, required: bool = False) -> Decorator:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 #: Options by the field of TrainConfig that they set.
 _FIELDS = (
     "epochs", "batch_size", "grad_accum", "variants", "crop", "warmup_epochs", "weight_decay", "clip_grad",
-    "ema_decay", "seed", "mask", "decoder", "recipe", "bf16", "compiled", "clean_pairs",
+    "lr_cycles", "ema_decay", "seed", "mask", "decoder", "subsets", "recipe", "bf16", "compiled",
+    "clean_pairs",
 )  # fmt: skip
 #: Options that say nothing about photographs.
 _FOR_PAIRS = (
@@ -41,6 +42,7 @@ class TrainArguments:
     model: str | None
     mask: Mask
     decoder: DecoderKind
+    subsets: int
     recipe: str | None
     features: str | None
     feature_nodes: tuple[str, ...]
@@ -53,6 +55,7 @@ class TrainArguments:
     lr: float | None
     blr: float | None
     warmup_epochs: int | None
+    lr_cycles: int | None
     weight_decay: float | None
     clip_grad: float | None
     ema_decay: float | None

@@ -18,12 +18,12 @@ from impure.purifier.commands.shared_inputs import shards_option
 from impure.purifier.losses.recipe import RECIPES
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
-from impure.purifier.training.train_config import TRAINING, TrainConfig
+from impure.purifier.training.train_config import RECIPE_TRAINING, TRAINING, TrainConfig
 
 
 def _shown(field: str) -> str:
     """A field's default, with the presets that differ, as `--help` shows it."""
-    return shown_default(TrainConfig, field, TRAINING)
+    return shown_default(TrainConfig, field, TRAINING | RECIPE_TRAINING)
 
 
 data_options = options(
@@ -56,10 +56,13 @@ network_options = options(
     click.option("--decoder", type=click.Choice(get_args(DecoderKind)), show_default=True,
         default=default_of(TrainConfig, "decoder"), help="Kind of decoder: copies is the paper's; cross "
         "decodes the masked tokens alone, at a quarter of its cost."),
+    click.option("--subsets", type=click.IntRange(2, 4), default=default_of(TrainConfig, "subsets"),
+        show_default=True, help="Subsets that an image's patches are divided into (S in paper 3.2.1)."),
 )  # fmt: skip
 loss_options = options(
     click.option("--recipe", type=click.Choice(list(RECIPES)), show_default=_shown("recipe"),
-        help="Loss: that of the authors' code, of the paper's text, or of pixels alone."),
+        help="Loss: that of the authors' code, of the paper's text, or of pixels alone; release also takes "
+        "their decay, noise, schedule, batch and start (docs/release.md)."),
     click.option("--features", show_default="the recipe's VGG19",
         help="Feature network of the loss: torchvision:NAME, timm:NAME or a card.json."),
     click.option("--feature-node", "feature_nodes", multiple=True, metavar="NODE=WEIGHT",
@@ -89,6 +92,8 @@ optimization_options = options(
         "holds for 256 images."),
     click.option("--warmup-epochs", type=click.IntRange(min=0), show_default=_shown("warmup_epochs"),
         help="Epochs in which the learning rate rises; by default at most half of --epochs."),
+    click.option("--lr-cycles", type=click.IntRange(min=1), show_default=_shown("lr_cycles"),
+        help="Cosine cycles of the learning rate that --epochs are divided into; the authors ran 3 of 100."),
     click.option("--weight-decay", type=float, show_default=_shown("weight_decay"),
         help="Weight decay of AdamW, on matrices and kernels alone."),
     click.option("--clip-grad", type=float, show_default=_shown("clip_grad"),

@@ -9,7 +9,6 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition, Randomness
-from impure.purifier.riae.patches import reflect_pad
 
 
 class RIAEDefence(Defence):
@@ -55,7 +54,7 @@ class RIAEDefence(Defence):
 
     def _purify_alike(self, images: Tensor, generator: Generator) -> Tensor:
         """`RIAE.purify` with the first image's randomness for all."""
-        padded = reflect_pad(images, self.riae.config.multiple)
+        padded = self.riae.pad(images)
         first = self.riae.draw_test(padded[:1], generator, self.partition)
         purified = self.riae.purify_once(padded, _repeat(first, len(padded)))
         return purified[..., : images.shape[2], : images.shape[3]]

@@ -18,8 +18,9 @@ def combine(
         purified: x̂, (B, C, H, W), any value space.
         adversarial: x, the adversarial image of Algorithm 1, in the same space.
         patch: Side in pixels of the squares on which u is constant; H and W are multiples of it.
-        variant: `code` (the authors' release): of n segments, n drawn from {2, 3, 4}, of a random order of a
-            sample's patches, one stays adversarial (u = 0), the others do not (u = 1). `paper`: u ~ U[0,1].
+        variant: `code`: of n segments, n drawn from {2, 3, 4}, of a random order of a sample's patches, one
+            stays adversarial (u = 0), the others do not (u = 1). `release`: the same with one n for the whole
+            batch, as the authors' program has it. `paper`: u ~ U[0,1].
         generator: Source of the choices, on the images' device.
 
     Raises:
@@ -41,6 +42,7 @@ def _draw_weights(batch: int, patches: int, variant: Combination, generator: Gen
     uniform = torch.rand(batch, patches, generator=generator, device=generator.device)
     if variant == "paper":
         return uniform
-    segments = torch.randint(2, 5, (batch, 1), generator=generator, device=generator.device)
+    counts = 1 if variant == "release" else batch
+    segments = torch.randint(2, 5, (counts, 1), generator=generator, device=generator.device)
     rank = uniform.argsort(dim=1, stable=True).argsort(dim=1, stable=True)
     return rank >= patches // segments

@@ -13,7 +13,6 @@ from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
 from impure.purifier.riae.decoders import DECODERS
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
-    SUBSETS,
     patchify,
     position_table,
     put_back,
@@ -21,6 +20,7 @@ from impure.purifier.riae.patches import (
     take,
     unpatchify,
     window_positions,
+    zero_pad,
 )
 from impure.purifier.riae.pretrained import locate, read_config, read_parameters
 from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
@@ -30,7 +30,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class RIAE(nn.Module):
-    """Rebuilds every quarter of an image's patches from the other three quarters.
+    """Rebuilds every quarter (or half, or third) of an image's patches from the others.
 
     Parameters have the names and shapes of the paper's release, which are MAE's and timm's where it builds on
     MAE: weights of either load as they are (see `checkpoints.foreign`).
@@ -58,7 +58,7 @@ class RIAE(nn.Module):
         self.norm = LayerNorm(width)
         self.decoder_embed = nn.Linear(width, narrow)
         self.decoder_embed_norm = LayerNorm(narrow)
-        self.decoder_head_embed = nn.Linear((SUBSETS - 1) * width, narrow)
+        self.decoder_head_embed = nn.Linear((config.subsets - 1) * width, narrow)
         if config.mask == "occlusion":
             self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
         self.decoder_blocks = DECODERS[config.decoder](narrow, config.decoder_heads, config.decoder_depth)
@@ -108,9 +108,11 @@ class RIAE(nn.Module):
         load_strictly(model, weights, str(file))
         return model.eval()
 
-    def draw_training(self, images: Tensor, generator: Generator) -> Randomness:
+    def draw_training(
+        self, images: Tensor, generator: Generator, *, steps_per_subset: bool = False
+    ) -> Randomness:
         """The random choices of a training pass; see `noise.draw_for_training`."""
-        return draw_for_training(self.config, images, generator)
+        return draw_for_training(self.config, images, generator, steps_per_subset=steps_per_subset)
 
     def draw_test(self, images: Tensor, generator: Generator, partition: Partition = "uniform") -> Randomness:
         """The random choices of a test pass; see `noise.draw_for_test`."""
@@ -144,7 +146,7 @@ class RIAE(nn.Module):
 
         Args:
             images: RGB in [0,1] (B, 3, H, W). Sides that are no multiple of `config.multiple` are
-                reflected to the right and below, and cropped back.
+                padded to the right and below (see `pad`), and cropped back.
             seed: Of the noise: the same seed gives the same output on a CPU. A generator goes on instead.
             samples: How many purifications to average.
             partition: `uniform` (the paper's choice for tests) or `random`.
@@ -163,13 +165,18 @@ class RIAE(nn.Module):
         if samples < 1:
             raise InputError(f"purify: samples is {samples}; it must be at least 1")
         generator = seed if isinstance(seed, Generator) else Generator(images.device).manual_seed(seed)
-        padded = reflect_pad(images, self.config.multiple)
+        padded = self.pad(images)
         height, width = images.shape[2:]
         total = torch.zeros_like(images)
         for _ in range(samples):
             purified = self.purify_once(padded, self.draw_test(padded, generator, partition))
             total = total + purified[..., :height, :width]
         return total / samples
+
+    def pad(self, images: Tensor) -> Tensor:
+        """Pad RGB in [0,1] (B, 3, H, W) to the right and below, by reflection or black as `config` says."""
+        padding = zero_pad if self.config.padding == "zeros" else reflect_pad
+        return padding(images, self.config.multiple)
 
     def purify_once(self, images: Tensor, randomness: Randomness) -> Tensor:
         """Purify with choices made beforehand.
@@ -247,8 +254,8 @@ class RIAE(nn.Module):
         return normed.view(*tokens.shape[:2], *normed.shape[1:])
 
     def _diffuse(self, values: Tensor, step: Tensor, noise: Tensor) -> Tensor:
-        """Add noise to values (B, ...): sqrt(signal_t) x + sqrt(1 - signal_t) n (Ho et al. 2020, Eq. 4)."""
-        signal = self.signal[step].view(-1, *[1] * (values.dim() - 1))
+        """Add noise (Ho et al. 2020, Eq. 4) to values (B, S, ...) by steps (B,) or (B, S)."""
+        signal = self.signal[step].view(*step.shape, *[1] * (values.dim() - step.dim()))
         kept, added = (part.sqrt().to(values.dtype) for part in (signal, 1 - signal))
         return kept * values + added * noise.to(values.dtype)
 

@@ -9,17 +9,15 @@ import torch
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.riae.patches import SUBSETS, random_partition, uniform_partition
+from impure.purifier.riae.patches import random_partition, uniform_partition
 from impure.purifier.riae.riae_config import FEATURE_NOISE, IMAGE_NOISE, RIAEConfig
 
 Partition = Literal["uniform", "random"]
 
-# Diffusion steps t as in the authors' release; of the noise the paper's section 5.1 says only that its
-# intensity is random.
-IMAGE_STEPS = (200, 600)  # in training, the second excluded
-IMAGE_STEP = 400  # at test time
+# Diffusion steps t in training, the second excluded, as in the authors' release; of the noise the paper's
+# section 5.1 says only that its intensity is random. Those at test time stand in RIAEConfig.
+IMAGE_STEPS = (200, 600)
 FEATURE_STEPS = (200, 1000)
-FEATURE_STEP = 600
 
 
 class Randomness(NamedTuple):
@@ -28,18 +26,21 @@ class Randomness(NamedTuple):
     partition: Tensor  # B, S, L: patch indices
     corner: Tensor  # B, 2: row and column in the position table where the image lies
     image_step: Tensor  # B: diffusion step t of the image noise
-    feature_step: Tensor  # B: diffusion step t of the feature noise
+    feature_step: Tensor  # B, or B, S: diffusion step t of the feature noise
     image_noise: Tensor  # B, S, L, 3pp, standard normal; (0,) where the masking mode has none
     feature_noise: Tensor  # B, S, L, d, likewise
 
 
-def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) -> Randomness:
+def draw_for_training(
+    config: RIAEConfig, images: Tensor, generator: Generator, *, steps_per_subset: bool = False
+) -> Randomness:
     """Random partition, position window and noise levels, for each sample by itself.
 
     Args:
         config: Of the network.
         images: (B, 3, H, W); both sides multiples of `config.multiple`.
         generator: Source of every choice, on the images' device.
+        steps_per_subset: Draw the step of the feature noise for each subset, as the authors' program does.
 
     Raises:
         InputError: A side is no such multiple.
@@ -47,14 +48,14 @@ def draw_for_training(config: RIAEConfig, images: Tensor, generator: Generator) 
     rows, columns = grid_of(config, images)
     batch = len(images)
 
-    def integers(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (batch,), generator=generator, device=generator.device)
+    def integers(low: int, high: int, *more: int) -> Tensor:
+        return torch.randint(low, high, (batch, *more), generator=generator, device=generator.device)
 
     return Randomness(
-        random_partition(batch, rows * columns, generator),
+        random_partition(batch, rows * columns, generator, config.subsets),
         torch.stack([integers(0, max(config.grid - side, 0) + 1) for side in (rows, columns)], dim=1),
         integers(*IMAGE_STEPS),
-        integers(*FEATURE_STEPS),
+        integers(*FEATURE_STEPS, *([config.subsets] if steps_per_subset else [])),
         *_noises(config, images, rows * columns, generator),
     )
 
@@ -72,15 +73,15 @@ def draw_for_test(
     rows, columns = grid_of(config, images)
     batch, device = len(images), images.device
     if partition == "uniform":
-        indices = uniform_partition(batch, rows, columns, device)
+        indices = uniform_partition(batch, rows, columns, device, config.subsets)
     else:
-        indices = random_partition(batch, rows * columns, generator)
+        indices = random_partition(batch, rows * columns, generator, config.subsets)
     corner = [max(config.grid - side, 0) // 2 for side in (rows, columns)]
     return Randomness(
         indices,
         torch.tensor(corner, device=device).expand(batch, 2),
-        torch.full((batch,), IMAGE_STEP, device=device),
-        torch.full((batch,), FEATURE_STEP, device=device),
+        torch.full((batch,), config.image_step, device=device),
+        torch.full((batch,), config.feature_step, device=device),
         *_noises(config, images, rows * columns, generator),
     )
 
@@ -101,7 +102,9 @@ def _noises(config: RIAEConfig, images: Tensor, patches: int, generator: Generat
     """Image noise and feature noise."""
 
     def noise(modes: tuple[str, ...], width: int) -> Tensor:
-        shape = (len(images), SUBSETS, patches // SUBSETS, width) if config.mask in modes else (0,)
+        shape = (
+            (len(images), config.subsets, patches // config.subsets, width) if config.mask in modes else (0,)
+        )
         return torch.randn(shape, generator=generator, device=generator.device, dtype=images.dtype)
 
     return noise(IMAGE_NOISE, config.values), noise(FEATURE_NOISE, config.decoder_dim)

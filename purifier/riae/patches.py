@@ -2,8 +2,7 @@
 
 import torch
 from torch import Generator, Tensor
-
-SUBSETS = 4
+from torch.nn import functional as F
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
@@ -20,36 +19,41 @@ def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
     return cut.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, height, width)
 
 
-def random_partition(batch: int, patches: int, generator: Generator) -> Tensor:
+def random_partition(batch: int, patches: int, generator: Generator, subsets: int = 4) -> Tensor:
     """Partition each sample's patches at random into equal subsets (paper, section 3.2.1).
 
     Returns:
-        Patch indices (batch, SUBSETS, patches / SUBSETS), on the generator's device.
+        Patch indices (batch, subsets, patches / subsets), on the generator's device.
     """
     keys = torch.rand(batch, patches, generator=generator, device=generator.device)
-    return keys.argsort(dim=1, stable=True).view(batch, SUBSETS, -1)
+    return keys.argsort(dim=1, stable=True).view(batch, subsets, -1)
 
 
-def uniform_partition(batch: int, rows: int, columns: int, device: torch.device) -> Tensor:
+def uniform_partition(batch: int, rows: int, columns: int, device: torch.device, subsets: int = 4) -> Tensor:
     """Partition a grid of patches by the repeated tile [[1, 2], [3, 4]] (paper, section 5.3).
 
+    Two or three subsets take turns in every row and column, as in the authors' program.
+
     Returns:
-        Patch indices (batch, SUBSETS, rows * columns / SUBSETS).
+        Patch indices (batch, subsets, rows * columns / subsets).
     """
     row, column = torch.arange(rows, device=device), torch.arange(columns, device=device)
-    subset = 2 * (row % 2)[:, None] + (column % 2)[None, :]
-    order = subset.flatten().argsort(stable=True).view(1, SUBSETS, -1)
+    if subsets == 4:
+        subset = 2 * (row % 2)[:, None] + (column % 2)[None, :]
+    else:
+        subset = (column[None, :] - row[:, None]) % subsets
+    order = subset.flatten().argsort(stable=True).view(1, subsets, -1)
     return order.expand(batch, -1, -1)
 
 
 def take(values: Tensor, partition: Tensor) -> Tensor:
-    """Gather per-patch values (B, N, D) into subsets (B, SUBSETS, L, D)."""
+    """Gather per-patch values (B, N, D) into subsets (B, S, L, D)."""
     index = partition.flatten(1)[..., None].expand(-1, -1, values.shape[-1])
     return values.gather(1, index).view(*partition.shape, -1)
 
 
 def put_back(subsets: Tensor, partition: Tensor) -> Tensor:
-    """Undo `take`: subsets (B, SUBSETS, L, D) to per-patch values (B, N, D)."""
+    """Undo `take`: subsets (B, S, L, D) to per-patch values (B, N, D)."""
     values = subsets.flatten(1, 2)
     index = partition.flatten(1)[..., None].expand_as(values)
     return torch.zeros_like(values).scatter(1, index, values)
@@ -75,12 +79,12 @@ def window_positions(table: Tensor, partition: Tensor, corner: Tensor, columns: 
 
     Args:
         table: Positions (rows, columns, D), at least as large as the image's grid.
-        partition: Patch indices (B, SUBSETS, L) in an image of `columns` patches a row.
+        partition: Patch indices (B, S, L) in an image of `columns` patches a row.
         corner: The window's upper left corner per sample (B, 2): row and column in the table.
         columns: Patches in a row of the image.
 
     Returns:
-        Positions (B, SUBSETS, L, D).
+        Positions (B, S, L, D).
     """
     row = partition // columns + corner[:, 0, None, None]
     column = partition % columns + corner[:, 1, None, None]
@@ -99,3 +103,9 @@ def reflect_pad(images: Tensor, multiple: int) -> Tensor:
             index = torch.arange(side + -side % multiple, device=images.device) % max(2 * side - 2, 1)
             images = images.index_select(dim, torch.minimum(index, (2 * side - 2 - index).abs()))
     return images
+
+
+def zero_pad(images: Tensor, multiple: int) -> Tensor:
+    """Pad images (B, C, H, W) with zeros to the right and below until both sides are multiples."""
+    height, width = images.shape[2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple))

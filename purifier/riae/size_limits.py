@@ -12,6 +12,9 @@ LARGEST = {
     "decoder_dim": 4096,
     "decoder_depth": 64,
     "decoder_heads": 256,
+    "subsets": 4,
+    "image_step": 999,
+    "feature_step": 999,
     "position_period": 1e9,
     "position_scale": 1e9,
 }

@@ -18,6 +18,10 @@ TRAINING: dict[str, dict[str, Any]] = {
     "small": {"learning_rate": 5e-4},
     "tiny": {"learning_rate": 5e-3, "batch_size": 8, "epochs": 3, "warmup_epochs": 1, "recipe": "pixel"},
 }
+#: What differs for a recipe: the release's schedule, batch (of its 224-pixel stream) and learning rate.
+RECIPE_TRAINING: dict[str, dict[str, Any]] = {
+    "release": {"epochs": 300, "lr_cycles": 3, "batch_size": 336, "learning_rate": 9.375e-5},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +39,10 @@ class TrainConfig:
     decoder: DecoderKind = (
         "copies"  # the paper's; cross decodes the masked tokens alone, at a quarter of its cost
     )
+    subsets: int = 4  # that an image's patches are divided into: 2, 3 or 4
     stage: Stage = "pairs"  # pretrain: clean photographs and the pixel loss alone
     recipe: str = (
-        "code"  # of the loss, see losses.recipe: the authors' code, the paper's text, or pixels alone
+        "code"  # see losses.recipe: the authors' loss, their whole program, the paper's text, or pixels alone
     )
     feature_network: str = ""  # network of the perceptual loss; "" for the recipe's
     nodes: tuple[str, ...] = ()  # layers of the feature network; empty for the recipe's
@@ -48,6 +53,7 @@ class TrainConfig:
     variants: int = 2  # pairs of one clean image that stand together and share its crop and features
     learning_rate: float = 1e-4  # AdamW's at the peak, after the warm-up
     warmup_epochs: int = 5  # epochs of linearly rising learning rate; a cosine follows, down to FINAL_RATE
+    lr_cycles: int = 1  # cosines one after the other, each from the peak down; the warm-up is in the first
     weight_decay: float = 0.05  # AdamW's, on matrices and kernels alone
     clip_grad: float = 0.0  # largest norm of the gradient; 0 for no clipping
     ema_decay: float = 0.0  # of the moving average of the weights, such as 0.9999; 0 for no average
@@ -59,7 +65,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self.riae()
-        for name in ("epochs", "batch_size", "grad_accum", "variants"):
+        for name in ("epochs", "batch_size", "grad_accum", "variants", "lr_cycles"):
             if getattr(self, name) < 1:
                 raise InputError(f"training: {name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "weight_decay", "clip_grad", "ema_decay", "seed", "warmup_epochs"):
@@ -67,8 +73,11 @@ class TrainConfig:
                 raise InputError(
                     f"training: {name} is {getattr(self, name)}; it must be finite, not negative"
                 )
-        if self.warmup_epochs > self.epochs:
-            raise InputError(f"training: warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}")
+        if self.warmup_epochs * self.lr_cycles > self.epochs:
+            cycles = f" in {self.lr_cycles} cycles" if self.lr_cycles > 1 else ""
+            raise InputError(
+                f"training: warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}{cycles}"
+            )
         if self.recipe not in RECIPES:
             raise InputError(f"training: no recipe {self.recipe!r}; choose from {', '.join(RECIPES)}")
         if self.stage not in get_args(Stage) or (self.stage == "pretrain" and self.loss.lambdas):
@@ -86,16 +95,17 @@ class TrainConfig:
     def for_preset(cls, name: str, **values: Any) -> "TrainConfig":
         """The training that suits a preset, with some values changed; a short one warms up for less."""
         known = {field.name: field.default for field in fields(cls)}
-        chosen = {"preset": name, **TRAINING.get(name, {}), **values}
+        recipe = {"preset": name, **TRAINING.get(name, {}), **values}.get("recipe", known["recipe"])
+        chosen = {"preset": name, **TRAINING.get(name, {}), **RECIPE_TRAINING.get(recipe, {}), **values}
         epochs = chosen.get("epochs", known["epochs"])
         chosen.setdefault("warmup_epochs", known["warmup_epochs"])
         if "warmup_epochs" not in values and isinstance(epochs, int):
-            chosen["warmup_epochs"] = min(chosen["warmup_epochs"], epochs // 2)
+            chosen["warmup_epochs"] = min(chosen["warmup_epochs"], epochs // (2 * chosen.get("lr_cycles", 1)))
         return cls(**chosen)
 
     def riae(self) -> RIAEConfig:
         """The network to train."""
-        return preset(self.preset, self.mask, self.decoder)
+        return preset(self.preset, self.mask, self.decoder, self.subsets)
 
     @property
     def loss(self) -> Recipe:
@@ -108,13 +118,17 @@ class TrainConfig:
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     """Learning rate of an update: linear warm-up, then a cosine down to `FINAL_RATE` (paper, section 4.1).
 
+    Further cycles are whole cosines from the peak, without a warm-up.
+
     Args:
         config: The training.
         step: Number of the update since the beginning, from 0.
         steps: Updates in an epoch.
     """
-    warm, total = config.warmup_epochs * steps, config.epochs * steps
+    cycle = config.epochs * steps / config.lr_cycles
+    number = min(int(step // cycle), config.lr_cycles - 1)
+    warm = 0 if number else config.warmup_epochs * steps
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    progress = (step - warm) / max(total - warm, 1)
+    progress = (step - number * cycle - warm) / max(cycle - warm, 1)
     return FINAL_RATE + (config.learning_rate - FINAL_RATE) * (1 + math.cos(math.pi * progress)) / 2

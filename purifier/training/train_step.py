@@ -131,7 +131,7 @@ class TrainStep:
             clean_row: Row of `clean` that belongs to each attacked image (B,).
         """
         loss, model = self.config.loss, self.model
-        randomness = model.draw_training(adversarial, self.generator)
+        randomness = model.draw_training(adversarial, self.generator, steps_per_subset=loss.as_released)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
             output = self._rebuild(adversarial, randomness).float()
             pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
@@ -221,10 +221,14 @@ def compiled(network: nn.Module) -> nn.Module:
 
 
 def parameter_groups(model: RIAE, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters with weight decay (matrices, kernels) and without (norms, biases, tokens, fusion logits)."""
+    """Parameters with weight decay (matrices, kernels) and without (norms, biases, tokens, fusion logits).
+
+    The authors' program, and so recipe `release`, decays tokens and fusion logits as well.
+    """
+    released = config.loss.as_released
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
     for name, weight in model.named_parameters():
-        groups[name.endswith(".weight") and weight.dim() > 1].append(weight)
+        groups[(released or name.endswith(".weight")) and weight.dim() > 1].append(weight)
     return [
         {"params": groups[True], "weight_decay": config.weight_decay},
         {"params": groups[False], "weight_decay": 0.0},

@@ -110,7 +110,10 @@ def new_model(config: TrainConfig) -> RIAE:
     """The network with the initial weights of the run's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return RIAE(config.riae())
+        model = RIAE(config.riae())
+        if config.loss.as_released:
+            model.decoder_rb1.reset_parameters()  # PyTorch's own start (Kaiming) instead of the identity
+        return model
 
 
 class _Trainer:

@@ -191,6 +191,18 @@ def test_computes_what_the_release_computes(tmp_path: Path, mask: str, partition
     )
 
 
+@torch.no_grad()
+def test_sides_are_padded_with_black_as_the_release_pads_299_to_320(tmp_path: Path) -> None:
+    path, theirs = release(tmp_path, "occlusion", args=True)
+    riae = from_release(path)
+    images = torch.rand(1, 3, 13, 16, generator=torch.Generator().manual_seed(1))
+    black = torch.cat([images, torch.zeros(1, 3, 3, 16)], 2)
+    randomness = riae.draw_test(black, torch.Generator().manual_seed(2))
+    wanted = riae.denormalise(expected(theirs, black, randomness))[..., :13, :].clamp(0, 1)
+    torch.testing.assert_close(riae.purify(images, seed=2), wanted, atol=1e-5, rtol=1e-5)
+    assert riae.config.padding == "zeros" and RIAEConfig().padding == "reflect"
+
+
 def test_an_odd_position_table_is_refused(tmp_path: Path) -> None:
     path, _ = release(tmp_path, side=7)
     with pytest.raises(InputError, match="pos_embed has 7 positions a side: RIAE needs an even number"):
@@ -230,9 +242,12 @@ def test_masking_mode_must_be_told_and_not_in_two_ways(tmp_path: Path) -> None:
         ({"pos_embed": positions(8, WIDE).flip(1)}, "pos_embed is not what RIAE computes"),
         ({"sqrt_alphas_cumprod": torch.ones(1000)}, "sqrt_alphas_cumprod is not what RIAE computes"),
         ({"norm__bias": torch.full((WIDE,), torch.nan)}, r"hold NaN or infinity, the first is norm\.bias"),
-        ({"decoder_head_embed__weight": torch.ones(NARROW, WIDE)}, "reads 128 numbers, not 3 times 128"),
-        ({"patch_embed__proj__weight": torch.ones(30, 3, 4, 4)}, "384 numbers, not 3 times 30"),
-        ({"patch_embed__proj__weight": torch.ones(0, 3, 4, 4)}, "384 numbers, not 3 times 0"),
+        (
+            {"decoder_head_embed__weight": torch.ones(NARROW, 5 * WIDE)},
+            "reads 640 numbers, not 1, 2 or 3 times 128",
+        ),
+        ({"patch_embed__proj__weight": torch.ones(30, 3, 4, 4)}, "384 numbers, not 1, 2 or 3 times 30"),
+        ({"patch_embed__proj__weight": torch.ones(0, 3, 4, 4)}, "384 numbers, not 1, 2 or 3 times 0"),
         ({"norm__bias": torch.ones(WIDE, dtype=torch.int64)}, "norm.bias holds no floating-point numbers"),
         ({"pos_embed": torch.ones(1).expand(1, 1 + 300**2, WIDE)}, "grid is 300; a number up to 256"),
         ({"norm__bias": torch.ones(1).expand(1 << 40)}, r"norm\.bias \(1099511627776,\), not"),

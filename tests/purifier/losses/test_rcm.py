@@ -20,13 +20,19 @@ def test_code_keeps_one_segment_adversarial() -> None:
     assert len({tuple(row) for row in u.tolist()}) > 200
 
 
+def test_release_draws_one_number_of_segments_for_a_batch() -> None:
+    u = shares("release")
+    assert len(set(u.sum(1).tolist())) == 1 and u.sum(1)[0] in (6, 8, 9)
+    assert len({tuple(row) for row in u.tolist()}) > 100
+
+
 def test_paper_draws_uniform_shares() -> None:
     u = shares("paper")
     assert u.min() >= 0 and u.max() < 1
     assert abs(u.mean() - 0.5) < 0.02 and abs(u.var() - 1 / 12) < 0.01
 
 
-@pytest.mark.parametrize("variant", ["code", "paper"])
+@pytest.mark.parametrize("variant", ["code", "release", "paper"])
 def test_keeps_the_images_precision(variant: str) -> None:
     images = torch.rand(2, 3, 8, 8)
     for dtype in (torch.bfloat16, torch.float64):
@@ -35,7 +41,7 @@ def test_keeps_the_images_precision(variant: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(InputError, match="code, paper"):
+    with pytest.raises(InputError, match="code, paper, release"):
         shares("mix")
     with pytest.raises(InputError, match="8x10 pixels are no multiples of 4"):
         combine(*torch.rand(2, 1, 3, 8, 10), 4, "code", torch.Generator())

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.riae import noise as drawing
 from impure.purifier.riae.blocks import Block, CrossBlock
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.patches import patchify
@@ -268,21 +267,6 @@ def test_config_names_the_bad_value(values: dict[str, object], word: str) -> Non
         replace(RIAEConfig(), **values)
 
 
-@pytest.mark.parametrize(
-    ("images", "said"),
-    [
-        (torch.zeros(3, 8, 8), r"\(3, 8, 8\); for a single image give image\[None\]"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "torch.uint8. Divide 8-bit images by 255"),
-        (torch.full((1, 3, 8, 8), 200.0), "these reach from 200 to 200. Divide 8-bit levels by 255"),
-        (torch.full((1, 3, 8, 8), -1.0), "must lie in .*; these reach from -1 to -1"),
-        (torch.zeros(1, 1, 8, 8), r"takes RGB images .* \(1, 1, 8, 8\)"),
-    ],
-)
-def test_images_of_another_kind_are_refused(riae: Make, images: torch.Tensor, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        riae("both").purify(images)
-
-
 def test_wrong_use_is_refused(riae: Make) -> None:
     with pytest.raises(InputError, match="choose from base, small, tiny"):
         preset("huge")
@@ -292,4 +276,4 @@ def test_wrong_use_is_refused(riae: Make) -> None:
         riae("both").purify(torch.rand(1, 3, 8, 8), samples=0)
     with pytest.raises(InputError, match="'tiles' is unknown; choose from uniform, random"):
         riae("both").purify(torch.rand(1, 3, 8, 8), partition="tiles")  # type: ignore[arg-type]
-    assert set(PRESETS) == {"base", "small", "tiny"} and drawing.IMAGE_STEP == 400
+    assert set(PRESETS) == {"base", "small", "tiny"} and RIAEConfig().image_step == 400

@@ -21,6 +21,21 @@ def test_uniform_partition_is_the_tile() -> None:
     assert torch.equal(subset.view(4, 6), torch.tensor([[0, 1], [2, 3]]).repeat(2, 3))
 
 
+@pytest.mark.parametrize(("subsets", "tile"), [(2, [[0, 1], [1, 0]]), (3, [[0, 1, 2], [2, 0, 1], [1, 2, 0]])])
+def test_two_or_three_subsets_take_turns_in_rows_and_columns(subsets: int, tile: list[list[int]]) -> None:
+    partition = patches.uniform_partition(1, 6, 6, torch.device("cpu"), subsets)
+    assert partition.shape == (1, subsets, 36 // subsets)
+    subset = torch.empty(36, dtype=torch.long)
+    for index, members in enumerate(partition[0]):
+        subset[members] = index
+    assert torch.equal(subset.view(6, 6), torch.tensor(tile).repeat(6 // subsets, 6 // subsets))
+
+
+def test_zeros_are_padded_to_the_right_and_below() -> None:
+    padded = patches.zero_pad(torch.ones(1, 3, 5, 8), 4)
+    assert padded.shape == (1, 3, 8, 8) and padded[..., :5, :].all() and not padded[..., 5:, :].any()
+
+
 def test_random_partition_is_a_permutation_per_sample_and_seeded() -> None:
     first, second = (patches.random_partition(5, 16, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second) and first.shape == (5, 4, 4)

@@ -9,6 +9,7 @@ from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.training.train_config import TRAINING, TrainConfig, learning_rate
 from impure.purifier.training.train_step import parameter_groups
+from impure.purifier.training.trainer import new_model
 
 
 def test_schedule_and_decay() -> None:
@@ -27,6 +28,31 @@ def test_schedule_and_decay() -> None:
     assert decayed["weight_decay"] == 0.05 and plain["weight_decay"] == 0
 
 
+def test_cycles_begin_at_the_peak_again() -> None:
+    chosen = TrainConfig(epochs=30, warmup_epochs=2, learning_rate=1.0, lr_cycles=3)
+    rates = [learning_rate(chosen, step, 5) for step in range(150)]
+    one = TrainConfig(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    assert rates[:50] == [learning_rate(one, step, 5) for step in range(50)]
+    assert rates[50] == rates[100] == 1.0 and rates[75] == pytest.approx(0.5)
+    assert rates[49] < 0.01 > rates[99] and rates[50:100] == rates[100:]
+
+
+def test_recipe_release_is_the_authors_program() -> None:
+    chosen = TrainConfig.for_preset("base", recipe="release")
+    assert (chosen.epochs, chosen.lr_cycles, chosen.batch_size, chosen.warmup_epochs) == (300, 3, 336, 5)
+    assert chosen.loss.lambdas == TrainConfig().loss.lambdas and chosen.learning_rate == 1e-4 * 240 / 256
+    assert TrainConfig.for_preset("base", recipe="release", epochs=6).warmup_epochs == 1
+    tiny = TrainConfig.for_preset("tiny", recipe="release", mask="occlusion")
+    model = new_model(tiny)
+    decayed, plain = parameter_groups(model, tiny)
+    names = {id(each): name for name, each in model.named_parameters()}
+    assert {"cls_token", "mask_token", "proj_weights"} <= {names[id(each)] for each in decayed["params"]}
+    assert all(each.dim() == 1 for each in plain["params"])
+    kernel = model.decoder_rb1.weight.detach()
+    assert 0 < kernel.abs().max() < 27**-0.5 + 1e-6  # Kaiming's bound for 27 inputs
+    assert new_model(replace(tiny, recipe="pixel")).decoder_rb1.weight[0, 0, 1, 1] == 1
+
+
 def test_config_checks() -> None:
     assert TrainConfig().loss.lambdas == {"features.38": 30, "features.51": 10, "classifier.1": 10}
     changed = TrainConfig(nodes=("a",), lambdas=(2.0,), feature_network="target")
@@ -37,7 +63,9 @@ def test_config_checks() -> None:
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"warmup_epochs": 101}, "exceeds epochs 100"),
-        ({"recipe": "best"}, "choose from code, paper, pixel"),
+        ({"warmup_epochs": 40, "lr_cycles": 3}, "40 exceeds epochs 100 in 3 cycles"),
+        ({"subsets": 5}, "subsets 5 is unknown; choose from 2, 3, 4"),
+        ({"recipe": "best"}, "choose from code, release, paper, pixel"),
         ({"nodes": ("a",)}, "1 nodes but 0 lambdas"),
         ({"preset": "huge"}, "no RIAE preset"),
     ):

@@ -45,7 +45,7 @@ def weights(model: torch.nn.Module) -> Tensor:
 def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for every sample, whatever the micro-batch: no crop, the test's partition, no noise."""
 
-    def alike(self: RIAE, images: Tensor, generator: Generator) -> Randomness:
+    def alike(self: RIAE, images: Tensor, generator: Generator, **_: object) -> Randomness:
         return draw_for_test(self.config, images, generator)
 
     monkeypatch.setattr(RIAE, "draw_training", alike)
@@ -78,7 +78,7 @@ def test_crops_of_variants_are_the_same_window() -> None:
     assert torch.equal(adversarial, clean[clean_row]) and adversarial.max() <= 1
 
 
-@pytest.mark.parametrize("recipe", ["code", "paper"])
+@pytest.mark.parametrize("recipe", ["code", "paper", "release"])
 def test_losses_are_those_of_the_paper(recipe: str) -> None:
     """Eqs. 10 to 15 written out, with the same draws in the same order."""
     torch.manual_seed(0)
@@ -91,7 +91,8 @@ def test_losses_are_those_of_the_paper(recipe: str) -> None:
     found = one.losses(adversarial, clean, rows)
     again, model, channels = Generator().manual_seed(4), one.model, recipe == "paper"
     with torch.no_grad():
-        output = model(adversarial, model.draw_training(adversarial, again))
+        draws = model.draw_training(adversarial, again, steps_per_subset=recipe == "release")
+        output = model(adversarial, draws)
         pixel = (output - model.normalise(clean[rows])).abs().mean() * (3 if channels else 1)
         mixed = combine(model.denormalise(output), adversarial, 4, recipe, again)  # type: ignore[arg-type]
         perceptual = torch.zeros(())
