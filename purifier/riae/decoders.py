@@ -26,6 +26,14 @@ def sequences(own: Tensor, visible: Tensor) -> Tensor:
     return torch.cat(parts, dim=1).view(batch * subsets, -1, dim)
 
 
+def of_other_subsets(classes: Tensor) -> Tensor:
+    """For each subset the class tokens (B, S, D) of all other subsets, side by side: (B, S, (S - 1) * D)."""
+    parts = classes.unbind(1)
+    return torch.stack(
+        [torch.cat(parts[:index] + parts[index + 1 :], dim=-1) for index in range(len(parts))], dim=1
+    )
+
+
 class CopyDecoder(nn.ModuleList):
     """The paper's: S copies of all tokens, in copy i those of subset i masked; of copy i, subset i is kept.
 

@@ -10,7 +10,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.pipeline.tensors import check_images, check_levels
 from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
-from impure.purifier.riae.decoders import DECODERS
+from impure.purifier.riae.decoders import DECODERS, of_other_subsets
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.patches import (
     patchify,
@@ -209,7 +209,7 @@ class RIAE(nn.Module):
         positions = self._positions(self.encoder_table, grid, randomness)  # B, S, L, D
         tokens, classes, masked = self._encode(subsets, positions, randomness)
         positions = self._positions(self.decoder_table, grid, randomness)  # B, S, L, d
-        class_tokens = self.decoder_head_embed(_of_other_subsets(classes))  # B, S, d
+        class_tokens = self.decoder_head_embed(of_other_subsets(classes))  # B, S, d
         rebuilt = self.decoder_blocks(tokens + positions, class_tokens, masked + positions)  # B, S, L, d
         values = put_back(self.decoder_pred(self.decoder_norm(rebuilt)), randomness.partition)  # B, N, 3pp
         return unpatchify(values, self.config.patch, *images.shape[2:])
@@ -279,14 +279,6 @@ def parameter_shapes(config: RIAEConfig) -> dict[str, tuple[int, ...]]:
 def _weighted(linear: nn.Linear, weight: Tensor, tokens: Tensor) -> Tensor:
     """`weight * linear(tokens)`: the matrix is multiplied, which is smaller than all tokens."""
     return F.linear(tokens, weight * linear.weight, weight * linear.bias)
-
-
-def _of_other_subsets(classes: Tensor) -> Tensor:
-    """For each subset the class tokens (B, S, D) of all other subsets, side by side: (B, S, (S - 1) * D)."""
-    parts = classes.unbind(1)
-    return torch.stack(
-        [torch.cat(parts[:index] + parts[index + 1 :], dim=-1) for index in range(len(parts))], dim=1
-    )
 
 
 def _initialise(module: nn.Module) -> None:
