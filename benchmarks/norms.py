@@ -1,127 +1,151 @@
-"""How small C&W's and DeepFool's perturbations are beside the libraries', before and after rounding.
+"""How small the perturbations of minimal-norm attacks are beside the libraries', before and after rounding.
 
-Without rounding is how the libraries work; what storage leaves of it shows why ours look at stored bytes.
+Without rounding is how the libraries work; what storage leaves of it shows why ours look at stored bytes. All
+images are projected to [0, 1] before the target sees them.
 """
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import click
 import torch
 from attacks import device_name
+from norm_contenders import CONTENDERS, UNBOUND, Contender
 from torch import Tensor
 
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.stored_pairs import read_pairs
-from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import Problem, make_problem
 from impure.pipeline.targets.load import load_target
-from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_tensor
 
-UNBOUND = 255
-"""No budget: the libraries know none for these attacks."""
-
-STORED = "impure, looking at stored bytes"
-
-CONTENDERS = {
-    "cw": {
-        "impure": {"kappa": 0.0},
-        "torchattacks": {"kappa": 0.0},
-        "cleverhans": {"kappa": 0.0},
-    },
-    "deepfool": {"impure": {}, "torchattacks": {}},
-}
-"""Attack → library → what differs from its preset; Torchattacks gets its own, it knows no search over c."""
+LIBRARIES = sorted({each.library for group in CONTENDERS.values() for each in group.values()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One contender: success rates in [0, 1], and mean L2 (pixels in [0, 1]) where all succeed unrounded."""
+    """One contender.
+
+    Attributes:
+        success: rate of its images that fool the target, projected to [0, 1], or stored if it looks there.
+        success_stored: rate of its images that do once they are stored.
+        l2: mean L2 norm of its own images, pixels in [0, 1], where every contender of the attack succeeds.
+        l2_stored: the same once stored, where all that look at stored images succeed; None for the others.
+        seconds: duration.
+    """
 
     attack: str
     contender: str
     success: float
     success_stored: float
-    l2_where_all_succeed: float
+    l2: float
+    l2_stored: float | None
     seconds: float
 
 
 def photographs(root: Path, count: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read clean images, labels and names from a collection's untouched pairs."""
+    """Read clean images, labels and names from a collection's untouched pairs, spread over its classes."""
     shards = [each for each in Collection(root).committed if each.shard_id.attack == "clean"]
-    samples = [sample for shard in shards for sample in read_pairs(shard)][:count]
+    samples = [sample for shard in shards for sample in read_pairs(shard)]
+    samples = samples[:: max(len(samples) // count, 1)][:count]
     labels = torch.tensor([sample.label for sample in samples])
     return to_tensor([sample.clean for sample in samples], labels.device), labels, [s.key for s in samples]
 
 
-def contest(target: Target, problem: Problem, attack: str) -> Iterator[Row]:
-    """Run every contender without rounding, and ours as it is meant to be run as well."""
-    found: dict[str, tuple[Tensor, float]] = {}
-    for library, changes in CONTENDERS[attack].items():
-        config = AttackConfig(
-            name=attack,
-            eps_255=UNBOUND,
-            implementation=library,
-            overrides=tuple(changes.items()),
-            preset="library" if library == "torchattacks" else "paper",
+def contest(target: Model, problem: Problem, attack: str, contenders: Mapping[str, Contender]) -> list[Row]:
+    """Run every contender, and show the target what it found: the image itself, and what storage leaves."""
+    own: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
+    seconds: dict[str, float] = {}
+    for name, contender in contenders.items():
+        begun = time.perf_counter()
+        images = contender.run(target, problem)
+        seconds[name] = time.perf_counter() - begun
+        stored[name] = problem.stored(images)
+        own[name] = stored[name] if contender.stored else problem.project(images)
+    fooled = {name: fools(target, problem, images) for name, images in own.items()}
+    fooled_stored = {name: fools(target, problem, images) for name, images in stored.items()}
+    everywhere = torch.stack(list(fooled.values())).all(0)
+    looking = [fooled_stored[name] for name, contender in contenders.items() if contender.stored]
+    everywhere_stored = torch.stack(looking).all(0) if looking else None
+    return [
+        Row(
+            attack=attack, contender=name, seconds=seconds[name],
+            success=fooled[name].double().mean().item(),
+            success_stored=fooled_stored[name].double().mean().item(),
+            l2=mean_norm(problem, own[name], everywhere),
+            l2_stored=mean_norm(problem, stored[name], everywhere_stored)
+            if contenders[name].stored and everywhere_stored is not None else None,
         )
-        found[library] = timed(config, replace(problem, quantised=False))
-        if library == "impure":
-            images, seconds = timed(config, problem)
-            found[STORED] = problem.stored(images), seconds
-    fooled = {name: wrong(target, problem, images) for name, (images, _) in found.items()}
-    everywhere = torch.stack([fooled[name] for name in found if name != STORED]).all(0)
-    for name, (images, seconds) in found.items():
-        distance = (images - problem.clean).flatten(1).norm(dim=1)
-        yield Row(
-            attack=attack, contender=name, success=fooled[name].float().mean().item(),
-            success_stored=wrong(target, problem, problem.stored(images)).float().mean().item(),
-            l2_where_all_succeed=distance[everywhere].mean().item(), seconds=seconds,
-        )  # fmt: skip
+        for name in contenders
+    ]  # fmt: skip
 
 
-def timed(config: AttackConfig, problem: Problem) -> tuple[Tensor, float]:
-    """Return the proposed images and how long it took, seconds."""
-    begun = time.perf_counter()
-    images = config.build().propose(problem).images
-    return images, time.perf_counter() - begun
+def mean_norm(problem: Problem, images: Tensor, chosen: Tensor) -> float:
+    """Return the mean L2 distance of the chosen images from the clean ones."""
+    return (images - problem.clean).flatten(1).norm(dim=1)[chosen].double().mean().item()
 
 
 @torch.no_grad()
-def wrong(target: Target, problem: Problem, images: Tensor) -> Tensor:
+def fools(target: Model, problem: Problem, images: Tensor) -> Tensor:
     """Return which images the target takes for another class, bool, (N,)."""
     return problem.criterion.reached(target(images))
+
+
+def versions(libraries: list[str]) -> dict[str, str]:
+    """Return the versions of PyTorch and of those libraries that are installed."""
+    distributions = packages_distributions()
+    return {name: version(distributions[name][0]) for name in ("torch", *libraries) if name in distributions}
 
 
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--target", "card", required=True, help="The target of the collection.")
 @click.option("--count", type=click.IntRange(min=1), default=50, show_default=True, help="Images.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--attack", "attacks", multiple=True, type=click.Choice(list(CONTENDERS)),
+    default=list(CONTENDERS), show_default=True, help="Attack to compare. Repeat it for more.")  # fmt: skip
+@click.option("--library", "libraries", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES,
+    show_default="all that are installed", help="Whose attacks to run. Repeat it for more.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def main(root: Path, card: str, count: int, threads: int, as_json: bool) -> None:
+def main(
+    root: Path,
+    card: str,
+    count: int,
+    attacks: tuple[str, ...],
+    libraries: tuple[str, ...],
+    threads: int,
+    as_json: bool,
+) -> None:
     """Compare on the untouched pairs of the collection ROOT (`impure-data generate --attack clean`)."""
     torch.set_num_threads(threads)
     target = load_target(card)
     clean, labels, names = photographs(root, count)
     rng = KeyedRng(seed=0, attack="norms", source_ids=tuple(names))
     problem = make_problem(target, clean, labels, UNBOUND, rng, torch.float32)
-    rows = [asdict(row) for attack in CONTENDERS for row in contest(target, problem, attack)]
-    packages = ("torch", "torchattacks", "cleverhans")
+    rows = []
+    for attack in attacks:
+        group = CONTENDERS[attack].items()
+        taking_part = {name: each for name, each in group if each.library in libraries and each.installed}
+        rows += [asdict(row) for row in contest(target, problem, attack, taking_part)]
+        click.echo(f"{attack} done", err=True)
     conditions = {
         "target": target.card.name, "images": len(labels), "threads": threads,
-        "device": device_name(labels.device), "versions": {name: version(name) for name in packages},
+        "device": device_name(labels.device), "versions": versions(sorted(libraries)),
     }  # fmt: skip
     if as_json:
         return click.echo(json.dumps({"conditions": conditions, "rows": rows}, indent=1))
-    cells = [[value if isinstance(value, str) else f"{value:.3f}" for value in row.values()] for row in rows]
+    cells = [
+        [f"{value:.4f}" if isinstance(value, float) else str(value or "") for value in row.values()]
+        for row in rows
+    ]
     return click.echo(f"{conditions}\n\n{markdown_table(list(rows[0]), cells)}")
 
 

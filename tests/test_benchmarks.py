@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.engine.threat_model import make_problem
 from impure.pipeline.generation import attack_batches
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +68,26 @@ def test_the_attack_benchmark_reports_figures_with_their_conditions():
     assert {"impure", "torchattacks", "cleverhans", "plain loop, network as built"} < set(rows)
     assert section["attack"] == "fgsm" and section["grad_evals"] == [1, 1]
     assert all(isinstance(goal["met"], bool) for goal in section["goals"])
+
+
+def test_an_image_outside_the_valid_range_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever libraries propose is projected to [0, 1] first; this target errs only beyond."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    norms = importlib.import_module("norms")
+    clean, labels = torch.zeros(1, 1, 1, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
+    rng = KeyedRng(seed=0, attack="norms", source_ids=("a",))
+
+    def success(beyond: float) -> tuple[float, float]:
+        def target(images: torch.Tensor) -> torch.Tensor:
+            return torch.stack([torch.full((len(images),), beyond), images.flatten(1).amax(1)], 1)
+
+        problem = make_problem(target, clean, labels, 255, rng, torch.float32)
+        runs = {"theirs": norms.Contender(library="theirs", run=lambda *_: torch.full((1, 1, 1, 2), 1.5))}
+        (row,) = norms.contest(target, problem, "cw", runs)
+        return row.success, row.l2
+
+    assert success(1.2)[0] == 0
+    assert success(0.9) == (1, pytest.approx(2**0.5))
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ class AttackConfig:
     Attributes:
         name: a key of `ATTACKS`.
         eps_255: the L∞ budget in units of 1/255, 1 to 255.
-        preset: "paper" or "library" (Torchattacks' own defaults).
+        preset: one of `PRESETS`.
         implementation: "impure", "torchattacks" or "cleverhans".
         overrides: parameters set by hand; kept sorted by name and in the parameter's own type.
         targeted: None for an untargeted attack, else how each image's target class is chosen, one of
@@ -145,7 +145,8 @@ class AttackConfig:
 
     def _check_restarts(self) -> None:
         """Refuse restarts of attacks that draw nothing: they would repeat the first run."""
-        if self.restarts > 1 and not ATTACKS[self.name].random:
+        draws = ATTACKS[self.name].random or self._all_params().get("random_start", False)
+        if self.restarts > 1 and not draws:
             able = ", ".join(name for name, spec in ATTACKS.items() if spec.random)
             raise InputError(f"{self.name} draws nothing: restarts would repeat it; these draw: {able}")
 

@@ -39,7 +39,8 @@ def attack(
         name: An attack, a key of `impure.pipeline.attacks.attack_registry.ATTACKS`, such as "pgd".
         eps: L∞ budget in units of 1/255, a whole number from 1 to 255.
         seed: Random seed. With it an image's own pixels decide its random draws, wherever in a batch it is.
-        preset: "paper" or "library" (Torchattacks' defaults).
+        preset: "paper", "library" (Torchattacks' defaults), "release" (what the paper's authors ran) or
+            "cleverhans" (CleverHans' defaults for C&W).
         targeted: None, "random" or "least-likely": which class each image is steered to.
         restarts: Runs with fresh random draws, each on the images that withstood those before.
         precision: "fp32", "tf32" or "bf16": what the attack computes in.

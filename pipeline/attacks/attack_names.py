@@ -6,8 +6,8 @@ PAPER_ATTACKS = ("fgsm", "cw", "deepfool", "pgd", "mifgsm", "difgsm", "mdifgsm",
 ALL_ATTACKS = "all"
 """What a user types for the untouched pairs and the paper's nine."""
 
-PRESETS = ("paper", "library")
-"""Parameters of the paper, or Torchattacks' own defaults."""
+PRESETS = ("paper", "library", "release", "cleverhans")
+"""The paper's parameters, Torchattacks' defaults, and what the paper's release and CleverHans change."""
 
 IMPLEMENTATIONS = ("impure", "torchattacks", "cleverhans")
 """Ours, and the libraries to compare with."""

@@ -4,10 +4,12 @@ from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 from impure.pipeline.attacks.methods.apgd import APGD_CE_SPEC, APGD_DLR_SPEC, APGD_T_SPEC
 from impure.pipeline.attacks.methods.autoattack import AUTOATTACK_SPEC
 from impure.pipeline.attacks.methods.cw import CW_SPEC
+from impure.pipeline.attacks.methods.ddn import DDN_SPEC
 from impure.pipeline.attacks.methods.deepfool import DEEPFOOL_SPEC
 from impure.pipeline.attacks.methods.difgsm import DIFGSM_SPEC, MDIFGSM_SPEC
 from impure.pipeline.attacks.methods.fab import FAB_T_SPEC
 from impure.pipeline.attacks.methods.fgsm import FGSM_SPEC
+from impure.pipeline.attacks.methods.fmn import FMN_SPEC
 from impure.pipeline.attacks.methods.mifgsm import MIFGSM_SPEC
 from impure.pipeline.attacks.methods.pgd import PGD_SPEC
 from impure.pipeline.attacks.methods.square import SQUARE_SPEC
@@ -28,4 +30,6 @@ ATTACKS: dict[str, AttackSpec] = {
     "fab-t": FAB_T_SPEC,
     "square": SQUARE_SPEC,
     "autoattack": AUTOATTACK_SPEC,
+    "ddn": DDN_SPEC,
+    "fmn": FMN_SPEC,
 }

@@ -21,6 +21,7 @@ from impure.pipeline.attacks.engine.threat_model import (
     finalize,
     make_problem,
     model_dtype,
+    refuse_broken,
 )
 
 
@@ -66,6 +67,7 @@ def attack_batch(
             attacked_form = in_precision(form, config.precision, problem.clean)
             problem_of_form = problem.with_model(attacked_form, compiled=compiled is not None)
             proposal = _propose(config, problem_of_form)
+            _refuse_broken_target(config, problem_of_form, proposal)
         with matrix_products("fp32"):
             return finalize(problem, proposal)
 
@@ -78,6 +80,33 @@ def _propose(config: AttackConfig, problem: Problem) -> Proposal:
     return run_in_sequence(
         problem, [partial(_restart, attack, restart) for restart in range(config.restarts)]
     )
+
+
+def _refuse_broken_target(config: AttackConfig, problem: Problem, proposal: Proposal) -> None:
+    """Where pixels are NaN, attack once more and watch whether the target was the first to give NaN.
+
+    Raises:
+        AttackError: it was; the message names the images.
+    """
+    if proposal.images.isfinite().all():
+        return
+    sound: list[Tensor] = []
+
+    def watched(images: Tensor) -> Tensor:
+        inner = images.view_as(images)
+        broken_before = ~images.detach().flatten(1).isfinite().all(1)
+        if inner.requires_grad:
+            inner.register_hook(
+                lambda slope: sound.append(slope.flatten(1).isfinite().all(1) | broken_before)
+            )
+        logits = problem.model(inner)
+        sound.append(logits.detach().amax(1).isfinite() | broken_before)
+        return logits
+
+    _propose(config, problem.with_model(watched, compiled=True))  # one gradient after another
+    if not all(images.all() for images in sound):
+        complaint = "the target gives NaN or infinite logits or gradients under attack"
+        refuse_broken(proposal.images, complaint, problem.rng.source_ids)
 
 
 def _restart(attack: Attack, restart: int, problem: Problem, _: Tensor) -> Proposal:

@@ -8,7 +8,7 @@ from impure.manifests.commands.click_options import json_option
 from impure.manifests.commands.console import Command, print_json
 
 if TYPE_CHECKING:
-    from impure.pipeline.attacks.engine.attack_spec import AttackSpec
+    from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 
 
 @click.command("attacks", cls=Command)
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def attacks_command(as_json: bool) -> None:
     """List the attacks, with their sources and parameters.
 
-    The paper's nine come first. Parameters are those of `generate --preset paper`; `--set` changes one.
+    The paper's nine come first. Parameters are those of `generate --preset paper`, then what the presets
+    release and cleverhans change; `--set` changes one.
 
     \b
       impure-data attacks
@@ -27,7 +28,13 @@ def attacks_command(as_json: bool) -> None:
     if as_json:
         return print_json(
             {
-                name: {"summary": spec.summary, "source": spec.source, "parameters": spec.paper}
+                name: {
+                    "summary": spec.summary,
+                    "source": spec.source,
+                    "parameters": spec.paper,
+                    "release": spec.release,
+                    "cleverhans": spec.cleverhans,
+                }
                 for name, spec in ATTACKS.items()
             }
         )
@@ -38,5 +45,13 @@ def attacks_command(as_json: bool) -> None:
 
 def description(spec: "AttackSpec") -> str:
     """What an attack does, who published it, and its parameters, in one line."""
-    parameters = ", ".join(f"{key}={value}" for key, value in spec.paper.items())
-    return f"{spec.summary} ({spec.source}). {parameters}".rstrip()
+    changes = {"--preset release": spec.release, "--preset cleverhans": spec.cleverhans}
+    parts = [
+        _listed(spec.paper),
+        *(f"{name}: {_listed(values)}" for name, values in changes.items() if values),
+    ]
+    return f"{spec.summary} ({spec.source}). {'; '.join(parts)}".rstrip()
+
+
+def _listed(params: "Params") -> str:
+    return ", ".join(f"{key}={value}" for key, value in params.items())

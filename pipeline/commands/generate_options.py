@@ -55,7 +55,9 @@ _attack_options = options(
         show_default="any class but the true one",
         help="Steer to one class, chosen for each image."),
     click.option("--preset", type=click.Choice(PRESETS), default=PRESETS[0], show_default=True,
-        help="Parameters of the attacks: the paper's, or Torchattacks' defaults."),
+        help="Parameters of the attacks. paper: the paper's. library: Torchattacks' defaults. release: the "
+        "paper's, but DeepFool, PGD, MI, DI and M-DI² as its authors' programs run them. cleverhans: the "
+        "paper's, but C&W with CleverHans' defaults."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
         help="One parameter of the attacks, such as --set steps=20. Repeat it for more."),
     click.option("--implementation", type=click.Choice(IMPLEMENTATIONS), default=IMPLEMENTATIONS[0],

@@ -28,6 +28,7 @@ class SignedGradient:
         decay: the momentum factor μ; 0 steps along the bare gradient.
         momentum: g, or None without momentum.
         diversity: what the target is shown instead of the iterate, or None.
+        clean_gradient: whether the first gradient is the clean image's, wherever the iterates start.
     """
 
     problem: Problem
@@ -36,11 +37,13 @@ class SignedGradient:
     decay: float = 0.0
     momentum: Tensor | None = None
     diversity: InputDiversity | None = None
+    clean_gradient: bool = False
 
     def step(self, step: int) -> None:
         """Step along the sign of the gradient, or of the momentum."""
         shown = self.problem.model if self.diversity is None else self._diverse(self.diversity, step)
-        direction = loss_and_gradient(shown, self.images, self.problem.criterion.cross_entropy)[2]
+        point = self.problem.clean if self.clean_gradient and step == 0 else self.images
+        direction = loss_and_gradient(shown, point, self.problem.criterion.cross_entropy)[2]
         if self.decay:
             direction = normalised(direction)
             if self.momentum is not None:
@@ -93,11 +96,15 @@ class IteratedSignedGradient:
     Attributes:
         steps: gradient evaluations.
         alpha_255: step size in units of 1/255.
+        random_start: whether to start at a random point of the budget, else at the clean image.
+        clean_gradient: whether the first gradient is the clean image's all the same.
         early_stop: whether images that are fooled as stored leave the batch.
     """
 
     steps: int
     alpha_255: float
+    random_start: bool
+    clean_gradient: bool
     early_stop: bool
 
     def __post_init__(self) -> None:
@@ -105,9 +112,15 @@ class IteratedSignedGradient:
         positive("alpha_255", self.alpha_255)
 
     def maximise(
-        self, problem: Problem, start: Tensor, decay: float = 0.0, diversity: InputDiversity | None = None
+        self, problem: Problem, decay: float = 0.0, diversity: InputDiversity | None = None
     ) -> Proposal:
-        """Maximise the cross-entropy from `start`, which is overwritten (see `SignedGradient`)."""
-        alpha = self.alpha_255 / LEVELS
-        state = SignedGradient(problem=problem, images=start, alpha=alpha, decay=decay, diversity=diversity)
+        """Maximise the cross-entropy from the starting point (see `SignedGradient`)."""
+        state = SignedGradient(
+            problem=problem,
+            images=starting_point(problem, random=self.random_start),
+            alpha=self.alpha_255 / LEVELS,
+            decay=decay,
+            diversity=diversity,
+            clean_gradient=self.clean_gradient,
+        )
         return iterate(state, self.steps, early_stop=self.early_stop)

@@ -72,7 +72,7 @@ class Problem:
         return torch.clamp(levels.round_(), self.lowest, self.highest, out=levels)
 
     def stored(self, images: Tensor) -> Tensor:
-        """Return the images that a reader of the stored bytes would decode; only projected if not `quantised`."""
+        """Return what a reader of the stored bytes would decode; if not `quantised`, projected alone."""
         if not self.quantised:
             return self.project(images)
         return self.stored_levels(images).div_(LEVELS)

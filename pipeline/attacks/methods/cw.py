@@ -11,7 +11,7 @@ from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
 REACH = 0.5 + 0.5 / LEVELS
-"""Half the width of the tanh's range around mid-grey: half a level more than [0, 1], all that rounds to 8 bits.
+"""Half the width of the tanh's range around mid-grey: half a level beyond [0, 1], all that rounds to 8 bits.
 
 Pure black and white then lie inside, where its slope is not zero, so that they can move. A wider range finds
 larger perturbations (0.55: 4 % in L2, EfficientNet-Lite0)."""
@@ -138,6 +138,7 @@ class CW:
 CW_SPEC = AttackSpec(
     kind=CW,
     paper={"steps": 50, "search_steps": 5, "lr": 0.01, "c0": 0.1, "kappa": 40.0},
+    cleverhans={"steps": 1000, "lr": 0.005, "c0": 0.01, "kappa": 0.0},
     library={"steps": 50, "search_steps": 1, "lr": 0.01, "c0": 1.0, "kappa": 0.0},
     summary="smallest L2 perturbation by Adam, with a search over c",
     source="Carlini & Wagner 2017, arXiv:1608.04644",

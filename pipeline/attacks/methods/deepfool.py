@@ -9,10 +9,10 @@ from torch import Tensor
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.criteria import top_other_classes
-from impure.pipeline.attacks.engine.gradients import per_image
+from impure.pipeline.attacks.engine.gradients import per_image, step_scale
 from impure.pipeline.attacks.engine.iterate import iterate, not_reached
 from impure.pipeline.attacks.engine.parameter_checks import at_least
-from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
+from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal
 
 MOST_GRADIENTS = 1024
 """Images times rivals in one batched product on a GPU, which holds that many images' gradients at once."""
@@ -32,6 +32,8 @@ class DeepFool:
         steps: the most iterations (preset `paper`: 50).
         candidates: how many classes to consider, the true one included: the largest logits when clean (10).
         overshoot: η, by which the sum of the steps is extended (0.02).
+        sign_255: 0, or what the paper's release does instead: each step goes along the sign of DeepFool's, so
+            long in units of 1/255 (preset `release`: 4), and the sum is clipped to ±ε. No longer minimal.
 
     Shapes:
         Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
@@ -43,11 +45,13 @@ class DeepFool:
     steps: int
     candidates: int
     overshoot: float
+    sign_255: float
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
         at_least("candidates", self.candidates, 2)
         at_least("overshoot", self.overshoot, 0)
+        at_least("sign_255", self.sign_255, 0)
 
     def propose(self, problem: Problem) -> Proposal:
         """Step all images at once; those that are misclassified as stored leave the batch."""
@@ -60,6 +64,7 @@ class DeepFool:
             extra=torch.full_like(problem.clean[:, 0, 0, 0], EXTRA),
             rivals=rivals,
             overshoot_factor=1 + self.overshoot,
+            sign_alpha=self.sign_255 / LEVELS,
             last_pass=clean_pass,
         )
         return iterate(state, self.steps, early_stop=True, cost=rivals.shape[1])
@@ -94,6 +99,7 @@ class DeepFoolState:
         extra: what each image's next step is longer than to the boundary, (N,).
         rivals: the other classes considered, int64, (N, R).
         overshoot_factor: 1 + η.
+        sign_alpha: the length of signed steps on pixels in [0, 1]; 0 takes DeepFool's own.
         last_pass: the last forward pass, which serves both to tell which images are fooled and to go on; None
             after images left, whose rows in it would be differentiated in vain.
     """
@@ -104,16 +110,24 @@ class DeepFoolState:
     extra: Tensor
     rivals: Tensor
     overshoot_factor: float
+    sign_alpha: float
     last_pass: ForwardPass | None
 
     def step(self, _: int) -> None:
         """Go to the nearest linearised boundary; where storage shows nothing of it, twice as far beyond."""
         current = self.last_pass or ForwardPass.at(self.problem, self.images)
         together = products_at_once(self.problem)
-        self.total += nearest_boundary(current, self.problem.labels, self.rivals, self.extra, together)
+        step = nearest_boundary(current, self.problem.labels, self.rivals, self.extra, together)
+        self.total = self._signed(step) if self.sign_alpha else self.total + step
         self.images = torch.add(self.problem.clean, self.total, alpha=self.overshoot_factor)
         unmoved = (self.problem.stored(self.images) == current.images).flatten(1).all(1)
         self.extra = torch.where(unmoved, 2 * self.extra, self.extra)
+
+    def _signed(self, step: Tensor) -> Tensor:
+        """Return the sum of the steps with a signed one; extended by the overshoot it keeps to ±ε."""
+        total = torch.addcmul(self.total, step.sign(), step_scale(step, self.sign_alpha))
+        reach = self.problem.eps / self.overshoot_factor
+        return total.clamp_(-reach, reach)
 
     def not_fooled(self) -> Tensor:
         """See `IterativeAttack`."""
@@ -185,12 +199,13 @@ def _slopes(images: Tensor, gaps: Tensor, together: int) -> Iterator[Tensor]:
             )[0]
 
 
-_PARAMS: Params = {"steps": 50, "candidates": 10, "overshoot": 0.02}
+_PARAMS: Params = {"steps": 50, "candidates": 10, "overshoot": 0.02, "sign_255": 0.0}
 
 DEEPFOOL_SPEC = AttackSpec(
     kind=DeepFool,
     paper=_PARAMS,
     library=_PARAMS,
+    release={"sign_255": 4.0},
     summary="steps to the nearest linearised class boundary, L2",
     source="Moosavi-Dezfooli 2016, arXiv:1511.04599",
     targeted=False,

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
 from impure.pipeline.attacks.engine.input_diversity import InputDiversity
 from impure.pipeline.attacks.engine.parameter_checks import within
-from impure.pipeline.attacks.engine.signed_gradient import starting_point
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
-from impure.pipeline.attacks.methods.mifgsm import MIFGSM
+from impure.pipeline.attacks.methods.mifgsm import FROM_CLEAN, FROM_RANDOM, MIFGSM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +24,7 @@ class DIFGSM(MIFGSM):
         resize_rate: the smallest side of a shrunk image over the original side (0.9).
         diversity_prob: the probability that an image is transformed at a step (0.5).
         random_start: whether to start at a random point of the budget (False).
+        clean_gradient: whether the first gradient is the clean image's all the same (False).
         early_stop: whether images that are fooled as stored leave the batch (False).
 
     Shapes:
@@ -36,7 +36,6 @@ class DIFGSM(MIFGSM):
 
     resize_rate: float
     diversity_prob: float
-    random_start: bool
 
     def __post_init__(self) -> None:
         super(DIFGSM, self).__post_init__()
@@ -45,17 +44,17 @@ class DIFGSM(MIFGSM):
 
     def propose(self, problem: Problem) -> Proposal:
         """Maximise the loss of randomly shrunk and padded images."""
-        start = starting_point(problem, random=self.random_start)
         diversity = InputDiversity.draw(problem, self.steps, self.resize_rate, self.diversity_prob)
-        return self.maximise(problem, start, self.decay, diversity)
+        return self.maximise(problem, self.decay, diversity)
 
 
-_DIVERSE: Params = {"resize_rate": 0.9, "diversity_prob": 0.5, "random_start": False, "early_stop": False}
+_DIVERSE: Params = {"resize_rate": 0.9, "diversity_prob": 0.5, **FROM_CLEAN}
 
 DIFGSM_SPEC = AttackSpec(
     kind=DIFGSM,
     paper={"steps": 10, "alpha_255": 4.0, "decay": 0.0, **_DIVERSE},
-    library={"steps": 10, "alpha_255": 2.0, "decay": 0.0, **_DIVERSE},
+    library={"alpha_255": 2.0},
+    release=FROM_RANDOM,
     summary="signed steps on randomly shrunk and padded images",
     source="Xie 2019, arXiv:1803.06978",
     random=True,
@@ -64,7 +63,8 @@ DIFGSM_SPEC = AttackSpec(
 MDIFGSM_SPEC = AttackSpec(
     kind=DIFGSM,
     paper={"steps": 10, "alpha_255": 4.0, "decay": 1.0, **_DIVERSE},
-    library={"steps": 10, "alpha_255": 2.0, "decay": 1.0, **_DIVERSE},
+    library={"alpha_255": 2.0},
+    release=FROM_RANDOM,
     summary="input diversity and momentum together",
     source="Xie 2019, arXiv:1803.06978",
     random=True,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec
-from impure.pipeline.attacks.engine.signed_gradient import IteratedSignedGradient, starting_point
+from impure.pipeline.attacks.engine.signed_gradient import IteratedSignedGradient
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
 
 
@@ -18,6 +18,7 @@ class PGD(IteratedSignedGradient):
         steps: gradient evaluations (preset `paper`: 10).
         alpha_255: step size in units of 1/255 (4).
         random_start: whether to start at a random point of the budget (True), else at the clean image.
+        clean_gradient: whether the first gradient is the clean image's all the same (False).
         early_stop: whether images that are fooled as stored leave the batch (False).
 
     Shapes:
@@ -27,17 +28,22 @@ class PGD(IteratedSignedGradient):
         >>> adversarial = attack(model, images, labels, "pgd", eps=8, steps=20)
     """
 
-    random_start: bool
-
     def propose(self, problem: Problem) -> Proposal:
         """Maximise the loss from the starting point."""
-        return self.maximise(problem, starting_point(problem, random=self.random_start))
+        return self.maximise(problem)
 
 
 PGD_SPEC = AttackSpec(
     kind=PGD,
-    paper={"steps": 10, "alpha_255": 4.0, "random_start": True, "early_stop": False},
-    library={"steps": 10, "alpha_255": 2.0, "random_start": True, "early_stop": False},
+    paper={
+        "steps": 10,
+        "alpha_255": 4.0,
+        "random_start": True,
+        "clean_gradient": False,
+        "early_stop": False,
+    },
+    library={"alpha_255": 2.0},
+    release={"clean_gradient": True},
     summary="signed gradient steps from a random start",
     source="Madry 2018, arXiv:1706.06083",
     random=True,

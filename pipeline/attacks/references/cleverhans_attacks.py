@@ -68,7 +68,11 @@ def _cleverhans_cw(target: nn.Module, problem: Problem, params: Params) -> Tenso
 
 CLEVERHANS: dict[str, Reference] = {
     "fgsm": Reference(run=_cleverhans_fgsm),
-    "pgd": Reference(run=_cleverhans_pgd, parameters=("alpha_255", "random_start", "steps")),
+    "pgd": Reference(
+        run=_cleverhans_pgd,
+        parameters=("alpha_255", "random_start", "steps"),
+        required={"clean_gradient": False},
+    ),
     "cw": Reference(
         run=_cleverhans_cw, parameters=("c0", "kappa", "lr", "search_steps", "steps"), single_images=True
     ),

@@ -68,15 +68,26 @@ _MI = ("alpha_255", "decay", "steps")
 _DI = (*_MI, "diversity_prob", "random_start", "resize_rate")
 _APGD = ("rho", "steps")
 
+_DIFGSM = Reference(
+    run=_torchattacks(lambda library: library.DIFGSM, _linf_arguments),
+    parameters=_DI,
+    required={"clean_gradient": False},
+)
+
 TORCHATTACKS: dict[str, Reference] = {
     "fgsm": Reference(run=_torchattacks(lambda library: library.FGSM, _linf_arguments)),
     "pgd": Reference(
         run=_torchattacks(lambda library: library.PGD, _linf_arguments),
         parameters=("alpha_255", "random_start", "steps"),
+        required={"clean_gradient": False},
     ),
-    "mifgsm": Reference(run=_torchattacks(lambda library: library.MIFGSM, _linf_arguments), parameters=_MI),
-    "difgsm": Reference(run=_torchattacks(lambda library: library.DIFGSM, _linf_arguments), parameters=_DI),
-    "mdifgsm": Reference(run=_torchattacks(lambda library: library.DIFGSM, _linf_arguments), parameters=_DI),
+    "mifgsm": Reference(
+        run=_torchattacks(lambda library: library.MIFGSM, _linf_arguments),
+        parameters=_MI,
+        required={"random_start": False, "clean_gradient": False},
+    ),
+    "difgsm": _DIFGSM,
+    "mdifgsm": _DIFGSM,
     "apgd-ce": Reference(run=_torchattacks(lambda library: library.APGD, _apgd("ce")), parameters=_APGD),
     "apgd-dlr": Reference(run=_torchattacks(lambda library: library.APGD, _apgd("dlr")), parameters=_APGD),
     "cw": Reference(
@@ -87,6 +98,7 @@ TORCHATTACKS: dict[str, Reference] = {
     "deepfool": Reference(
         run=_torchattacks(lambda library: library.DeepFool, _l2_arguments),
         parameters=("overshoot", "steps"),
+        required={"sign_255": 0},
         single_images=True,
     ),
     "apgd-t": Reference(

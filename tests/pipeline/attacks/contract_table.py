@@ -17,6 +17,8 @@ QUICK: dict[str, dict[str, Value]] = {
     "fab-t": {"steps": 6, "target_classes": 3},
     "square": {"queries": 150},
     "autoattack": {"steps": 4, "target_classes": 2, "queries": 60},
+    "ddn": {"steps": 20},
+    "fmn": {"steps": 20},
 }
 """Name → parameters that differ from the preset's."""
 

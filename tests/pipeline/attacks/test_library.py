@@ -7,9 +7,9 @@ import torch
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.attack_registry import ATTACKS
+from impure.pipeline.attacks.references.reference_libraries import REFERENCES
 
-RUNS = [("torchattacks", name) for name in ATTACKS] + [("cleverhans", name) for name in ("fgsm", "pgd", "cw")]
+RUNS = [(library, name) for library, attacks in REFERENCES.items() for name in attacks]
 FEWER = {"cw": (("steps", 8),), "deepfool": (("steps", 3),), "square": (("queries", 100),)}
 
 

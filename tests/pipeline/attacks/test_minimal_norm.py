@@ -1,4 +1,4 @@
-"""C&W and DeepFool: as small as the closed form on linear targets, and never erased by rounding."""
+"""C&W, DeepFool, DDN and FMN: as small as the closed form on linear targets, and never erased by rounding."""
 
 from dataclasses import replace
 
@@ -15,11 +15,13 @@ from impure.pipeline.attacks.methods.cw import CW, REACH
 from impure.pipeline.attacks.methods.deepfool import DeepFool
 
 THOROUGH = {"steps": 100, "search_steps": 7, "lr": 0.02, "c0": 0.1, "kappa": 0.0}
-# C&W heads for the class with the largest logit, which need not be the nearest: it gets two classes.
-CLASSES = {"cw": 2, "deepfool": 5}
+# All but DeepFool head for the class with the largest logit, which need not be the nearest: they get two.
+CLASSES = {"cw": 2, "deepfool": 5, "ddn": 2, "fmn": 2}
 CONFIGS = {
     "cw": AttackConfig(name="cw", eps_255=255, overrides=tuple(THOROUGH.items())),
     "deepfool": AttackConfig(name="deepfool", eps_255=255),
+    "ddn": AttackConfig(name="ddn", eps_255=255),
+    "fmn": AttackConfig(name="fmn", eps_255=255),
 }
 
 
@@ -144,7 +146,9 @@ def test_deepfool_drops_finished_images_from_the_batch(convolutional):
         return model(images)
 
     object.__setattr__(problem, "model", counting)
-    grad_evals = DeepFool(steps=50, candidates=10, overshoot=0.02).propose(problem).grad_evals // 9
+    grad_evals = (
+        DeepFool(steps=50, candidates=10, overshoot=0.02, sign_255=0).propose(problem).grad_evals // 9
+    )
     assert len(set(grad_evals.tolist())) > 1
     expected = [5]
     for step in range(1, int(grad_evals.max()) + 1):
@@ -205,7 +209,8 @@ def test_cw_searches_c_by_tens_and_then_between_failure_and_success(convolutiona
 def test_deepfool_extends_the_sum_of_its_steps_by_the_overshoot(linear):
     problem = replace(linear(3).problem("deepfool", 255), quantised=False)
     plain, extended = (
-        DeepFool(steps=1, candidates=5, overshoot=overshoot).propose(problem).images - problem.clean
+        DeepFool(steps=1, candidates=5, overshoot=overshoot, sign_255=0).propose(problem).images
+        - problem.clean
         for overshoot in (0.0, 0.5)
     )
     torch.testing.assert_close(extended, 1.5 * plain)

@@ -19,7 +19,7 @@ from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.target_class import TARGET_CLASSES
 from impure.pipeline.attacks.references.reference_libraries import REFERENCES
-from tests.pipeline.attacks.contract_table import GRADIENT_FREE, QUICK
+from tests.pipeline.attacks.contract_table import GRADIENT_FREE, QUICK, quick
 
 EVERY = [(name, preset) for name in QUICK for preset in PRESETS]
 
@@ -38,7 +38,7 @@ def test_names_of_options_are_those_of_what_they_choose():
 
 @pytest.mark.parametrize(("name", "preset"), EVERY)
 def test_contract(name, preset, convolutional):
-    config = AttackConfig(name=name, preset=preset)
+    config = quick(name, preset=preset)
     attacked = convolutional.attack(config)
     size = len(convolutional.clean)
     assert attacked.adversarial.dtype == torch.uint8
@@ -54,14 +54,24 @@ def test_contract(name, preset, convolutional):
 @pytest.mark.parametrize("name", ATTACKS)
 def test_presets_name_the_same_parameters_and_are_described(name):
     spec = ATTACKS[name]
-    assert spec.paper.keys() == spec.library.keys()
+    for changes in (spec.library, spec.release, spec.cleverhans):
+        assert changes.keys() <= spec.paper.keys()
     assert spec.summary
     assert spec.source
 
 
 @pytest.mark.parametrize(
     ("name", "evaluations"),
-    [("fgsm", 1), ("pgd", 10), ("mifgsm", 10), ("difgsm", 10), ("apgd-ce", 10), ("cw", 250)],
+    [
+        ("fgsm", 1),
+        ("pgd", 10),
+        ("mifgsm", 10),
+        ("difgsm", 10),
+        ("apgd-ce", 10),
+        ("cw", 250),
+        ("ddn", 100),
+        ("fmn", 100),
+    ],
 )
 def test_gradient_evaluations_are_those_spent(name, evaluations, convolutional):
     backwards = []
@@ -88,11 +98,14 @@ def test_budgets_outside_1_to_255_are_refused_by_name(eps_255):
     ("wrong", "message"),
     [
         ({"name": "pdg"}, "unknown attack 'pdg'; choose from: fgsm, cw"),
-        ({"name": "pgd", "preset": "p"}, "unknown preset 'p'; choose from: paper, library"),
+        (
+            {"name": "pgd", "preset": "p"},
+            "unknown preset 'p'; choose from: paper, library, release, cleverhans",
+        ),
         ({"name": "pgd", "implementation": "foolbox"}, "choose from: impure, torchattacks, cleverhans"),
         (
             {"name": "pgd", "overrides": (("step", 3),)},
-            "'step'; choose from: alpha_255, early_stop, random_start, steps",
+            "'step'; choose from: alpha_255, clean_gradient, early_stop, random_start, steps",
         ),
         ({"name": "fgsm", "overrides": (("steps", 3),)}, r"'steps'; choose from: \(none\)"),
         ({"name": "pgd", "overrides": (("steps", 3), ("steps", 4))}, "steps of pgd is set twice"),
@@ -117,7 +130,9 @@ def test_overrides_are_kept_in_one_form():
     other = AttackConfig(name="pgd", overrides=(("alpha_255", 2.0), ("steps", 20)))
     assert one == other
     assert repr(one) == repr(other)
-    assert one.params == {"alpha_255": 2.0, "early_stop": False, "random_start": True, "steps": 20}
+    assert one.params == {
+        "alpha_255": 2.0, "clean_gradient": False, "early_stop": False, "random_start": True, "steps": 20,
+    }  # fmt: skip
 
 
 @given(st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from impure.pipeline.attacks import run_attack
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import AttackError, Proposal, finalize, make_problem
@@ -122,8 +123,20 @@ def test_a_target_that_breaks_is_never_a_silent_clean_copy(name, gradients_only,
     model = Broken(convolutional.model, gradients_only)
     labels = convolutional.model(clean.double() / 255).argmax(1)
     batch = replace(convolutional, model=model, clean=clean, labels=labels)
-    with pytest.raises(AttackError, match=r"image-2\.jpg"):
+    with pytest.raises(
+        AttackError, match=r"the target gives NaN or .* under attack for image .*image-2\.jpg"
+    ):
         batch.attack(quick(name))
+
+
+def test_an_attack_that_breaks_on_a_sound_target_is_to_blame_itself(convolutional, monkeypatch):
+    broken = Proposal(
+        images=torch.full_like(convolutional.clean, torch.nan, dtype=torch.float64),
+        grad_evals=torch.zeros_like(convolutional.labels),
+    )
+    monkeypatch.setattr(run_attack, "_propose", lambda *_: broken)
+    with pytest.raises(AttackError, match="the attack proposed NaN"):
+        convolutional.attack(quick("pgd"))
 
 
 class Constant(nn.Module):

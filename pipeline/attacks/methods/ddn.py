@@ -1,0 +1,108 @@
+"""DDN, decoupled direction and norm: the norm shrinks after each success and grows after each failure."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
+from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
+from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
+from impure.pipeline.attacks.methods.cw import BestIterates
+
+Norm = Callable[[Tensor], Tensor]
+"""The size of each image's part, (N,), from (N, C, H, W)."""
+
+LAST_STEP = 0.01
+"""The length of the last step; the first has length 1 (section 4.1 of the paper)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DDN:
+    """DDN (L2): steps along the gradient, brought back to a norm that follows success and failure.
+
+    Paper: "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
+    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. The target is shown 256 levels, as there: the image as it
+    would be stored. The steps are summed unrounded, so that those which rounding hides add up: the stored
+    perturbations are smaller than by rounding each iterate.
+
+    Attributes:
+        steps: gradient evaluations (preset `paper`: 100).
+        gamma: γ, by which fraction the norm shrinks or grows at each step (0.05).
+        init_norm: the first norm on pixels in [0, 1] (1).
+
+    Shapes:
+        Images (N, C, H, W) in [0, 1], labels (N,); proposes images (N, C, H, W).
+
+    Example:
+        >>> adversarial = attack(model, images, labels, "ddn", steps=300)
+    """
+
+    steps: int
+    gamma: float
+    init_norm: float
+
+    def __post_init__(self) -> None:
+        at_least("steps", self.steps, 1)
+        within("gamma", self.gamma, 0, 1)
+        positive("init_norm", self.init_norm)
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Take the steps, and propose the nearest stored success on the way."""
+        best = BestIterates.empty(problem)
+        images, norm = problem.clean, torch.full_like(best.distance, self.init_norm)
+        farthest = l2_norm(torch.maximum(problem.clean, 1 - problem.clean))
+        for step in range(self.steps):
+            seen = problem.stored(images)
+            _, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.cross_entropy)
+            success = look(best, problem, seen, logits, l2_norm)
+            norm = torch.where(success, norm * (1 - self.gamma), norm * (1 + self.gamma))
+            norm = torch.minimum(norm, farthest)
+            shift = images - problem.clean + unit(gradient) * annealed(1, LAST_STEP, step / self.steps)
+            images = problem.project(problem.clean + unit(shift) * per_image(norm))
+        look_at_last(best, problem, images, l2_norm)
+        return Proposal(images=best.proposal(), grad_evals=grad_evals_of(problem, self.steps))
+
+
+def look(best: BestIterates, problem: Problem, seen: Tensor, logits: Tensor, norm: Norm) -> Tensor:
+    """Compare images as they would be stored with the best so far; returns who succeeds, bool, (N,)."""
+    margin = problem.criterion.margin(logits)
+    success = margin > 0
+    best.record(seen, norm(seen - problem.clean), margin, success)
+    return success
+
+
+@torch.no_grad()
+def look_at_last(best: BestIterates, problem: Problem, images: Tensor, norm: Norm) -> None:
+    """Look at where the last step went: it costs no gradient."""
+    seen = problem.stored(images)
+    look(best, problem, seen, problem.model(seen), norm)
+
+
+def l2_norm(tensor: Tensor) -> Tensor:
+    """Return the L2 norm of each image's part, (N,)."""
+    return torch.linalg.vector_norm(tensor, dim=(1, 2, 3))
+
+
+def unit(direction: Tensor) -> Tensor:
+    """Scale each image's part to L2 norm 1; zero stays zero, NaN stays NaN."""
+    return direction / per_image(l2_norm(direction).clamp_min(torch.finfo(direction.dtype).tiny))
+
+
+def annealed(first: float, last: float, progress: float) -> float:
+    """Go from the first value to the last along half a cosine; `progress` from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+_PARAMS: Params = {"steps": 100, "gamma": 0.05, "init_norm": 1.0}
+
+DDN_SPEC = AttackSpec(
+    kind=DDN,
+    paper=_PARAMS,
+    library=_PARAMS,
+    summary="smallest L2 perturbation by a norm that follows success and failure",
+    source="Rony 2019, arXiv:1811.09600",
+)
