@@ -84,7 +84,8 @@ def look_at_last(best: BestIterates, problem: Problem, images: Tensor, norm: Nor
 
 def l2_norm(tensor: Tensor) -> Tensor:
     """Return the L2 norm of each image's part, (N,)."""
-    return torch.linalg.vector_norm(tensor, dim=(1, 2, 3))
+    norm: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2, 3))
+    return norm
 
 
 def unit(direction: Tensor) -> Tensor:
