@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import timm
 import torch
@@ -127,19 +128,27 @@ def _timm(name: str, architecture: str, weights: Path | None) -> Target:
     if not timm.is_model(architecture):
         raise InputError(f"timm has no model {architecture!r}")
     network: nn.Module = timm.create_model(architecture, pretrained=False)
-    repository = str(timm.get_pretrained_cfg_value(architecture, "hf_hub_id"))
     classes = int(getattr(network, "num_classes", 0))
     if classes != 1000:
         raise InputError(
             f"timm:{architecture} has {classes} classes, not ImageNet's 1000: describe it in a card.json"
         )
-    if weights is None:
-        weights = Path(_fetch(
-            lambda: _hub_file(repository),
-            name, f"{ENDPOINT}/{repository}", HF_HUB_CACHE,
-        ))  # fmt: skip
-    load_weights_file(network, weights)
+    load_weights_file(network, weights or _timm_weights(name, architecture))
     return Target(timm_card(name, architecture, resolve_model_data_config(network)), network)
+
+
+def _timm_weights(name: str, architecture: str) -> Path:
+    """The file of a timm model's published weights.
+
+    Raises:
+        _Unavailable: They cannot be had, or do not lie on the Hub.
+    """
+    if repository := timm.get_pretrained_cfg_value(architecture, "hf_hub_id"):
+        address = f"{ENDPOINT}/{repository}"
+        return Path(_fetch(lambda: _hub_file(repository), name, address, HF_HUB_CACHE))
+    if address := timm.get_pretrained_cfg_value(architecture, "url"):
+        raise _Unavailable(f"the weights of timm:{architecture} are not on the Hub, but at {address}")
+    raise _Unavailable(f"timm publishes no weights of {architecture}")
 
 
 def timm_card(name: str, architecture: str, data_config: Mapping[str, Any]) -> TargetCard:
@@ -188,8 +197,16 @@ def _hub_file(repository: str) -> str:
     try:
         return hf_hub_download(repository, TIMM_WEIGHTS, local_files_only=True)
     except LocalEntryNotFoundError:
-        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+        if not _behind_proxy(ENDPOINT):  # a proxy looks names up itself; those behind it often cannot
+            socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
         return hf_hub_download(repository, TIMM_WEIGHTS)
+
+
+def _behind_proxy(url: str) -> bool:
+    """Whether the environment sends requests for an address through a proxy, as the Hub's client will."""
+    address = urlsplit(url)
+    proxies = getproxies()
+    return bool({address.scheme, "all"} & proxies.keys()) and not proxy_bypass(str(address.hostname))
 
 
 _LIBRARIES = {"torchvision": _torchvision, "timm": _timm}

@@ -4,11 +4,13 @@ import pytest
 import timm
 import torch
 import torchvision
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.pipeline.sources.imagenet import imagenet_wnids
+from impure.pipeline.targets import load
 from impure.pipeline.targets.load import load_target
 from impure.pipeline.targets.target import state_sha256
 from impure.pipeline.targets.target_card import read_card
@@ -82,6 +84,41 @@ def test_timm_weights_that_cannot_be_had_are_one_clear_error(monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     with pytest.raises(InputError, match=r"inception_resnet_v2.*https://huggingface.co/timm/.*--weights"):
         load_target("inception_resnet_v2")
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "all_proxy"])
+def test_behind_a_proxy_the_hubs_client_is_asked_without_a_name_server(monkeypatch, tmp_path, variable):
+    def no_name_server(*_):
+        raise OSError("Name or service not known")
+
+    def download(repository, file, **local):
+        if local:
+            raise LocalEntryNotFoundError("not in the cache")
+        return str(tmp_path / repository / file)
+
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", no_name_server)
+    monkeypatch.setattr(load, "hf_hub_download", download)
+    with pytest.raises(OSError, match="not known"):
+        load._hub_file("timm/x")
+    monkeypatch.setenv(variable, "http://proxy:3128")
+    assert load._hub_file("timm/x") == str(tmp_path / "timm/x/model.safetensors")
+    monkeypatch.setenv("no_proxy", "huggingface.co")
+    with pytest.raises(OSError, match="not known"):
+        load._hub_file("timm/x")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("legacy_seresnet18.in1k", r"not on the Hub, but at https://\S+/seresnet18-4bb0ce65\.pth"),
+        ("ghostnet_050", "no weights of ghostnet_050"),
+    ],
+)
+def test_timm_weights_that_are_not_on_the_hub_are_one_clear_error(architecture, said):
+    with pytest.raises(InputError, match=f"{said}; give the file with --weights"):
+        load_target(f"timm:{architecture}")
 
 
 @pytest.mark.parametrize(
