@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import re
 import shutil
 import subprocess
 
@@ -57,24 +58,23 @@ def test_webdataset(root, rows):
     assert all(sample["cls"] == rows[sample["__key__"]]["label"] for sample in samples)
 
 
-def test_datasets_through_the_card(root, rows, tmp_path):
+def test_datasets_by_the_lines_of_the_card(root, rows, tmp_path, monkeypatch):
     import datasets
 
-    loaded = datasets.load_dataset(str(root), cache_dir=str(tmp_path))
-    assert list(loaded) == list(SPLITS)
-    found = {sample["__key__"]: split for split in loaded for sample in loaded[split]}
+    lines = re.search(r"^import datasets.*?^$", (root / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.chdir(root)
+    values = {}
+    exec(lines[0], values)
+    pairs = values["pairs"]
+    assert list(pairs) == list(SPLITS)
+    found = {sample["__key__"]: split for split in pairs for sample in pairs[split]}
     assert found == {key: row["split"] for key, row in rows.items()}
-    assert all(same(sample, rows[sample["__key__"]]) for split in loaded for sample in loaded[split])
-
-
-def test_datasets_on_the_manifests(root, rows, tmp_path):
-    import datasets
-
-    files = {split: f"{root}/*/*/{split}/*.parquet" for split in SPLITS}
-    loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path))
-    found = {row["key"]: row["split"] for split in loaded for row in loaded[split]}
+    assert all(same(sample, rows[sample["__key__"]]) for split in pairs for sample in pairs[split])
+    manifests = values["rows"]
+    found = {row["key"]: row["split"] for split in manifests for row in manifests[split]}
     assert found == {key: row["split"] for key, row in rows.items()}
-    assert all(row["split"] == split for split in loaded for row in loaded[split])
+    assert all(row["split"] == split for split in manifests for row in manifests[split])
 
 
 def test_duckdb_and_pandas(root, rows):
