@@ -106,6 +106,17 @@ def test_status_and_ls_tell_what_is_there_and_what_is_missing(described, run, tm
     assert run("data", "ls", root).stdout.count(" pairs  ") == len(others)
 
 
+def test_status_shows_plans_that_no_attack_was_made_on(described, run, tmp_path):
+    root = shutil.copytree(described, tmp_path / "root")
+    shutil.rmtree(root / "small")
+    lines = run("data", "status", root).stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("small/train: 9 images are sampled for 2 shards, and no attack is made yet")
+    assert json.loads(run("data", "status", root, "--json").stdout)["plans"][1] == {
+        "target": "small", "split": "train", "images": 9, "shards": 2,
+    }  # fmt: skip
+
+
 RATES = "SELECT variant, count(*) AS n, avg(success::INT) AS rate FROM samples GROUP BY variant ORDER BY 1"
 
 

@@ -18,10 +18,20 @@ class GroupStatus(Counts):
     bytes: int
 
 
+class PlanStatus(TypedDict):
+    """What a frozen plan lists."""
+
+    target: str
+    split: str
+    images: int
+    shards: int
+
+
 class CollectionStatus(TypedDict):
-    """A collection's groups, and the shards that its plans ask for and that are not committed."""
+    """A collection's plans and groups, and the shards of begun attacks that are not committed."""
 
     root: str
+    plans: list[PlanStatus]
     groups: list[GroupStatus]
     missing: list[str]
 
@@ -50,7 +60,17 @@ def status(collection: Collection) -> CollectionStatus:
         }
         for (target, attack, split), shards in groups.items()
     ]
-    return {"root": str(collection.root), "groups": rows, "missing": [str(shard_id) for shard_id in missing]}
+    plans: list[PlanStatus] = [
+        {
+            "target": plan.target,
+            "split": plan.split,
+            "images": plan.counts()["sampled"],
+            "shards": len(plan.shards),
+        }
+        for plan in collection.plans().values()
+    ]
+    missing_names = [str(shard_id) for shard_id in missing]
+    return {"root": str(collection.root), "plans": plans, "groups": rows, "missing": missing_names}
 
 
 def status_table(summary: CollectionStatus) -> str:
@@ -68,7 +88,14 @@ def status_table(summary: CollectionStatus) -> str:
         ]
         for row in summary["groups"]
     ]
-    lines = [markdown_table(header, cells)]
+    lines = [markdown_table(header, cells)] if cells else []
+    begun = {(row["target"], row["split"]) for row in summary["groups"]}
+    lines += [
+        f"{plan['target']}/{plan['split']}: {plan['images']} images are sampled for {plan['shards']} shards, "
+        "and no attack is made yet; impure-data generate makes some."
+        for plan in summary["plans"]
+        if (plan["target"], plan["split"]) not in begun
+    ]
     if summary["missing"]:
         count = len(summary["missing"])
         lines.append(f"{count} planned shards are not there yet; the same generate command continues.")

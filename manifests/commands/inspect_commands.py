@@ -16,13 +16,14 @@ def status_command(root: Path, as_json: bool) -> None:
     """Show what a collection holds: counts, rates and sizes.
 
     One row for each target, attack and split, from the markers alone: shards, stored and failed images, how
-    many fooled the target, bytes. Below it stands how many planned shards are still missing.
+    many fooled the target, bytes. Below it stand plans that no attack was made on yet, and how many planned
+    shards are still missing.
     """
     from impure.manifests.checks.status import status, status_table
     from impure.manifests.collection.collection import Collection
 
     summary = status(Collection(root))
-    if not summary["groups"] and not summary["missing"] and not Collection(root).about_path.exists():
+    if not summary["groups"] and not summary["plans"] and not Collection(root).about_path.exists():
         raise InputError(f"{root}: no collection there")
     print_json(summary) if as_json else click.echo(status_table(summary))
 

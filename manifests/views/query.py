@@ -30,6 +30,9 @@ EXAMPLES = {
     ),
 }
 
+_SELECT = (["SELECT"], ["MULTI"])
+"""Kinds of statements that are run; DuckDB makes several of one PIVOT, a type of its own and a SELECT."""
+
 _SANDBOX: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "python_enable_replacements": False,  # no looking at the Python variables of its caller
@@ -50,7 +53,7 @@ def query(collection: Collection, sql: str) -> pa.Table:
         sql: In DuckDB's dialect. It cannot read or write files.
 
     Raises:
-        InputError: DuckDB is not installed or refuses the SQL (its own first line), two columns of the result
+        InputError: DuckDB is not installed or refuses the SQL (in its own words), two columns of the result
             share a name, there is no collection, or a marker, manifest or plan is damaged.
     """
     try:
@@ -71,7 +74,7 @@ def query(collection: Collection, sql: str) -> pa.Table:
             table = _run(connection, sql)
         table.validate(full=True)  # a stranger's strings need not be UTF-8
     except (duckdb.Error, pa.ArrowException) as error:
-        raise InputError(f"query: {first_line(error)}") from error
+        raise InputError(f"query: {_reason(error)}") from error
     _check_names(table)
     return table
 
@@ -79,12 +82,19 @@ def query(collection: Collection, sql: str) -> pa.Table:
 def _run(connection: "DuckDBPyConnection", sql: str) -> pa.Table:
     """Run the one statement of `sql`, which has to be a SELECT (or what is short for one)."""
     kinds = [statement.type.name for statement in connection.extract_statements(sql)]
-    if kinds != ["SELECT"]:
+    if kinds not in _SELECT:
         raise InputError(
             f"query: expected one SELECT statement, found {' and '.join(kinds) or 'none'}; "
             f"for example: {next(iter(EXAMPLES.values()))}"
         )
     return connection.sql(sql).to_arrow_table()
+
+
+def _reason(error: Exception) -> str:
+    """What DuckDB said is wrong, and what it would know instead: `Did you mean …`, `Candidate bindings: …`."""
+    _, _, more = str(error).partition("\n")
+    proposal = first_line(ValueError(more)) if more.startswith(("Did you mean", "Candidate bindings")) else ""
+    return f"{first_line(error)} {proposal}".strip()
 
 
 def _check_names(table: pa.Table) -> None:

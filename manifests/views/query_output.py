@@ -30,11 +30,16 @@ def as_csv(table: pa.Table) -> str:
 
 
 def as_text(table: pa.Table, shown: int = MAX_ROWS) -> str:
-    """Rows as a table for people, at most `shown` of them; says how many were left out."""
-    rows = [[_printable(value) for value in row.values()] for row in records(table.slice(0, shown))]
+    """Rows as a table for people, at most `shown` of them; says what was left out or cut."""
+    cells = [[_text(value) for value in row.values()] for row in records(table.slice(0, shown))]
+    rows = [[_printable(text) for text in row] for row in cells]
     lines = [markdown_table([_printable(name) for name in table.column_names], rows)]
     if table.num_rows > shown:
         lines.append(f"… and {table.num_rows - shown} more rows; --csv and --json print them all.")
+    if any(len(text) > MAX_WIDTH for row in cells for text in row):
+        lines.append(f"Cells are cut at {MAX_WIDTH} characters; --csv and --json print them whole.")
+    if not table.num_rows:
+        lines.append("0 rows")
     return "\n".join(lines)
 
 
@@ -62,8 +67,12 @@ def _cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (bool, dict, list)) else value
 
 
-def _printable(value: Any) -> str:
+def _text(value: Any) -> str:
+    """A cell for people."""
+    return f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
+
+
+def _printable(text: str) -> str:
     """A cell that can do a terminal and a Markdown table no harm, whoever wrote it."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(_cell(value))
     text = text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 1] + "…"
     return printable(text).replace("|", "\\|")

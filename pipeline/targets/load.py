@@ -144,8 +144,10 @@ def _timm_weights(name: str, architecture: str) -> Path:
         _Unavailable: They cannot be had, or do not lie on the Hub.
     """
     if repository := timm.get_pretrained_cfg_value(architecture, "hf_hub_id"):
-        address = f"{ENDPOINT}/{repository}"
-        return Path(_fetch(lambda: _hub_file(repository), name, address, HF_HUB_CACHE))
+        return Path(_fetch(
+            lambda: _hub_file(repository),
+            name, f"{ENDPOINT}/{repository}", HF_HUB_CACHE,
+        ))  # fmt: skip
     if address := timm.get_pretrained_cfg_value(architecture, "url"):
         raise _Unavailable(f"the weights of timm:{architecture} are not on the Hub, but at {address}")
     raise _Unavailable(f"timm publishes no weights of {architecture}")
