@@ -1,5 +1,8 @@
 """The options of `impure-train`: what reaches the configuration, and what is one clear line."""
 
+import gzip
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import pytest
 import torch
 
 from impure.pipeline import devices
+from impure.purifier.training import profile_updates
 from tests.common import PLAIN, one_line
 from tests.test_train_cli import Run, contents, fine, planned
 
@@ -126,3 +130,13 @@ def test_bad_options_are_one_clear_line(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     one_line(train(tmp_path / "run", *more), said, code)
     assert contents(tmp_path / "run") == {}
+
+
+def test_a_profile_trains_nothing(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WARM_UP", "TIMED", "RECORDED"):
+        monkeypatch.setattr(profile_updates, name, 1)
+    done = fine(train(tmp_path / "run", "--profile", tmp_path / "trace.json.gz"))
+    assert re.search(r"^An update: [\d.]+ ms, [\d.]+ images/s; waiting for data [\d.]+% ", done.stdout)
+    assert "| aten::" in done.stdout and "Nothing was trained" in done.stdout
+    assert json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))["traceEvents"]
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import click
 
 from impure.manifests.base.errors import first_line
 
-UNSAVED = ("as_json", "dry_run")  # said of one call, not of a run
+UNSAVED = ("as_json", "dry_run", "profile")  # said of one call, not of a run
 
 
 def read_options(context: click.Context, _: click.Parameter, path: Path | None) -> None:

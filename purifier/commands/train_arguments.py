@@ -73,6 +73,7 @@ class TrainArguments:
     device: str
     threads: int | None
     dry_run: bool
+    profile: Path | None
     out: Path | None
     as_json: bool
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.errors import ImpureError
+from impure.manifests.base.tables import markdown_table
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
 from impure.manifests.commands.yaml_options import options_as_yaml
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from impure.manifests.collection.collection import CommittedShard
     from impure.purifier.training.data_source import DataSource
+    from impure.purifier.training.distributed import Ranks
+    from impure.purifier.training.runtime_options import RuntimeOptions
     from impure.purifier.training.train_config import TrainConfig
     from impure.purifier.training.validation import Validator
 
@@ -67,11 +70,14 @@ def train(**values: Any) -> None:
     out = asked.out or Path("impure-runs") / run_name(shards, name, asked)
     if asked.dry_run:
         return dry_run(config, data_source, features, out, device, world, asked)
-    out = writable(out)
     runtime = RuntimeOptions(
         progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
         validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard,
     )  # fmt: skip
+    if asked.profile:
+        with joined(rank, world, device) as ranks:
+            return print_profile(config, data_source, features, device, runtime, ranks, asked)
+    out = writable(out)
     validator = open_validator(out, device, asked) if shards and not rank else None
     try:
         with joined(rank, world, device) as ranks:
@@ -84,6 +90,44 @@ def train(**values: Any) -> None:
             say(str(stopped))
         raise SystemExit(stopped.exit_code) from stopped
     return None if rank else print_run(out, config, shards, asked)
+
+
+def print_profile(
+    config: "TrainConfig",
+    data_source: "DataSource",
+    features: "nn.Module | None",
+    device: "torch.device",
+    runtime: "RuntimeOptions",
+    ranks: "Ranks",
+    asked: TrainArguments,
+) -> None:
+    """Say where the time of some updates goes."""
+    from impure.purifier.training.profile_updates import Cost, profile_updates
+
+    def table(what: str, costs: tuple[Cost, ...]) -> str:
+        rows = [
+            [cost.name[:60], f"{cost.calls:g}", f"{cost.milliseconds:.3f}", f"{cost.share:.1%}"]
+            for cost in costs
+        ]
+        return "\n" + markdown_table([what, "calls", "ms", "share"], rows)
+
+    trace: Path = asked.profile or Path()
+    profiled = profile_updates(
+        config, data_source, features, trace, device, runtime=runtime, ranks=ranks, init=asked.init
+    )
+    if not ranks.is_main:
+        return None
+    if asked.as_json:
+        return print_json({"trace": str(trace), **asdict(profiled)})
+    busy = "" if profiled.busy is None else f"; kernels take {profiled.busy:.1%} of it"
+    click.echo(
+        f"An update: {profiled.milliseconds:.1f} ms, {profiled.images_per_second:.1f} images/s; "
+        f"waiting for data {profiled.waiting:.1%} of the time{busy}"
+    )
+    if profiled.kernels:
+        click.echo(table("kernel on the GPU", profiled.kernels))
+    click.echo(table("operation", profiled.operations))
+    return click.echo(f"\nTrace: {trace}, for ui.perfetto.dev. Nothing was trained.")
 
 
 def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
@@ -168,7 +212,9 @@ def dry_run(
     if asked.tensorboard:
         check_tensorboard()
     open_validator(out, device, asked)
-    planned = plan(config, data_source, features, out, device, world=world, init=asked.init)
+    planned = plan(
+        config, data_source, features, out, device, world=world, init=asked.init, cache=asked.cache or "none"
+    )
     if asked.as_json:
         return print_json(planned)
     return click.echo(

@@ -131,6 +131,9 @@ run_options = options(
     device_options,
     click.option("--dry-run", is_flag=True, help="Refuse what training would refuse, say what would be "
         "trained on what, with time and memory by one measured update, and stop; nothing is written."),
+    click.option("--profile", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.JSON",
+        help="Instead of training, print the costliest kernels of some updates, and write a trace of them "
+        "for ui.perfetto.dev (FILE.json.gz is smaller)."),
     click.option("--out", type=click.Path(path_type=Path), show_default="./impure-runs/NAME-MODEL",
         help="Folder of the run."),
     json_option,

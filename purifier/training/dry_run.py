@@ -14,9 +14,10 @@ from torch import nn
 from impure.manifests.base.errors import WriteError
 from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.data.dataset import Batch
-from impure.purifier.training.data_source import DataSource
+from impure.purifier.training.data_source import DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.run_folder import check_run, describe_run
+from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
 from impure.purifier.training.trainer import check_features, new_model
@@ -74,6 +75,7 @@ def plan(
     *,
     world: int = 1,
     init: Path | None = None,
+    cache: CacheKind = "none",
 ) -> TrainPlan:
     """What a run would be, without beginning it; arguments as for `trainer.train`.
 
@@ -83,6 +85,7 @@ def plan(
     """
     check_features(config, features)
     order = data_source.order(config, Ranks(world=world))
+    open_loader(data_source, order, device, RuntimeOptions(cache=cache))
     model = new_model(config)
     record = {} if init is None else asdict(initialise(model, init))
     state = check_run(out, describe_run(config, data_source.describe(), record))
