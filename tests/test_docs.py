@@ -33,6 +33,7 @@ OTHERS = {
     "--override",
     "--no-deps",
     "--against",
+    "--variant",
     "--behind",
     "--rounds",
     "--size",
