@@ -21,8 +21,10 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.stored_pairs import read_pairs
 from impure.pipeline.attacks.engine.gradients import Model
+from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.engine.threat_model import Problem, make_problem
+from impure.pipeline.devices import open_device
 from impure.pipeline.targets.load import load_target
 from impure.pipeline.tensors import to_tensor
 
@@ -50,13 +52,13 @@ class Row:
     seconds: float
 
 
-def photographs(root: Path, count: int) -> tuple[Tensor, Tensor, list[str]]:
+def photographs(root: Path, count: int, device: torch.device) -> tuple[Tensor, Tensor, list[str]]:
     """Read clean images, labels and names from a collection's untouched pairs, spread over its classes."""
     shards = [each for each in Collection(root).committed if each.shard_id.attack == "clean"]
     samples = [sample for shard in shards for sample in read_pairs(shard)]
     samples = samples[:: max(len(samples) // count, 1)][:count]
-    labels = torch.tensor([sample.label for sample in samples])
-    return to_tensor([sample.clean for sample in samples], labels.device), labels, [s.key for s in samples]
+    labels = torch.tensor([sample.label for sample in samples], device=device)
+    return to_tensor([sample.clean for sample in samples], device), labels, [s.key for s in samples]
 
 
 def contest(target: Model, problem: Problem, attack: str, contenders: Mapping[str, Contender]) -> list[Row]:
@@ -67,6 +69,8 @@ def contest(target: Model, problem: Problem, attack: str, contenders: Mapping[st
     for name, contender in contenders.items():
         begun = time.perf_counter()
         images = contender.run(target, problem)
+        if images.is_cuda:
+            torch.cuda.synchronize(images.device)
         seconds[name] = time.perf_counter() - begun
         stored[name] = problem.stored(images)
         own[name] = stored[name] if contender.stored else problem.project(images)
@@ -113,6 +117,7 @@ def versions(libraries: list[str]) -> dict[str, str]:
     default=list(CONTENDERS), show_default=True, help="Attack to compare. Repeat it for more.")  # fmt: skip
 @click.option("--library", "libraries", multiple=True, type=click.Choice(LIBRARIES), default=LIBRARIES,
     show_default="all that are installed", help="Whose attacks to run. Repeat it for more.")  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def main(
@@ -121,20 +126,22 @@ def main(
     count: int,
     attacks: tuple[str, ...],
     libraries: tuple[str, ...],
+    device: str,
     threads: int,
     as_json: bool,
 ) -> None:
     """Compare on the untouched pairs of the collection ROOT (`impure-data generate --attack clean`)."""
-    torch.set_num_threads(threads)
-    target = load_target(card)
-    clean, labels, names = photographs(root, count)
+    place = open_device(device, threads)
+    target = load_target(card).to(place)
+    clean, labels, names = photographs(root, count, place)
     rng = KeyedRng(seed=0, attack="norms", source_ids=tuple(names))
     problem = make_problem(target, clean, labels, UNBOUND, rng, torch.float32)
     rows = []
     for attack in attacks:
         group = CONTENDERS[attack].items()
         taking_part = {name: each for name, each in group if each.library in libraries and each.installed}
-        rows += [asdict(row) for row in contest(target, problem, attack, taking_part)]
+        with matrix_products("fp32"):
+            rows += [asdict(row) for row in contest(target, problem, attack, taking_part)]
         click.echo(f"{attack} done", err=True)
     conditions = {
         "target": target.card.name, "images": len(labels), "threads": threads,
