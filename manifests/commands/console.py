@@ -6,9 +6,11 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 import errno
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -189,12 +191,25 @@ def byte_progress() -> Iterator[Callable[[int, int], object]]:
         yield advance
 
 
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, and the empty ones inside it, as far as they hold no file."""
+    inside = [Path(path) for path, _, _ in os.walk(folders[0], topdown=False)]
+    for folder in dict.fromkeys((*inside, *folders)):
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def writable(folder: Path) -> Path:
     """Make a folder and try to write there, before hours of work rely on it.
+
+    Where the command ends without having written anything, whatever was made is removed again.
 
     Raises:
         WriteError: It cannot be written.
     """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    if missing and (command := click.get_current_context(silent=True)):
+        command.call_on_close(partial(_remove_empty, missing))
     with writing(folder, "choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -15,6 +15,7 @@ from impure.pipeline.attacks.attack_parameters import parse_override
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.commands.sample_arguments import SampleArguments
 from impure.pipeline.executors.executor_config import ExecutorConfig
+from impure.pipeline.executors.rank import rank_of
 from impure.pipeline.generation.run import GenerateConfig
 from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
 from impure.pipeline.targets.target_card import TargetCard
@@ -62,8 +63,10 @@ def executor_config(arguments: GenerateArguments) -> ExecutorConfig:
     """Who works.
 
     Raises:
-        InputError: An option is another executor's.
+        InputError: An option is another executor's, or a rank does not know its number.
     """
+    if arguments.executor == "rank":
+        rank_of(arguments.worker)  # refused before anything is sampled
     return ExecutorConfig(
         executor=arguments.executor,
         workers=arguments.workers,

@@ -45,12 +45,12 @@ def generate_command(**values: Any) -> None:
     report.say_refused(refused)
     samples = sample_configs(run, arguments, locations.threads)
     config = parse.generate_config(arguments, attacks, storage, samples, new_run_id())
+    if arguments.dry_run:
+        return report.print_forecast(run, samples, config, as_json=arguments.as_json)
     start_log(collection_log(locations.root, config.run_id))
     plans = draw_plans(run, samples, allow_short=arguments.allow_short)
     if arguments.batch_size == AUTO:  # another process may have been the one that drew the plans
         config = replace(config, batch_size=int(plans[0].config["batch_size"]))
-    if arguments.dry_run:
-        return report.print_forecast(run, config, as_json=arguments.as_json)
     queue, bar = execute(Execution(locations, config, run, executor))
     if arguments.as_json:
         report.print_document(run.collection.root, plans, queue, bar, refused)

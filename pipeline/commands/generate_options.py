@@ -100,6 +100,6 @@ generate_options = options(
     device_options,
     _executor_options,
     click.option("--dry-run", is_flag=True,
-        help="Sample, say what would be made and how long it would take, and stop."),
+        help="Say what would be made and how long it would take at most; nothing is sampled or written."),
     json_option,
 )  # fmt: skip

@@ -15,6 +15,7 @@ from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.forecast import forecast
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
+from impure.pipeline.generation.sample_config import SampleConfig
 
 _PLAN_COUNTS = ("asked", "sampled", "short", "misclassified", "unreadable")
 
@@ -25,9 +26,11 @@ def print_plans(plans: Sequence[FrozenPlan]) -> None:
     click.echo(markdown_table(["split", *_PLAN_COUNTS], rows))
 
 
-def print_forecast(run: GenerationRun, config: GenerateConfig, *, as_json: bool) -> None:
+def print_forecast(
+    run: GenerationRun, samples: Sequence[SampleConfig], config: GenerateConfig, *, as_json: bool
+) -> None:
     """What a run would make, and how long it would take."""
-    planned = {"out": str(run.collection.root), **forecast(run, config)}
+    planned = {"out": str(run.collection.root), **forecast(run, samples, config)}
     if as_json:
         return print_json(planned)
     return click.echo(", ".join(f"{name} {_plain(value)}" for name, value in planned.items()))

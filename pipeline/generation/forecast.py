@@ -1,12 +1,15 @@
 """Forecast of a run: what it would make, and what it would take at most."""
 
-from math import prod
+from collections.abc import Sequence
+from math import ceil, prod
 from typing import TypedDict
 
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.generation.batch_size import seconds_per_gradient
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun
+from impure.pipeline.generation.sample_config import SampleConfig
+from impure.pipeline.generation.sampling import classes_in, frozen_plans
 from impure.pipeline.generation.time_left import BACKWARD, CHECKS
 
 EARLY = 0.09
@@ -20,7 +23,7 @@ class Forecast(TypedDict):
     """What a run would make and take; shards that are committed already count too.
 
     Attributes:
-        images: Of all splits.
+        images: Of all splits; where there is no plan yet, as if every class had enough of them.
         attacks: On each image.
         pairs: Images times attacks.
         shards: Of all attacks.
@@ -36,12 +39,16 @@ class Forecast(TypedDict):
     hours_at_most: float
 
 
-def forecast(run: GenerationRun, config: GenerateConfig) -> Forecast:
-    """Count images, pairs and shards; bound size and time."""
-    tasks = run.tasks(config)
+def forecast(run: GenerationRun, samples: Sequence[SampleConfig], config: GenerateConfig) -> Forecast:
+    """Count images, pairs and shards; bound size and time. Nothing is drawn, and nothing written.
+
+    Raises:
+        InputError: A frozen plan was drawn with another config, or the classes are none of the target's.
+    """
     attacks = config.attacks
-    images = sum(task.images for task in tasks)
-    shards = sum(len(task.attacks) for task in tasks)
+    counts = [count for sample in samples for count in _images_of_splits(run, sample)]
+    images = sum(counts)
+    shards = sum(ceil(count / samples[0].shard_size) for count in counts) * len(attacks)
     size = images * _bytes_per_image(run, config) + shards * SHARD
     gradients = sum(1 if attack is None else gradients_at_most(attack) for attack in attacks)
     seconds = images * gradients * seconds_per_gradient(run.target, config.batch_size)
@@ -53,6 +60,13 @@ def forecast(run: GenerationRun, config: GenerateConfig) -> Forecast:
         "gib_at_most": _short(size / 2**30),
         "hours_at_most": _short(seconds / 3600),
     }
+
+
+def _images_of_splits(run: GenerationRun, sample: SampleConfig) -> list[int]:
+    """How many images each split of the collection has or will have."""
+    plans = frozen_plans(run.collection, run.source, run.target, sample)
+    wanted = len(classes_in(run.source, run.target, sample.split)) * sample.per_class
+    return [wanted if plan is None else len(plan.table) for plan in plans]
 
 
 def _bytes_per_image(run: GenerationRun, config: GenerateConfig) -> int:

@@ -51,9 +51,8 @@ def sample(
     Raises:
         InputError: A frozen plan was drawn with another config; a class is short; a class is unknown.
     """
-    identity = _identity(source, target, config)
-    name, splits = target.card.name, SPLITS_OF[config.split]
-    frozen = [_frozen_plan(collection, name, split, identity) for split in splits]
+    identity, splits = _identity(source, target, config), SPLITS_OF[config.split]
+    frozen = frozen_plans(collection, source, target, config)
     if all(frozen):
         return [plan for plan in frozen if plan is not None]
     target.lay_out(config.memory_formats["fp32"])
@@ -74,6 +73,20 @@ def sample(
     return [collection.freeze_plan(split, table, facts) for split, table in tables.items()]
 
 
+def frozen_plans(
+    collection: Collection, source: Source, target: Target, config: SampleConfig
+) -> list[FrozenPlan | None]:
+    """The frozen plan of each split of the collection, in the order of `SPLITS_OF`; None where there is none.
+
+    Raises:
+        InputError: One was drawn with another config, or is another plan.
+    """
+    identity = _identity(source, target, config)
+    return [
+        _frozen_plan(collection, target.card.name, split, identity) for split in SPLITS_OF[config.split]
+    ]
+
+
 def _frozen_plan(
     collection: Collection, target: str, split: str, identity: Mapping[str, Any]
 ) -> FrozenPlan | None:
@@ -86,8 +99,10 @@ def _frozen_plan(
     if plan is None:
         return None
     if differing := differing_fields(identity, {key: plan.config.get(key) for key in identity}):
+        grow = identity["per_class"] > plan.config.get("per_class", 0)
+        hint = " (a frozen plan does not grow; there the same --seed takes these images too)" if grow else ""
         raise InputError(
-            f"{plan.path}: drawn with another config: {'; '.join(differing)}; choose another --out"
+            f"{plan.path}: drawn with another config: {'; '.join(differing)}; choose another --out{hint}"
         )
     return plan
 

@@ -128,3 +128,20 @@ def test_messages_cannot_steer_the_terminal(capsys):
     captured = capsys.readouterr()
     assert captured.err == "x\ufffdy\nz\ufffd\n"
     assert captured.out == "x\ufffdy\n"
+
+
+def test_a_command_that_wrote_nothing_leaves_no_folder_behind(tmp_path):
+    @click.command(cls=Command)
+    @click.argument("file", required=False)
+    def command(file: str | None) -> None:
+        root = writable(tmp_path / "a" / "b")
+        (root / "_tmp" / "part").mkdir(parents=True)
+        if file:
+            (root / file).write_text("")
+        raise InputError("no")
+
+    (tmp_path / "a").mkdir()
+    assert CliRunner().invoke(command).exit_code == 1
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    assert CliRunner().invoke(command, ["kept"]).exit_code == 1
+    assert (tmp_path / "a" / "b" / "kept").exists()

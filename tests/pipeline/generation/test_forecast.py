@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from impure.manifests.collection.collection import Collection
-from tests.common import hashes, one_line, stamps
+from tests.common import one_line, stamps
 from tests.pipeline.generation.small_run import arguments
 
 
-def test_a_dry_run_foretells_and_writes_plans_alone(imagenet, card, calm, run, tmp_path):
+def test_a_dry_run_foretells_and_leaves_nothing_behind(imagenet, card, calm, run, tmp_path):
     foretold = run("data", *arguments(imagenet, card, tmp_path / "root", "--dry-run", "--json"))
     assert foretold.exit_code == 0, foretold.output
     document = json.loads(foretold.stdout)
@@ -21,13 +21,17 @@ def test_a_dry_run_foretells_and_writes_plans_alone(imagenet, card, calm, run, t
     assert 0 < document["hours_at_most"] < 1
     stored = sum(path.stat().st_size for path in (calm / "small").rglob("*.*"))
     assert stored <= document["gib_at_most"] * 2**30 < 10 * stored
-    assert stamps(tmp_path / "root").keys() == {"collection.json", "plans/small-train.parquet"}
-    again = run("data", *arguments(imagenet, card, tmp_path / "root", "--dry-run"))
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_dry_run_on_a_collection_counts_its_plan_and_refuses_another(imagenet, card, calm, run):
+    before = stamps(calm)
+    again = run("data", *arguments(imagenet, card, calm, "--dry-run"))
     assert again.exit_code == 0, again.output
     assert "images 12, attacks 2, pairs 24, shards 8, gib_at_most 0.000" in again.stdout
-    made = run("data", *arguments(imagenet, card, tmp_path / "root"))
-    assert made.exit_code == 0, made.output
-    assert hashes(tmp_path / "root") == hashes(calm)
+    more = run("data", *arguments(imagenet, card, calm, "--dry-run", "--per-class", 5))
+    one_line(more, r"per_class \(there 4, now 5\); choose another --out \(a frozen plan does not grow; there the same")
+    assert stamps(calm) == before
 
 
 def test_swapped_plans_of_two_splits_are_refused_before_anything_is_attacked(imagenet, card, run, tmp_path):
