@@ -57,5 +57,6 @@ def generate_command(**values: Any) -> None:
     else:
         report.print_plans(plans)
         report.print_results(run.collection.root, queue)
+        report.print_next(locations, run.target.card.name)
     report.say_where_the_logs_are(run.collection.root, config.run_id)
     return report.exit_on_shortfall(plans, queue, refused)

@@ -8,14 +8,17 @@ import click
 
 from impure.manifests.base.logs import collection_logs
 from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
 from impure.manifests.collection.plan import FrozenPlan
+from impure.manifests.collection.shard_id import CLEAN
 from impure.manifests.commands.console import SHORTFALL, print_json, print_text, say
 from impure.pipeline.executors.task_queue import TaskQueue
 from impure.pipeline.generation.forecast import forecast
 from impure.pipeline.generation.progress import ProgressBar
-from impure.pipeline.generation.run import GenerateConfig, GenerationRun
+from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations
 from impure.pipeline.generation.sample_config import SampleConfig
+from impure.pipeline.targets.target_names import TARGETS
 
 _PLAN_COUNTS = ("asked", "sampled", "short", "misclassified", "unreadable")
 
@@ -79,7 +82,7 @@ def print_document(
 
 
 def print_results(root: Path, queue: TaskQueue) -> None:
-    """What was made, by attack, and what to type next."""
+    """What was made, by attack."""
     rows = [
         [
             name,
@@ -97,8 +100,27 @@ def print_results(root: Path, queue: TaskQueue) -> None:
     )
     for shard_id, reason in queue.failed.items():
         print_text(f"{shard_id} failed three times: {reason}")
-    click.echo(f"Next: impure-data preview {shlex.quote(str(root))}")
-    click.echo(f"      impure-train --shards {shlex.quote(str(root))}")
+
+
+def print_next(locations: Locations, target_name: str) -> None:
+    """What to type next, as it can be pasted: nothing that the collection is not ready for."""
+    shard_ids = Collection(locations.root).marked()
+    attacked = {shard_id.split for shard_id in shard_ids if shard_id.attack != CLEAN}
+    commands = [["impure-data", "preview", str(locations.root)]] if shard_ids else []
+    if "train" in attacked:
+        strange = {shard_id.target for shard_id in shard_ids} - {*TARGETS, target_name}
+        validated = "validation" in attacked and not strange
+        classifier = _classifier_options(locations, target_name) if validated else []
+        commands.append(["impure-train", "--shards", str(locations.root), *classifier])
+    for index, command in enumerate(commands):
+        click.echo(f"{'' if index else 'Next:':5} {shlex.join(command)}")
+
+
+def _classifier_options(locations: Locations, target_name: str) -> list[str]:
+    """What other commands need to find the target again."""
+    options = [] if locations.target in TARGETS else ["--target", locations.target]
+    weights = [] if locations.weights is None else ["--weights", f"{target_name}={locations.weights}"]
+    return options + weights
 
 
 def _resumed(queue: TaskQueue) -> int:

@@ -1,5 +1,6 @@
 """`impure-model`: export, convert, push and describe a trained purifier."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -121,7 +122,7 @@ def convert_command(authors: Path, run: Path, mask: "Mask | None", as_json: bool
     if as_json:
         return print_json({"out": str(run), "mask": riae.config.mask, "parameters": parameters})
     click.echo(f"Run: {run} ({riae.config.mask}, {parameters / 1e6:.1f} M parameters; licence: see {card})")
-    return click.echo(f"Next: impure-eval --shards ROOT --checkpoint {run}")
+    return click.echo(f"Next: impure-eval --shards ROOT --checkpoint {shlex.quote(str(run))}")
 
 
 @model.command("push")

@@ -13,6 +13,7 @@ from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
 from impure.manifests.commands.yaml_options import options_as_yaml
 from impure.pipeline.sources.source_names import BUILTIN
+from impure.pipeline.targets.target_names import TARGETS
 from impure.purifier.commands.shared_inputs import open_shards
 from impure.purifier.commands.train_arguments import TrainArguments, check_together, train_config
 from impure.purifier.commands.training_options import SECTIONS, train_options
@@ -242,7 +243,22 @@ def print_run(
         )
     if asked.shards is None:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
-    shards = asked.shards if "://" in asked.shards else str(committed[0].root)
     best = out / "best" if (out / "best").exists() else out
-    words = " ".join(map(shlex.quote, ("--shards", shards, "--checkpoint", str(best))))
-    return click.echo(f"Next: impure-eval {words}")
+    command = ["impure-eval", *_evaluated_shards(committed, asked.shards), "--checkpoint", str(best)]
+    for option, values in (("--target", asked.targets), ("--weights", asked.weights)):
+        command += [word for value in values for word in (option, value)]
+    unnamed = {shard.shard_id.target for shard in committed} - set(TARGETS) if not asked.targets else set()
+    cards = "".join(f", with --target CARD of {name}" for name in sorted(unnamed))
+    return click.echo(f"Next{cards}: {shlex.join(command)}")
+
+
+def _evaluated_shards(committed: "list[CommittedShard]", shards: str) -> list[str]:
+    """The options by which impure-eval finds images that were not learnt from, if there are any."""
+    from impure.manifests.collection.collection import Collection
+
+    if "://" in shards:
+        return ["--shards", shards]
+    root = committed[0].root
+    splits = {shard_id.split for shard_id in Collection(root).marked()}
+    split = next(split for split in ("test", "validation", "train") if split in splits)
+    return ["--shards", str(root), *([] if split == "test" else ["--split", split])]
