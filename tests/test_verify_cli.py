@@ -93,6 +93,21 @@ def test_a_missing_target_is_said_before_anything_is_decoded(sound, run, monkeyp
     one_line(run("data", "verify", sound, "--level", "replay"), "'small'.*--target")
 
 
+def test_a_filter_leaves_other_shards_out_of_every_level(root, card, run, repair):
+    stem(root, PGD).with_suffix(".tar").write_bytes(b"")
+    stem(root, ShardId("small", "clean", "train", 0)).with_suffix(".done.json").unlink()
+    found = replay(run, root, card, "--attack", "fgsm", "--split", "train")
+    assert found.exit_code == 0, found.output
+    assert "2 shards checked at level replay: nothing wrong" in found.stdout
+    found = run("data", "verify", root, "--attack", "clean,pgd", "--json")
+    assert {bad["shard_id"] for bad in json.loads(found.stdout)["bad"]} == {
+        str(PGD), "small/clean/train/000000"
+    }  # fmt: skip
+    one_line(run("data", "verify", root, "--attack", "cw"), "no shards of attack 'cw'; it has clean, fgsm, pgd")
+    assert "1 mended, 0 left" in repair(root, "--attack", "pgd").stdout
+    assert not stem(root, ShardId("small", "clean", "train", 0)).with_suffix(".done.json").exists()
+
+
 def test_what_replay_finds_is_made_again_and_replayed_again(root, sound, repair):
     edit_manifest(root, PGD, another_class)
     before = stamps(root)

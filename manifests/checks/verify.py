@@ -12,6 +12,7 @@ from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.plan import FrozenPlan, read_plans
 from impure.manifests.collection.samples import Stored, read_stored
 from impure.manifests.collection.schema import Row
+from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 from impure.manifests.collection.storage import change_of
 from impure.manifests.collection.stored_pairs import index_stored_samples
 
@@ -27,7 +28,10 @@ class Finding:
 
 
 def verify(
-    collection: Collection, level: str, progress: Callable[[int], object] = lambda count: None
+    collection: Collection,
+    level: str,
+    progress: Callable[[int], object] = lambda count: None,
+    wanted: Callable[[ShardId], bool] = lambda shard_id: True,
 ) -> list[Finding]:
     """Check every shard that has a marker, that it belongs to its plan, and that no planned shard is missing.
 
@@ -36,7 +40,8 @@ def verify(
         level: `size` compares file sizes, plans and places (see `consistency`) with the marker; `hash` file
             hashes too; `decode` decodes every image and compares pixels, labels, norms and counts with the
             manifest; of perturbations without images it leaves out the pixels.
-        progress: Called with 1 after every shard.
+        progress: Called with 1 after every shard that is checked.
+        wanted: Which shards are checked.
 
     Returns:
         Everything found wrong; at most one finding a shard, the first.
@@ -44,7 +49,7 @@ def verify(
     plans, broken = read_plans(collection.plan_paths())
     marked = collection.marked()
     findings = []
-    for shard_id in marked:
+    for shard_id in filter(wanted, marked):
         try:
             problem = next(_problems(collection.read(shard_id), plans, level), None)
         except (ImpureError, OSError) as error:
@@ -53,7 +58,13 @@ def verify(
         progress(1)
     findings += [Finding("plans", problem) for problem in broken]
     more = collection_problems(collection, plans, marked)
-    return findings + [Finding(place, problem) for place, problem in more]
+    return findings + [Finding(place, problem) for place, problem in more if _is_wanted(place, wanted)]
+
+
+def _is_wanted(place: str, wanted: Callable[[ShardId], bool]) -> bool:
+    """Whether a place is a shard that is to be checked, or no shard's."""
+    shard_id = parse_shard_id(f"{place}.done.json")
+    return shard_id is None or wanted(shard_id)
 
 
 def _problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | None], level: str) -> Iterator[str]:

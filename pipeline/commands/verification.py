@@ -7,6 +7,7 @@ from pathlib import Path
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.checks.verify import LEVELS, Finding, verify
 from impure.manifests.collection.collection import Collection
+from impure.manifests.collection.shard_filter import filter_shards
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.commands.console import progress, say, say_where_the_log_is
 from impure.pipeline.commands.sample_arguments import default_threads
@@ -25,6 +26,8 @@ class CheckOptions:
 
     Attributes:
         level: One of `verify.LEVELS`, or `replay`: all of these and the target.
+        attacks: Folder names of the attacks whose shards are checked; empty for all.
+        splits: Splits whose shards are checked; empty for all.
         samples: Of each shard, for replay.
         again: For replay: also attack each shard's first batch again.
         targets: See `classifiers_of`.
@@ -34,12 +37,19 @@ class CheckOptions:
     """
 
     level: str
+    attacks: Sequence[str]
+    splits: Sequence[str]
     samples: int
     again: bool
     targets: tuple[str, ...]
     weights: tuple[str, ...]
     device: str
     threads: int | None
+
+    def wants(self, shard_id: ShardId) -> bool:
+        """Whether a shard is checked."""
+        fits = not self.attacks or shard_id.attack in self.attacks
+        return fits and (not self.splits or shard_id.split in self.splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,19 @@ class Checker:
     root: Path
     options: CheckOptions
 
+    def shard_ids(self) -> list[ShardId]:
+        """The shards that are checked, of those that have a marker.
+
+        Raises:
+            InputError: There is none of an attack or a split that was asked for.
+        """
+        marked = Collection(self.root).marked()
+        if not marked:
+            return []
+        return filter_shards(
+            str(self.root), marked, attacks=self.options.attacks, splits=self.options.splits
+        )
+
     def check(self, only: Sequence[ShardId] | None = None) -> list[Finding]:
         """What is wrong at the level asked for.
 
@@ -57,12 +80,14 @@ class Checker:
         """
         level = self.options.level
         collection = Collection(self.root)
-        shard_ids = collection.marked()
+        shard_ids = self.shard_ids()
         replayed_ids = shard_ids if only is None else only
         # A target that is missing is said at once, not after hours of decoding.
         targets = self._classifiers(collection, replayed_ids, self._threads()) if level == "replay" else {}
         with progress(len(shard_ids), " shards") as advance:
-            findings = verify(collection, level if level in LEVELS else LEVELS[-1], advance)
+            findings = verify(
+                collection, level if level in LEVELS else LEVELS[-1], advance, self.options.wants
+            )
         if level == "replay":
             sound = set(replayed_ids) - set(bad_shards(findings))
             findings += self._replay(collection, sorted(sound), targets)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.click_options import device_options, json_option, root_argument
+from impure.manifests.commands.click_options import comma_separated, device_options, json_option, root_argument
 from impure.manifests.commands.console import SHORTFALL, Command, print_json, print_text
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
@@ -19,6 +19,8 @@ from impure.pipeline.sources.source_names import BUILTIN
     show_default=True, help="How thorough; each level includes those before it. decode compares every "
     "pixel's hash, norm and count. replay classifies some samples of each shard again.",
 )  # fmt: skip
+@click.option("--attack", "attacks", help="Check only shards of these attacks, separated by commas.")
+@click.option("--split", "splits", help="Check only shards of these splits, separated by commas.")
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True,
     help="For replay: number of samples of each shard.",
 )  # fmt: skip
@@ -35,7 +37,14 @@ from impure.pipeline.sources.source_names import BUILTIN
 @device_options
 @json_option
 def verify_command(
-    root: Path, repair: bool, images: str, labels: Path | None, as_json: bool, **check_options: Any
+    root: Path,
+    attacks: str | None,
+    splits: str | None,
+    repair: bool,
+    images: str,
+    labels: Path | None,
+    as_json: bool,
+    **check_options: Any,
 ) -> None:
     """Check that a collection is what its manifests say.
 
@@ -43,6 +52,7 @@ def verify_command(
 
     \b
       impure-data verify ROOT
+      impure-data verify ROOT --level replay --attack cw,deepfool --split test
       impure-data verify ROOT --repair --images /data/imagenet
     """
     from impure.manifests.base.logs import collection_log, start_log
@@ -51,11 +61,13 @@ def verify_command(
     from impure.pipeline.generation.attack_job import new_run_id
     from impure.pipeline.sources.open_source import open_source
 
-    shards = Collection(root).marked()
+    options = CheckOptions(
+        attacks=comma_separated(attacks), splits=comma_separated(splits), **check_options
+    )
+    checker = Checker(root, options)
+    shards = checker.shard_ids()
     if not shards and not Collection(root).missing():
         raise InputError(f"{root}: no committed shard there")
-    options = CheckOptions(**check_options)
-    checker = Checker(root, options)
     findings = left = checker.check()
     if repair and findings:
         start_log(collection_log(root, new_run_id()))
