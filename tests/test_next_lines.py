@@ -11,7 +11,7 @@ COMMANDS = {"impure-data": "data", "impure-train": "train", "impure-eval": "eval
 
 @pytest.fixture
 def generate(imagenet, card, run, tmp_path):
-    """Adds one split to a collection whose target is a card, its name with a space; returns what is said next."""
+    """Adds one split to a collection whose target is a card, its path with a space; returns the next lines."""
 
     def start(split):
         made = run(

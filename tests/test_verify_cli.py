@@ -103,7 +103,9 @@ def test_a_filter_leaves_other_shards_out_of_every_level(root, card, run, repair
     assert {bad["shard_id"] for bad in json.loads(found.stdout)["bad"]} == {
         str(PGD), "small/clean/train/000000"
     }  # fmt: skip
-    one_line(run("data", "verify", root, "--attack", "cw"), "no shards of attack 'cw'; it has clean, fgsm, pgd")
+    one_line(
+        run("data", "verify", root, "--attack", "cw"), "no shards of attack 'cw'; it has clean, fgsm, pgd"
+    )
     assert "1 mended, 0 left" in repair(root, "--attack", "pgd").stdout
     assert not stem(root, ShardId("small", "clean", "train", 0)).with_suffix(".done.json").exists()
 

@@ -68,9 +68,7 @@ class Checker:
         marked = Collection(self.root).marked()
         if not marked:
             return []
-        return filter_shards(
-            str(self.root), marked, attacks=self.options.attacks, splits=self.options.splits
-        )
+        return filter_shards(str(self.root), marked, attacks=self.options.attacks, splits=self.options.splits)
 
     def check(self, only: Sequence[ShardId] | None = None) -> list[Finding]:
         """What is wrong at the level asked for.

@@ -7,7 +7,12 @@ from typing import Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.click_options import comma_separated, device_options, json_option, root_argument
+from impure.manifests.commands.click_options import (
+    comma_separated,
+    device_options,
+    json_option,
+    root_argument,
+)
 from impure.manifests.commands.console import SHORTFALL, Command, print_json, print_text
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
@@ -61,9 +66,7 @@ def verify_command(
     from impure.pipeline.generation.attack_job import new_run_id
     from impure.pipeline.sources.open_source import open_source
 
-    options = CheckOptions(
-        attacks=comma_separated(attacks), splits=comma_separated(splits), **check_options
-    )
+    options = CheckOptions(attacks=comma_separated(attacks), splits=comma_separated(splits), **check_options)
     checker = Checker(root, options)
     shards = checker.shard_ids()
     if not shards and not Collection(root).missing():

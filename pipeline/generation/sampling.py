@@ -82,9 +82,7 @@ def frozen_plans(
         InputError: One was drawn with another config, or is another plan.
     """
     identity = _identity(source, target, config)
-    return [
-        _frozen_plan(collection, target.card.name, split, identity) for split in SPLITS_OF[config.split]
-    ]
+    return [_frozen_plan(collection, target.card.name, split, identity) for split in SPLITS_OF[config.split]]
 
 
 def _frozen_plan(

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,31 +81,70 @@ def _from_card(path: Path, weights: Path | None, option: str) -> Target:
     card = read_card(path)
     if weights is None and not card.weights:
         raise InputError(f"{path}: names no weights; give them with {option}")
-    network = _architecture(card.architecture, card.num_classes, str(path))
+    network = _architecture(card.architecture, card.num_classes, card.input_size, str(path))
     load_weights_file(network, weights or path.parent / card.weights)
-    return Target(card, network)
+    target = Target(card, network)
+    _check_size(target, path)
+    return target
 
 
-def _architecture(architecture: str, num_classes: int, where: str) -> nn.Module:
-    """Build an untrained network, for the caller to load weights into."""
+def _check_size(target: Target, path: Path) -> None:
+    """Run the target once: some networks can be built for any size, but not be run.
+
+    Raises:
+        InputError: It takes no pictures of its card's size.
+    """
+    size = target.card.input_size
+    try:
+        with torch.no_grad():
+            target(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"{path}: {target.card.architecture} takes no pictures of {size} px ({first_line(error)})"
+        ) from error
+
+
+def _architecture(architecture: str, num_classes: int, input_size: int, where: str) -> nn.Module:
+    """Build an untrained network, for the caller to load weights into.
+
+    Raises:
+        InputError: The architecture is unknown, or cannot take pictures of that size.
+    """
     library, _, name = architecture.partition(":")
     if library == "timm" and timm.is_model(name):
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
-        return network
-    if library == "torchvision" and name in torchvision.models.list_models(torchvision.models):
-        arguments = _TORCHVISION_ARGUMENTS.get(name, {})
-        network = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
-        return network
-    raise InputError(f"{where}: unknown architecture {architecture!r}; give torchvision:NAME or timm:NAME")
+        build = partial(timm.create_model, name, pretrained=False, **_timm_size(name, input_size))
+    elif library == "torchvision" and name in torchvision.models.list_models(torchvision.models):
+        size = {"image_size": input_size} if name.startswith("vit_") else {}
+        build = partial(torchvision.models.get_model, name, **_TORCHVISION_ARGUMENTS.get(name, {}), **size)
+    else:
+        raise InputError(
+            f"{where}: unknown architecture {architecture!r}; give torchvision:NAME or timm:NAME"
+        )
+    try:
+        network: nn.Module = build(num_classes=num_classes)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"{where}: {architecture} cannot be built for {input_size} px ({first_line(error)})"
+        ) from error
+    return network
+
+
+def _timm_size(name: str, input_size: int) -> dict[str, Any]:
+    """What timm has to be told to build a network, whose parameters depend on it, for another size."""
+    config = timm.models.get_pretrained_cfg(name)
+    usual = config is None or not config.fixed_input_size or config.input_size[-1] == input_size
+    return {} if usual else {"img_size": input_size}
 
 
 def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
     """A torchvision classifier with its best published weights, or those given."""
     try:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
+        transforms = published.transforms()
+        size = transforms.crop_size[0]
     except (ValueError, AttributeError) as error:
         raise InputError(f"torchvision has no classifier {architecture!r}") from error
-    network = _architecture(f"torchvision:{architecture}", len(published.meta["categories"]), name)
+    network = _architecture(f"torchvision:{architecture}", len(published.meta["categories"]), size, name)
     if weights is not None:
         load_weights_file(network, weights)
     else:
@@ -113,11 +153,10 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
             name, published.url, f"{torch.hub.get_dir()}/checkpoints",
         )  # fmt: skip
         load_published(network, state, published.url)
-    transforms = published.transforms()
     card = TargetCard(
         name=name, architecture=f"torchvision:{architecture}", num_classes=len(published.meta["categories"]),
-        wnids=imagenet_wnids(), input_size=transforms.crop_size[0], resize=transforms.resize_size[0],
-        crop=transforms.crop_size[0], interpolation=transforms.interpolation.value,
+        wnids=imagenet_wnids(), input_size=size, resize=transforms.resize_size[0],
+        crop=size, interpolation=transforms.interpolation.value,
         antialias=transforms.antialias, mean=tuple(transforms.mean), std=tuple(transforms.std),
     )  # fmt: skip
     return Target(card, network)

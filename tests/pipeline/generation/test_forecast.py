@@ -30,7 +30,10 @@ def test_a_dry_run_on_a_collection_counts_its_plan_and_refuses_another(imagenet,
     assert again.exit_code == 0, again.output
     assert "images 12, attacks 2, pairs 24, shards 8, gib_at_most 0.000" in again.stdout
     more = run("data", *arguments(imagenet, card, calm, "--dry-run", "--per-class", 5))
-    one_line(more, r"per_class \(there 4, now 5\); choose another --out \(a frozen plan does not grow; there the same")
+    one_line(
+        more,
+        r"per_class \(there 4, now 5\); choose another --out \(a frozen plan does not grow; there the same",
+    )
     assert stamps(calm) == before
 
 
