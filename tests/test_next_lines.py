@@ -11,7 +11,7 @@ COMMANDS = {"impure-data": "data", "impure-train": "train", "impure-eval": "eval
 
 @pytest.fixture
 def generate(imagenet, card, run, tmp_path):
-    """Adds one split to a collection whose target is a card, its path with a space; returns the next lines."""
+    """Adds one split to a collection whose target is a card; returns the lines that are said to be next."""
 
     def start(split):
         made = run(
