@@ -17,13 +17,14 @@ import click
 import torch
 from torch import Tensor, nn
 
+from impure.manifests.base.logs import new_run_id
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.threat_model import AttackResult
 from impure.pipeline.executors.execute import Execution, execute
 from impure.pipeline.executors.executor_config import ExecutorConfig
 from impure.pipeline.generation import attack_batches
-from impure.pipeline.generation.attack_job import AttackJob, new_run_id
+from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run
 from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.targets.load import load_target

@@ -23,6 +23,7 @@ import click
 import torch
 from attacks import device_name
 
+from impure.manifests.base.logs import new_run_id
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.samples import Sample
@@ -35,7 +36,6 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.executors.execute import Execution, execute
 from impure.pipeline.executors.executor_config import ExecutorConfig
-from impure.pipeline.generation.attack_job import new_run_id
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, open_run
 from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.sources.source import SourceImage

@@ -1,6 +1,8 @@
 """Log files: one a process, holding the tracebacks of what the terminal says in one line."""
 
 import logging
+import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,9 +29,16 @@ class _LogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         with suppress(OSError):  # on a full disk the work itself says so, and its error is the one to see
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(
+                exist_ok=True
+            )  # not what it lies in: where nothing was made, nothing is left
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(self.format(record) + "\n")
+
+
+def new_run_id() -> str:
+    """A name for one run of the program, sortable by time."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 def collection_log(root: Path, run_id: str, process: str = "main") -> Path:
@@ -46,7 +55,8 @@ def collection_logs(root: Path, run_id: str) -> list[Path]:
 def start_log(path: Path) -> None:
     """Log what this package does in this process to a file, and no longer to the one before.
 
-    The file and its folder are made with the first record: where all goes well there is none.
+    The file and its folder are made with the first record: where all goes well there is none. What the folder
+    lies in is not made.
     """
     stop_log()
     LOGGER.setLevel(logging.INFO)

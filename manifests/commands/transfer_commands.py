@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from impure.manifests.base.logs import collection_log, new_run_id, start_log
 from impure.manifests.commands.click_options import comma_separated, json_option, root_argument
 from impure.manifests.commands.console import (
     SHORTFALL,
@@ -43,6 +44,7 @@ def pull_command(
     from impure.manifests.sharing.pull import pull
 
     destination = root or Path("impure-data") / (url.rstrip("/").rpartition("/")[2] or "pulled")
+    start_log(collection_log(destination, new_run_id()))
     with byte_progress() as advance:
         transfer = pull(
             url, destination, targets=comma_separated(targets), attacks=comma_separated(attacks),
@@ -66,6 +68,7 @@ def push_command(root: Path, url: str, as_json: bool) -> None:
     """
     from impure.manifests.sharing.push import push
 
+    start_log(collection_log(root, new_run_id()))
     with byte_progress() as advance:
         transfer = push(root, url, progress=advance)
     hint = "the destination holds more than this folder: pull it, run `impure-data card`, push again"
@@ -95,6 +98,7 @@ def merge_command(root: Path, other: Path, as_json: bool) -> None:
     from impure.manifests.collection.collection import Collection
     from impure.manifests.sharing.merge import merge
 
+    start_log(collection_log(root, new_run_id()))
     with progress(len(Collection(other).marked()), " shards") as advance:
         merged = merge(Collection(root), Collection(other), advance)
     if as_json:

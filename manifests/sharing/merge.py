@@ -1,8 +1,8 @@
 """Merge one local collection into another: whole shards only, of plans and configs that agree."""
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -62,7 +62,6 @@ def merge(
     theirs, plan_problems = _sound_plans(other)
     ours = _agreeing_plans(into, theirs)
     shards, left_out = _sound_shards(other, theirs | ours)
-    shards.sort(key=lambda shard: shard.shard_id.attack != CLEAN)  # others may need the clean images
     held = {
         shard.shard_id: find_committed(into, shard.shard_id, shard.marker["config"], _REMEDY)
         for shard in shards
@@ -70,9 +69,22 @@ def merge(
     sweep(into)
     _copy_plans(into, theirs)
     progress(len(left_out))
-    bad = [*(Finding("plans", problem) for problem in plan_problems), *left_out]
+    merged = _copy_shards(into, shards, held, progress)
+    _renew_about(into, other)
+    bad = (*(Finding("plans", problem) for problem in plan_problems), *left_out, *merged.bad)
+    return replace(merged, bad=bad)
+
+
+def _copy_shards(
+    into: Collection,
+    shards: Sequence[CommittedShard],
+    held: Mapping[ShardId, CommittedShard | None],
+    progress: Callable[[int], object],
+) -> Merged:
+    """Copy the shards that are not held already, and compare those that are."""
     copied: list[ShardId] = []
     present: list[ShardId] = []
+    bad: list[Finding] = []
     differing: list[Finding] = []
     for shard in shards:
         try:
@@ -82,7 +94,6 @@ def merge(
         except InputError as error:
             bad.append(Finding(str(shard.shard_id), str(error)))
         progress(1)
-    _renew_about(into, other)
     return Merged(copied=tuple(copied), present=tuple(present), bad=tuple(bad), differing=tuple(differing))
 
 
@@ -122,6 +133,8 @@ def _sound_shards(
 ) -> tuple[list[CommittedShard], list[Finding]]:
     """The shards of `other` that may be copied, by a cheap check, and what is wrong with the rest.
 
+    Those of clean images come first: others may need them.
+
     Raises:
         InputError: There is no shard at all.
     """
@@ -140,7 +153,7 @@ def _sound_shards(
             shards.append(shard)
         else:
             bad.append(Finding(str(shard_id), problem))
-    return shards, bad
+    return sorted(shards, key=lambda shard: shard.shard_id.attack != CLEAN), bad
 
 
 def _copy_plans(into: Collection, plans: Mapping[str, FrozenPlan]) -> None:

@@ -91,7 +91,7 @@ def _run(connection: "DuckDBPyConnection", sql: str) -> pa.Table:
 
 
 def _reason(error: Exception) -> str:
-    """What DuckDB said is wrong, and what it would know instead: `Did you mean …`, `Candidate bindings: …`."""
+    """What DuckDB said is wrong, and what it proposes: `Did you mean …`, `Candidate bindings: …`."""
     _, _, more = str(error).partition("\n")
     proposal = first_line(ValueError(more)) if more.startswith(("Did you mean", "Candidate bindings")) else ""
     return f"{first_line(error)} {proposal}".strip()

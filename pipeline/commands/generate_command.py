@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from impure.manifests.base.logs import collection_log, start_log
+from impure.manifests.base.logs import collection_log, new_run_id, start_log
 from impure.pipeline.commands.generate_options import SECTIONS, SweepCommand, generate_options
 from impure.pipeline.commands.shared_options import AUTO
 
@@ -30,7 +30,6 @@ def generate_command(**values: Any) -> None:
     from impure.pipeline.commands import generate_report as report
     from impure.pipeline.commands.sample_arguments import draw_plans, find_locations, sample_configs
     from impure.pipeline.executors.execute import Execution, execute
-    from impure.pipeline.generation.attack_job import new_run_id
     from impure.pipeline.generation.run import open_run
 
     arguments = parse.GenerateArguments(**values)

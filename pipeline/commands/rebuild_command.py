@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from impure.manifests.base.logs import collection_log, new_run_id, start_log
 from impure.manifests.collection.storage_profiles import CLEAN_ONCE, PAIRS
 from impure.manifests.commands.click_options import json_option, root_argument
 from impure.manifests.commands.console import SHORTFALL, Command, print_json, print_text, progress, writable
@@ -37,6 +38,7 @@ def rebuild_command(
 
     collection, source = Collection(root), open_source(images, labels)
     pairs = Collection(writable(out or root.with_name(f"{root.name}-pairs")))
+    start_log(collection_log(pairs.root, new_run_id()))
     storage = Storage(encoding=encoding, profile=CLEAN_ONCE if clean == "once" else PAIRS)
     planned = sum(shard.marker["counts"]["planned"] for shard in collection.committed)
     with progress(planned, " images") as advance:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from impure.manifests.base.logs import collection_log, start_log
+from impure.manifests.base.logs import collection_log, new_run_id, start_log
 from impure.manifests.commands.click_options import device_options, json_option, options
 from impure.manifests.commands.console import Command, print_json
 from impure.pipeline.commands.shared_options import batch_option, collection_options, sample_options
@@ -26,7 +26,6 @@ def sample_command(**values: Any) -> None:
         find_locations,
         sample_configs,
     )
-    from impure.pipeline.generation.attack_job import new_run_id
     from impure.pipeline.generation.run import open_run
 
     arguments = SampleArguments(**values)

@@ -60,10 +60,9 @@ def verify_command(
       impure-data verify ROOT --level replay --attack cw,deepfool --split test
       impure-data verify ROOT --repair --images /data/imagenet
     """
-    from impure.manifests.base.logs import collection_log, start_log
+    from impure.manifests.base.logs import collection_log, new_run_id, start_log
     from impure.manifests.collection.collection import Collection
     from impure.pipeline.commands.verification import Checker, CheckOptions
-    from impure.pipeline.generation.attack_job import new_run_id
     from impure.pipeline.sources.open_source import open_source
 
     options = CheckOptions(attacks=comma_separated(attacks), splits=comma_separated(splits), **check_options)

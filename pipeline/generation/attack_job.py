@@ -1,8 +1,6 @@
 """An attack job: one attack on one plan, with all that it needs, and what its shards' markers record."""
 
 import platform
-import time
-import uuid
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, TypedDict
@@ -138,11 +136,6 @@ def circumstances(target: Target) -> Circumstances:
         else torch.backends.cpu.get_cpu_capability()
     )
     return {"threads": torch.get_num_threads(), "device": f"{device.type} {name}"}
-
-
-def new_run_id() -> str:
-    """A name for one run of the program, sortable by time."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 def software(library: str = "impure") -> Software:

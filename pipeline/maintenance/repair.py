@@ -11,6 +11,7 @@ import torch
 from impure.manifests.base.canonical_json import digest, from_mapping
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import disk_errors_named
+from impure.manifests.base.logs import new_run_id
 from impure.manifests.checks.verify import Finding, verify
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.marker import ShardConfig
@@ -21,7 +22,7 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.devices import cores
 from impure.pipeline.executors.inline import run_inline
 from impure.pipeline.executors.task_queue import TaskQueue
-from impure.pipeline.generation.attack_job import AttackJob, new_run_id
+from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.clean_cache import lost_images
 from impure.pipeline.generation.events import Emit, ShardTask
 from impure.pipeline.generation.worker import ShardWorker
