@@ -1,5 +1,6 @@
 """`impure-eval`: measure defences on the stored shards."""
 
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +124,8 @@ def evaluate(**values: Any) -> None:
     from impure.pipeline.targets.target import state_sha256
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.measure import evaluate as measure
-    from impure.purifier.evaluation.report import as_document, table, write_report
+    from impure.purifier.evaluation.report import as_document, write_report
+    from impure.purifier.evaluation.report_table import chosen_note, terminal_table
 
     asked = EvaluateArguments(**values)
     filters = {"splits": [asked.split], "attacks": comma_separated(asked.attacks)}
@@ -163,5 +165,8 @@ def evaluate(**values: Any) -> None:
     paths = write_report(evaluation, out, images=images, classes=class_names(shards))
     if asked.as_json:
         return print_json(as_document(evaluation, images))
-    click.echo(f"{table(evaluation)}\n\nTop-1 accuracy in %, Wilson 95 % interval; {images}.")
+    click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
+    click.echo(f"\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report; {images}.")
+    if note := chosen_note(evaluation):
+        click.echo(note)
     return click.echo("Report: " + " ".join(str(path) for path in paths))

@@ -106,7 +106,7 @@ class _Evaluator:
         self.not_finite = 0
 
     def measure(self, group: Group, classifier: nn.Module, advance: Callable[[int], object]) -> None:
-        """Add a row for every defence, and the group's first sample as an example."""
+        """Add a row for every defence, and the sample that the group shows as an example."""
         measured = measure_group(
             self._reader,
             group,
@@ -124,10 +124,10 @@ class _Evaluator:
             example(
                 group.target,
                 group.attack,
-                group.pairs[0],
+                group.pairs[group.shown],
                 bare.images
-                | {name: image for name, image in measured.first.images.items() if name != "none"},
-                bare.predictions | measured.first.predictions,
+                | {name: image for name, image in measured.shown.images.items() if name != "none"},
+                bare.predictions | measured.shown.predictions,
             )
         )
 

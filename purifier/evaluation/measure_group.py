@@ -23,11 +23,11 @@ class Defended(NamedTuple):
     images: dict[str, Tensor]
     predictions: dict[str, Tensor]
 
-    def first(self) -> "Defended":
-        """The first sample of the batch, as a batch of one."""
+    def sample(self, row: int) -> "Defended":
+        """One sample of the batch, as a batch of one."""
         return Defended(
-            {name: images[:1] for name, images in self.images.items()},
-            {name: classes[:1] for name, classes in self.predictions.items()},
+            {name: images[row : row + 1] for name, images in self.images.items()},
+            {name: classes[row : row + 1] for name, classes in self.predictions.items()},
         )
 
 
@@ -42,12 +42,12 @@ class GroupMeasurement:
     Attributes:
         correct: Right predictions, by name of the row.
         not_finite: Predictions of all rows that were not finite.
-        first: The group's first sample, as a batch of one.
+        shown: The sample that the group shows, as a batch of one.
     """
 
     correct: dict[str, int]
     not_finite: int
-    first: Defended
+    shown: Defended
 
 
 def measure_group(
@@ -74,22 +74,24 @@ def measure_group(
     """
     correct: dict[str, Tensor] = {}
     not_finite = torch.zeros((), dtype=torch.int64, device=device)
-    first = Defended({}, {})
+    shown = Defended({}, {})
+    measured = 0
     for number, batch in enumerate(batches(group.pairs, batch_size)):
         loaded = load(reader, batch, group.attack, device)
         defended = defend(loaded, number)
         for name, classes in defended.predictions.items():
             correct[name] = correct.get(name, 0) + (classes == loaded.labels).sum()
             not_finite += (classes == NO_CLASS).sum()
-        if number == 0:
-            first = defended.first()
+        if measured <= group.shown < measured + len(batch):
+            shown = defended.sample(group.shown - measured)
+        measured += len(batch)
         advance(len(batch))
     counts = {name: int(count) for name, count in correct.items()}
-    return GroupMeasurement(correct=counts, not_finite=int(not_finite), first=first)
+    return GroupMeasurement(correct=counts, not_finite=int(not_finite), shown=shown)
 
 
 def undefended(reader: PairReader, group: Group, classifier: nn.Module, device: torch.device) -> Defended:
-    """A group's first sample without a defence, clean and adversarial, for the image strips."""
-    loaded = load(reader, group.pairs[:1], group.attack, device)
+    """The sample that a group shows, without a defence, clean and adversarial, for the image strips."""
+    loaded = load(reader, [group.pairs[group.shown]], group.attack, device)
     images = {"clean": loaded.clean, "adversarial": loaded.attacked}
     return Defended(images, {name: predict(classifier, image) for name, image in images.items()})

@@ -71,9 +71,9 @@ class Row:
             defence=self.defence,
             n=self.n,
             correct=self.correct,
-            accuracy=self.accuracy,
-            wilson95_low=low,
-            wilson95_high=high,
+            accuracy=_short(self.accuracy),
+            wilson95_low=_short(low),
+            wilson95_high=_short(high),
             combine=self.combine,
             samples=self.samples,
         )
@@ -103,12 +103,17 @@ def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
             target=target,
             defence=defence,
             attacks=len(accuracies),
-            accuracy=sum(accuracies) / len(accuracies),
+            accuracy=_short(math.fsum(accuracies) / len(accuracies)),
             combine=combine,
             samples=samples,
         )
         for (target, defence, combine, samples), accuracies in groups.items()
     )
+
+
+def _short(value: float) -> float:
+    """A share without digits that say nothing; counts stand beside it."""
+    return round(value, 6)
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
@@ -123,4 +128,5 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     z2 = Z_95**2
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    low = max(centre - half, 0.0) if correct else 0.0  # at both ends rounding would leave 6e-17
+    return low, min(centre + half, 1.0) if correct < n else 1.0

@@ -16,11 +16,15 @@ TABLE_ORDER = (CLEAN, *PAPER_ATTACKS)
 
 
 class Group(NamedTuple):
-    """The samples of one target and one attack; of `clean` each distinct clean image once."""
+    """The samples of one target and one attack; of `clean` each distinct clean image once.
+
+    `shown` is the sample that image strips show: in each group of a target another one.
+    """
 
     target: str
     attack: str
     pairs: Sequence[Pair]
+    shown: int = 0
 
 
 def select_groups(
@@ -50,7 +54,12 @@ def select_groups(
         given = ", ".join(classifiers) or "none"
         raise InputError(f"the shards are of target {missing[0]!r}; given are {given}")
     order = sorted(groups, key=lambda key: (key[0], _table_place(key[1])))
-    return [Group(*key, evenly(groups[key], limit)) for key in order]
+    chosen = {key: evenly(groups[key], limit) for key in order}
+    attacks = {target: [attack for name, attack in order if name == target] for target, _ in order}
+    return [
+        Group(target, attack, pairs, attacks[target].index(attack) * len(pairs) // len(attacks[target]))
+        for (target, attack), pairs in chosen.items()
+    ]
 
 
 def _table_place(attack: str) -> tuple[int, str]:

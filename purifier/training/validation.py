@@ -76,7 +76,7 @@ class Validator:
         self._seed = seed
         self._class_names = class_names
         self._reader = PairReader(cache_bytes)
-        self._undefended: list[Defended] = []  # each group's first sample
+        self._undefended: list[Defended] = []  # the sample that each group shows
         self._strips = out / STRIPS
         cells = [(group.target, group.attack, len(group.pairs)) for group in self._groups]
         self._table = ValidationTable(out / FILE, cells)
@@ -124,7 +124,7 @@ class Validator:
         ]
 
     def _measure(self, group: Group, riae: RIAE | None) -> tuple[Row, Defended]:
-        """A group's row behind the purifier, or without a defence, and its first sample."""
+        """A group's row behind the purifier, or without a defence, and the sample that it shows."""
         name = NONE if riae is None else PURIFIER
         classifier = self._classifiers[group.target]
 
@@ -144,7 +144,7 @@ class Validator:
             n=len(group.pairs),
             correct=measured.correct[name],
         )
-        return row, measured.first
+        return row, measured.shown
 
     def _draw(self, epoch: int, purified: Sequence[Defended]) -> None:
         """Write the epoch's image strips."""
@@ -152,7 +152,7 @@ class Validator:
             example(
                 group.target,
                 group.attack,
-                group.pairs[0],
+                group.pairs[group.shown],
                 bare.images | behind.images,
                 bare.predictions | behind.predictions,
             )

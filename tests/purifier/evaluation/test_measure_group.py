@@ -29,7 +29,7 @@ def attacked_group(shards: list[CommittedShard]) -> Group:
     return select_groups(shards, {"toy": Brightness()})[1]
 
 
-def test_the_loop_counts_and_keeps_the_first_sample(shards: list[CommittedShard]) -> None:
+def test_the_loop_counts_and_keeps_the_sample_that_is_shown(shards: list[CommittedShard]) -> None:
     seen: list[tuple[int, int]] = []
     told: list[int] = []
 
@@ -43,13 +43,16 @@ def test_the_loop_counts_and_keeps_the_first_sample(shards: list[CommittedShard]
     measured = measure_group(reader, group, defend, batch_size=4, device=CPU, advance=told.append)
     assert seen == [(0, 4), (1, 2)] and told == [4, 2]
     assert (measured.correct, measured.not_finite) == ({"right": 6, "spoilt": 3}, 3)
-    first = reader.adversarial(group.pairs[0]) / 255
-    assert measured.first.images["copy"].shape == (1, 3, 16, 16)
-    assert torch.equal(measured.first.images["copy"][0], first)
-    assert measured.first.predictions["right"].tolist() == [group.pairs[0].label]
+    assert group.shown == 2
+    wanted = reader.adversarial(group.pairs[2]) / 255
+    assert measured.shown.images["copy"].shape == (1, 3, 16, 16)
+    assert torch.equal(measured.shown.images["copy"][0], wanted)
+    assert measured.shown.predictions["right"].tolist() == [group.pairs[2].label]
+    last = measure_group(reader, group._replace(shown=5), defend, batch_size=4, device=CPU).shown
+    assert torch.equal(last.images["copy"][0], reader.adversarial(group.pairs[5]) / 255)
 
 
-def test_undefended_shows_the_first_sample_clean_and_adversarial(shards: list[CommittedShard]) -> None:
+def test_undefended_shows_its_sample_clean_and_adversarial(shards: list[CommittedShard]) -> None:
     bare = undefended(PairReader(), attacked_group(shards), Brightness(), CPU)
     assert torch.allclose(bare.images["adversarial"], 1 - bare.images["clean"])
     assert {name: classes.tolist() for name, classes in bare.predictions.items()} == {

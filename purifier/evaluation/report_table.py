@@ -1,0 +1,106 @@
+"""An evaluation's tables for terminal and Markdown, and what has to be known to read them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from impure.manifests.base.tables import markdown_table
+from impure.manifests.collection.shard_id import CLEAN
+from impure.purifier.evaluation.measure import Evaluation
+from impure.purifier.evaluation.scores import Row
+
+MEAN_LABEL = "mean of attacks"
+
+
+def table(evaluation: Evaluation) -> str:
+    """The Table-1 block of every target, aligned, with intervals: Markdown."""
+    return "\n\n".join(_block(evaluation, target, _percent) for target in targets_of(evaluation))
+
+
+def terminal_table(evaluation: Evaluation, width: int) -> str:
+    """The same for a terminal of so many columns: without intervals, or in pieces, where it is too wide."""
+    return "\n\n".join(_fitting(evaluation, target, width) for target in targets_of(evaluation))
+
+
+def _fitting(evaluation: Evaluation, target: str, width: int) -> str:
+    """One target's table, as much of it side by side as fits."""
+    for shown in (_percent, _rate):
+        text = _block(evaluation, target, shown)
+        if text.index("\n") <= width:
+            return text
+    labels = labels_of(evaluation, target)
+    pieces: list[list[str]] = [[labels[0]]]
+    for label in labels[1:]:
+        together = [*pieces[-1], label]
+        fits = _block(evaluation, target, _rate, together).index("\n") <= width
+        pieces[-1:] = [together] if fits else [pieces[-1], [label]]
+    return "\n\n".join(_block(evaluation, target, _rate, piece) for piece in pieces)
+
+
+def chosen_note(evaluation: Evaluation) -> str:
+    """Why clean images without a defence are all right, where they are; else nothing."""
+    bare = [row.accuracy for row in evaluation.rows if row.attack == CLEAN and row.defence == "none"]
+    if set(bare) != {1.0}:
+        return ""
+    return (
+        "Only images that the bare target classifies correctly were chosen: its 100 on clean ones is by "
+        "choice, and every other figure is of these images."
+    )
+
+
+def targets_of(evaluation: Evaluation) -> list[str]:
+    """The targets in the order of the rows."""
+    return list(dict.fromkeys(row.target for row in evaluation.rows))
+
+
+def labels_of(evaluation: Evaluation, target: str) -> list[str]:
+    """The columns of a target's table: defences, and how samples were combined."""
+    return list(dict.fromkeys(row.label for row in evaluation.rows if row.target == target))
+
+
+def rows_by_attack(evaluation: Evaluation, target: str) -> dict[str, dict[str, Row]]:
+    """A target's rows by attack and column."""
+    rows: dict[str, dict[str, Row]] = {}
+    for row in evaluation.rows:
+        if row.target == target:
+            rows.setdefault(row.attack, {})[row.label] = row
+    return rows
+
+
+def means_by_label(evaluation: Evaluation, target: str) -> dict[str, float]:
+    """A target's means over the attacks by column, in per cent; none where there is no attack."""
+    means = [100 * mean.accuracy for mean in evaluation.means if mean.target == target]
+    return dict(zip(labels_of(evaluation, target), means, strict=True)) if means else {}
+
+
+def _block(
+    evaluation: Evaluation, target: str, shown: Callable[[Row], str], labels: Sequence[str] | None = None
+) -> str:
+    """A target's table, or some columns of it: header, one line for each attack, the mean."""
+    labels = labels_of(evaluation, target) if labels is None else labels
+    lines = [
+        [attack, str(row_of[labels[0]].n), *(shown(row_of[label]) for label in labels)]
+        for attack, row_of in rows_by_attack(evaluation, target).items()
+    ]
+    if means := means_by_label(evaluation, target):
+        lines.append([MEAN_LABEL, "", *(f"{means[label]:.1f}" for label in labels)])
+    return markdown_table([target, "n", *labels], lines)
+
+
+def _rate(row: Row) -> str:
+    """Accuracy in per cent."""
+    return f"{100 * row.accuracy:.1f}"
+
+
+def _percent(row: Row) -> str:
+    """Accuracy and interval in per cent."""
+    low, high = row.interval
+    return f"{100 * row.accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def conditions_of(evaluation: Evaluation, images: str) -> dict[str, str]:
+    """What has to be known to read the numbers, as text."""
+    shown: Mapping[str, Any] = {"images": images, **evaluation.conditions}
+    return {
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in shown.items()
+    }
