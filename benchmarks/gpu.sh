@@ -24,13 +24,14 @@ trap 'rm -rf "$work"' EXIT
 attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
 
 if [ "$SMALL" ]; then
-  riae="--device cpu --threads 2 --size 32 --rounds 1" batches=(2) few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
+  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2) few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
   some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18 precisions=(fp32 bf16)
-  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0"
+  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0" variants="--variant math"
 else
   riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 3"
   some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101 precisions=(fp32 tf32 bf16)
   trained="--device cuda --model base --batch-size 64 --bf16"
+  variants="--variant flash --variant efficient --variant blocks --variant blocks+flash --variant blocks+efficient"
 fi
 
 # step NAME SECONDS COMMAND…: standard output to NAME.json, standard error to NAME.log
@@ -58,6 +59,7 @@ for precision in "${precisions[@]}"; do
 done
 impure train 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/run" --json
 part train-rate 10 log "$work/run/log.csv"
+bench riae-variants 110 train $riae --bf16 --batch-size "${batches[0]}" $variants
 bench riae-compiled 110 train $riae --bf16 --compile --batch-size "${batches[0]}"
 impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"
 impure replay 40 data verify "$work/lite0" --level replay --images "$PHOTOS" --target "$CARD" --json

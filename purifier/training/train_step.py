@@ -71,11 +71,19 @@ class TrainStep:
         self.parallel = self.ranks.wrap(model)
         self._fix_buckets()
         self.network = compiled(self.parallel) if config.compiled else self.parallel
+        self._shapes: set[torch.Size] = set()  # of micro-batches so far
 
     @property
     def export_model(self) -> RIAE:
         """What users get: the moving average of the weights, where there is one."""
         return self.model if self.ema_model is None else self.ema_model
+
+    def will_compile(self, micro_batches: Sequence[Batch]) -> bool:
+        """Whether an update has to compile first: a batch has another length, or images of another size."""
+        shapes = {micro_batch.adversarial.shape for micro_batch in micro_batches}
+        unseen = shapes - self._shapes
+        self._shapes |= shapes
+        return self.config.compiled and bool(unseen)
 
     def update(self, micro_batches: Sequence[Batch], step: int, rate: float) -> Tensor:
         """One update of the weights.

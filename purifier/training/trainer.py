@@ -175,7 +175,10 @@ class _Trainer:
         shown = self.runtime.progress and self.ranks.is_main
         with tqdm(total=total, initial=self.updates, unit="step", disable=not shown) as bar:
             for micro_batches in self._batches(loader):
+                if self.train_step.will_compile(micro_batches):
+                    bar.set_description(f"compiling for {_sizes(micro_batches)}, about a minute")
                 rate = self._update(micro_batches)
+                bar.set_description(refresh=False)
                 stopping = self.ranks.world == 1 and self.stop.received is not None
                 if stopping or self.step == 0 or self.updates % self.runtime.log_steps == 0:
                     bar.set_postfix(epoch=self.epoch, loss=f"{self._log_and_save(rate):.4f}")
@@ -255,6 +258,12 @@ class _Trainer:
                 f"{self.out}: the loss is no longer finite at step {self.updates} (epoch {self.epoch}); the "
                 "last good checkpoint, if there was one, is kept. Train with a lower --lr and another --out"
             )
+
+
+def _sizes(micro_batches: list[Batch]) -> str:
+    """The sizes of some batches, for people."""
+    shapes = dict.fromkeys(tuple(micro_batch.adversarial.shape) for micro_batch in micro_batches)
+    return ", ".join(f"{count} images of {height}x{width}" for count, _, height, width in shapes)
 
 
 def _images_on_all_ranks(micro_batches: list[Batch]) -> int:

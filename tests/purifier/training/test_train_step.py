@@ -172,6 +172,14 @@ def test_bf16_learns_the_same_within_its_precision() -> None:
     assert half.model.decoder_pred.weight.dtype == torch.float32
 
 
+def test_each_new_size_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    one = train_step(compiled=True)
+    micro_batches = [batch(), batch(count=4)]
+    assert [one.will_compile(micro_batches[:1]), one.will_compile(micro_batches)] == [True, True]
+    assert not one.will_compile(micro_batches) and not train_step().will_compile(micro_batches)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # the C++ compiler's
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")

@@ -262,3 +262,12 @@ def test_options_are_kept_but_never_over_a_file_of_the_users(tmp_path: Path) -> 
         keep_options(ours, options)
         keep_options(theirs, options)
     assert ours.read_text().endswith("\nlr: 3\n") and theirs.read_text() == "# mine\nlr: 1\n"
+
+
+def test_the_bar_says_when_it_compiles(
+    tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    train(config(epochs=1, batch_size=6, compiled=True), shards, None, tmp_path, progress=True)
+    assert capsys.readouterr().err.count("compiling for 6 images of 16x16, about a minute") == 1
