@@ -211,7 +211,7 @@ def _end_workers(batches: "weakref.ref[DataLoader[Any]]") -> None:
     loader = batches()
     iterator = None if loader is None else loader._iterator
     if isinstance(iterator, _MultiProcessingDataLoaderIter):
-        iterator._shutdown_workers()  # type: ignore[no-untyped-call]
+        iterator._shutdown_workers()
 
 
 class _Guarded(Dataset["Batch | ImpureError"]):
