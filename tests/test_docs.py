@@ -38,7 +38,6 @@ OTHERS = {
     "--rounds",
     "--size",
     "--count",
-    "--variant",
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

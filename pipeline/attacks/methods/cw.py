@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec
-from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
+from impure.pipeline.attacks.engine.best_iterates import BestIterates
+from impure.pipeline.attacks.engine.gradients import loss_and_gradient
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive
 from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposal, grad_evals_of
 
@@ -15,48 +16,6 @@ REACH = 0.5 + 0.5 / LEVELS
 
 Pure black and white then lie inside, where its slope is not zero, so that they can move. A wider range finds
 larger perturbations (0.55: 4 % in L2, EfficientNet-Lite0)."""
-
-
-@dataclass(slots=True, kw_only=True)
-class BestIterates:
-    """The iterate to return, per image: the nearest success, else the one with the largest margin.
-
-    Attributes:
-        images: the best iterates, (N, C, H, W).
-        distance: squared L2 distance of the nearest success, infinite where there is none, (N,).
-        margin: margin of the best iterate, (N,).
-        broken: whether the target ever gave NaN logits, (N,).
-    """
-
-    images: Tensor
-    distance: Tensor
-    margin: Tensor
-    broken: Tensor
-
-    @classmethod
-    def empty(cls, problem: Problem) -> "BestIterates":
-        """Start with NaN images, which the threat model refuses, in place of any fallback."""
-        distance = torch.full_like(problem.clean[:, 0, 0, 0], torch.inf)
-        return cls(
-            images=torch.full_like(problem.clean, torch.nan),
-            distance=distance,
-            margin=-distance,
-            broken=torch.zeros_like(problem.labels, dtype=torch.bool),
-        )
-
-    def record(self, images: Tensor, distance: Tensor, margin: Tensor, success: Tensor) -> None:
-        """Compare an iterate with the best so far."""
-        nearer = success & (distance < self.distance)
-        closer_to_success = self.distance.isinf() & ~success & (margin > self.margin)
-        better = nearer | closer_to_success
-        torch.where(per_image(better), images, self.images, out=self.images)
-        self.distance = torch.where(nearer, distance, self.distance)
-        self.margin = torch.where(better, margin, self.margin)
-        self.broken |= margin.isnan()
-
-    def proposal(self) -> Tensor:
-        """Return the images; NaN where the target ever gave NaN logits."""
-        return self.images.masked_fill(per_image(self.broken), torch.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,16 @@
 """DDN, decoupled direction and norm: the norm shrinks after each success and grows after each failure."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
+from impure.pipeline.attacks.engine.best_iterates import BestIterates
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
-from impure.pipeline.attacks.methods.cw import BestIterates
-
-Norm = Callable[[Tensor], Tensor]
-"""The size of each image's part, (N,), from (N, C, H, W)."""
 
 LAST_STEP = 0.01
 """The length of the last step; the first has length 1 (section 4.1 of the paper)."""
@@ -58,28 +54,13 @@ class DDN:
         for step in range(self.steps):
             seen = problem.stored(images)
             _, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.cross_entropy)
-            success = look(best, problem, seen, logits, l2_norm)
+            success = best.look(problem, seen, logits, l2_norm)
             norm = torch.where(success, norm * (1 - self.gamma), norm * (1 + self.gamma))
             norm = torch.minimum(norm, farthest)
             shift = images - problem.clean + unit(gradient) * annealed(1, LAST_STEP, step / self.steps)
             images = problem.project(problem.clean + unit(shift) * per_image(norm))
-        look_at_last(best, problem, images, l2_norm)
+        best.look_at_last(problem, images, l2_norm)
         return Proposal(images=best.proposal(), grad_evals=grad_evals_of(problem, self.steps))
-
-
-def look(best: BestIterates, problem: Problem, seen: Tensor, logits: Tensor, norm: Norm) -> Tensor:
-    """Compare images as they would be stored with the best so far; returns who succeeds, bool, (N,)."""
-    margin = problem.criterion.margin(logits)
-    success = margin > 0
-    best.record(seen, norm(seen - problem.clean), margin, success)
-    return success
-
-
-@torch.no_grad()
-def look_at_last(best: BestIterates, problem: Problem, images: Tensor, norm: Norm) -> None:
-    """Look at where the last step went: it costs no gradient."""
-    seen = problem.stored(images)
-    look(best, problem, seen, problem.model(seen), norm)
 
 
 def l2_norm(tensor: Tensor) -> Tensor:

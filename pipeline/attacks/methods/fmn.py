@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
+from impure.pipeline.attacks.engine.best_iterates import BestIterates
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image
 from impure.pipeline.attacks.engine.parameter_checks import at_least, positive, within
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal, grad_evals_of
-from impure.pipeline.attacks.methods.cw import BestIterates
-from impure.pipeline.attacks.methods.ddn import annealed, l2_norm, look, look_at_last, unit
+from impure.pipeline.attacks.methods.ddn import annealed, l2_norm, unit
 
 LAST = 0.01
 """The last step over the first (section 3 of the paper)."""
@@ -61,7 +61,7 @@ class FMN:
         for step in range(self.steps):
             seen = problem.stored(images)
             margin, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.margin)
-            success = look(best, problem, seen, logits, self._norm)
+            success = best.look(problem, seen, logits, self._norm)
             progress = step / self.steps
             gamma = annealed(self.gamma, LAST_GAMMA, progress)
             shift = images - problem.clean
@@ -71,7 +71,7 @@ class FMN:
             radius = torch.minimum(torch.where(success, shrunk, grown), farthest)
             shift += unit(gradient) * annealed(self.alpha, self.alpha * LAST, progress)
             images = problem.project(problem.clean + self._into_ball(shift, per_image(radius)))
-        look_at_last(best, problem, images, self._norm)
+        best.look_at_last(problem, images, self._norm)
         return Proposal(images=best.proposal(), grad_evals=grad_evals_of(problem, self.steps))
 
     def _norm(self, shift: Tensor) -> Tensor:
