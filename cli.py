@@ -1,54 +1,33 @@
-"""The entry points of the command line, put together from the commands of the three folders."""
+"""The entry points of the command line, each imported when it is used: no `--help` imports the others."""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from impure.manifests.commands.console import HELP, Group
-from impure.manifests.commands.inspect_commands import ls_command, status_command
-from impure.manifests.commands.query_command import query_command
-from impure.manifests.commands.transfer_commands import merge_command, pull_command, push_command
-from impure.pipeline.commands.attacks_command import attacks_command
-from impure.pipeline.commands.card_command import card_command
-from impure.pipeline.commands.generate_command import generate_command
-from impure.pipeline.commands.preview_command import preview_command
-from impure.pipeline.commands.rebuild_command import rebuild_command
-from impure.pipeline.commands.sample_command import sample_command
-from impure.pipeline.commands.verify_command import verify_command
-from impure.purifier.commands.evaluate_command import evaluate
-from impure.purifier.commands.model_command import model
-from impure.purifier.commands.purify_command import purify
-from impure.purifier.commands.train_command import train
+if TYPE_CHECKING:
+    from impure.pipeline.commands.data_command import data
+    from impure.purifier.commands.evaluate_command import evaluate
+    from impure.purifier.commands.model_command import model
+    from impure.purifier.commands.purify_command import purify
+    from impure.purifier.commands.train_command import train
 
 __all__ = ["data", "evaluate", "model", "purify", "train"]
+
+#: The module of each entry point; the same as the imports for type checkers above.
+_MODULES = {
+    "data": "impure.pipeline.commands.data_command",
+    "evaluate": "impure.purifier.commands.evaluate_command",
+    "model": "impure.purifier.commands.model_command",
+    "purify": "impure.purifier.commands.purify_command",
+    "train": "impure.purifier.commands.train_command",
+}
 
 # Idle OpenMP threads sleep, not spin: beside another busy process spinning costs twenty times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@click.group("impure-data", cls=Group, context_settings=HELP)
-@click.version_option(package_name="impure")
-def data() -> None:
-    """Make and keep collections of adversarial image pairs.
-
-    \b
-    The whole way, on built-in images that need no download:
-      impure-data generate --attack pgd --eps 16
-      impure-train --shards ./impure-data/builtin --epochs 1
-    On ImageNet:
-      impure-data generate --images /data/imagenet --target resnet101 --attack all --eps 16
-    """
-
-
-MANIFEST_COMMANDS = (status_command, ls_command, query_command, merge_command, pull_command, push_command)
-PIPELINE_COMMANDS = (
-    attacks_command,
-    sample_command,
-    generate_command,
-    verify_command,
-    card_command,
-    rebuild_command,
-    preview_command,
-)
-for command in (*MANIFEST_COMMANDS, *PIPELINE_COMMANDS):
-    data.add_command(command)
+def __getattr__(name: str) -> Any:
+    """Import an entry point when it is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'impure.cli' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -89,8 +89,22 @@ def test_no_help_types_a_default(option):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, impure.cli; print(sorted({'torch', 'numpy', 'pyarrow', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys; from impure.cli import data, evaluate, model, purify, train; "
+        "print(sorted({'torch', 'numpy', 'pyarrow', 'PIL'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_help_of_one_command_imports_no_other():
+    code = (
+        "import sys; from impure.cli import train; "
+        "print([name for name in sys.modules if name.startswith('impure.') and name.endswith('_command')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
+    )
+    assert done.stdout.strip() == "['impure.purifier.commands.train_command']"
