@@ -1,9 +1,17 @@
-"""Mutated markers and plans through every command that reads them: one line or success, no traceback."""
+"""Mutated markers and plans through every command that reads them: one line or success, no traceback.
+
+Nor may one hang, or take more than `MOST_MEMORY`. `IMPURE_MUTATIONS` says how many the slow test tries.
+"""
 
 import json
 import os
 import random
+import re
 import shutil
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +20,9 @@ import pytest
 from impure.manifests.base.parquet import CONFIG_KEY
 from impure.manifests.collection.marker import MAX_BYTES
 from impure.manifests.collection.schema import PLAN
+
+MOST_SECONDS = 120  # of a command; the slowest takes a few, on a machine that does little else
+MOST_MEMORY = 1 << 30  # bytes, beyond what the process had before the command
 
 VALUES = (
     None, True, False, 0, -1, 3, 1.5, 10**39, 1e39, 9 * 10**15, "", "x", "\x1b[2J", "../../x", "a" * 5000,
@@ -98,6 +109,42 @@ def commands(root, aside, imagenet, card, every):
     )  # fmt: skip
 
 
+class HangError(BaseException):
+    """A command that does not end; no handler of errors may hold it up."""
+
+
+@contextmanager
+def deadline():
+    """Raise HangError in what takes longer than `MOST_SECONDS`."""
+
+    def end(*_):
+        raise HangError(f"{MOST_SECONDS} s and no end")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def memory(kind):
+    """Bytes of this process's memory: `VmRSS` now, `VmHWM` at most."""
+    return (
+        int(re.search(rf"^{kind}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) << 10
+    )
+
+
+def growth_and_result(run, *command):
+    """Bytes of memory that a command took at most, and its result."""
+    Path("/proc/self/clear_refs").write_text("5")  # the most so far is what is taken now
+    before = memory("VmRSS")
+    with deadline():
+        result = run(*command)
+    return memory("VmHWM") - before, result
+
+
 def wrong_with(result):
     """What a command may not do: end in a traceback, or send escapes to the terminal."""
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -112,7 +159,12 @@ def try_one(seed, collection_root, tmp_path, imagenet, card, run, *, every):
     done = rng.choice((mutate_marker, mutate_marker, mutate_plan))(root, rng)
     wrong = []
     for name, *words in commands(root, tmp_path / "aside", imagenet, card, every):
-        if problem := wrong_with(run(name, *words)):
+        start = time.monotonic()
+        grown, result = growth_and_result(run, name, *words)
+        took = f"{time.monotonic() - start:.2f} s, {grown / 2**20:.0f} MiB"
+        print(f"{name} {words[0]}: {took}")  # noqa: T201 - figures to look at, with -s
+        problem = f"took {grown} bytes" if grown > MOST_MEMORY else wrong_with(result)
+        if problem:
             wrong.append(f"{done}: {name} {words[0]}: {problem}")
     return wrong
 
@@ -126,6 +178,14 @@ def test_a_mutation_is_one_line_or_does_no_harm(seed, collection_root, tmp_path,
 @pytest.mark.parametrize("seed", range(int(os.environ.get("IMPURE_MUTATIONS", "20"))))
 def test_mutations_through_every_command(seed, collection_root, tmp_path, imagenet, card, run):
     assert not try_one(seed, collection_root, tmp_path, imagenet, card, run, every=True)
+
+
+def test_what_a_command_takes_is_seen():
+    grown, _ = growth_and_result(lambda: bytearray(50 << 20))
+    assert 45 << 20 < grown < 500 << 20
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(HangError):
+        patch.setattr(signal, "alarm", lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds and 0.05))
+        growth_and_result(lambda: time.sleep(5))
 
 
 def test_a_pull_of_a_size_that_cannot_be_is_refused(collection_root, tmp_path, run):
