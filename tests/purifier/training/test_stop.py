@@ -82,6 +82,14 @@ def test_a_run_says_where_it_goes_on_and_that_it_was_finished(
     assert "finished before; a larger --epochs goes on" in capsys.readouterr().err
 
 
+def test_a_further_cycle_goes_on_as_if_the_run_had_begun_with_it(
+    tmp_path: Path, shards: list[CommittedShard]
+) -> None:
+    whole = train(config(epochs=4, lr_cycles=2), shards, None, tmp_path / "whole")
+    train(config(epochs=2), shards, None, tmp_path / "extended")
+    assert same(whole, train(config(epochs=4, lr_cycles=2), shards, None, tmp_path / "extended"))
+
+
 def test_more_epochs_go_on_and_are_recorded_and_fewer_are_refused(
     tmp_path: Path, shards: list[CommittedShard]
 ) -> None:
