@@ -24,12 +24,12 @@ trap 'rm -rf "$work"' EXIT
 attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
 
 if [ "$SMALL" ]; then
-  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2) few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
-  some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18 precisions=(fp32 bf16)
-  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0" variants="--variant math"
+  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2 4) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
+  some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18
+  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0"
 else
-  riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 3"
-  some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101 precisions=(fp32 tf32 bf16)
+  riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 2"
+  some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101
   trained="--device cuda --model base --batch-size 64 --bf16"
   variants="--variant flash --variant efficient --variant blocks --variant blocks+flash --variant blocks+efficient"
 fi
@@ -50,21 +50,22 @@ part() { step "$1" "$2" "$PYTHON" "$here/benchmarks/gpu_parts.py" "${@:3}"; }
 
 : > "$out/steps.tsv"
 part machine 30 machine
+impure generate-lite0 90 data generate --attack $attacks --images "$PHOTOS" --target "$CARD" $some --out "$work/lite0" --json
+bench attacks-fp32 60 attacks $timed --attack pgd --attack apgd-ce --attack cw
 for size in "${batches[@]}"; do bench "riae-$size" 45 train $riae --bf16 --batch-size "$size"; done
-impure generate-lite0 60 data generate --attack $attacks --images "$PHOTOS" --target "$CARD" $some --out "$work/lite0" --json
-part untrained 40 untrained "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
-impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
-for precision in "${precisions[@]}"; do
-  bench "attacks-$precision" 90 attacks $timed --precision "$precision" --attack pgd --attack apgd-ce --attack cw --attack deepfool
-done
+bench riae-variants 150 train $riae --bf16 --batch-size "${batches[0]}" $variants
+impure generate-compiled 75 data generate --attack pgd,cw --compile --images "$PHOTOS" --target "$CARD" $some --out "$work/compiled" --json
+bench attacks-deepfool 60 attacks $timed --attack deepfool
 impure train 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/run" --json
 part train-rate 10 log "$work/run/log.csv"
-bench riae-variants 110 train $riae --bf16 --batch-size "${batches[0]}" $variants
-bench riae-compiled 110 train $riae --bf16 --compile --batch-size "${batches[0]}"
-impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"
-impure replay 40 data verify "$work/lite0" --level replay --images "$PHOTOS" --target "$CARD" --json
 impure cpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --device cpu --per-class 2 --out "$work/cpu" --json
 impure gpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --per-class 2 --out "$work/gpu" --json
 part agreement 20 agreement "$work/cpu" "$work/gpu"
+bench attacks-bf16 60 attacks $timed --precision bf16 --attack pgd --attack cw
+part untrained 40 untrained "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
+impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
+[ "$SMALL" ] || bench attacks-tf32 60 attacks $timed --precision tf32 --attack pgd
+impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"
+impure replay 40 data verify "$work/lite0" --level replay --images "$PHOTOS" --target "$CARD" --json
 step nccl 60 "$PYTHON" -m torch.distributed.run --nproc-per-node 1 --no-python "$PYTHON" -c "from impure.cli import train; train()" \
   --shards "$work/lite0" --recipe pixel --validate none --epochs 1 --attacks pgd $trained --out "$work/ranks" --json
