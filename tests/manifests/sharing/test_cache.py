@@ -28,6 +28,8 @@ def test_listing_needs_no_tar(web, shared, tmp_path):
     assert shards[0].sources() == select_shards(str(shared))[0].sources()
     assert web.bytes_of(".tar") == 0
     assert open_cached_shards(f"{web.url}/small/*/test/*.tar", tmp_path / "cache")[0].shard_id.attack == CLEAN
+    braces = f"{web.url}/small/{{fgsm,pgd}}/train/{{000000..000001}}.tar"
+    assert len(open_cached_shards(braces, tmp_path / "cache")) == 4
     with pytest.raises(InputError, match="no shards of attack 'cw'; it has clean, fgsm, pgd"):
         open_cached_shards(web.url, tmp_path / "cache", attacks=["cw"])
 
