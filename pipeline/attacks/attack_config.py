@@ -71,6 +71,11 @@ class AttackConfig:
         return {name: everything[name] for name in sorted(self._names())}
 
     @property
+    def compilable(self) -> bool:
+        """Whether it can attack through a compiled target; libraries' programs cannot."""
+        return self.implementation == "impure" and ATTACKS[self.name].compilable
+
+    @property
     def variant(self) -> str:
         """Name in a collection's paths: the attack's, with what differs from the paper's threat model."""
         budget = "" if self.eps_255 == PAPER_EPS_255 else f"-e{self.eps_255}"

@@ -65,9 +65,9 @@ def attack_batch(
         with matrix_products(config.precision):
             form = problem.model if compiled is None else compiled  # a compiled module has no truth value
             attacked_form = in_precision(form, config.precision, problem.clean)
-            problem_of_form = problem.with_model(attacked_form, compiled=compiled is not None)
-            proposal = _propose(config, problem_of_form)
-            _refuse_broken_target(config, problem_of_form, proposal)
+            attacked = problem.with_model(attacked_form)
+            proposal = _propose(config, attacked)
+            _refuse_broken_target(config, attacked, proposal)
         with matrix_products("fp32"):
             return finalize(problem, proposal)
 
@@ -103,7 +103,7 @@ def _refuse_broken_target(config: AttackConfig, problem: Problem, proposal: Prop
         sound.append(logits.detach().amax(1).isfinite() | broken_before)
         return logits
 
-    _propose(config, problem.with_model(watched, compiled=True))  # one gradient after another
+    _propose(config, problem.with_model(watched, batched_gradients=False))
     if not all(images.all() for images in sound):
         complaint = "the target gives NaN or infinite logits or gradients under attack"
         refuse_broken(proposal.images, complaint, problem.rng.source_ids)

@@ -22,7 +22,7 @@ from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import free_memory, is_out_of_memory
 from impure.pipeline.generation.clean_cache import CleanCache, PlannedImage
-from impure.pipeline.generation.events import ENCODE, VERDICT, Emit, timed
+from impure.pipeline.generation.events import ENCODE, VERDICT, Compiling, Emit, timed
 from impure.pipeline.generation.time_left import PassMeter
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
@@ -117,6 +117,9 @@ def _attack_together(
     clean = to_tensor(pixels, job.target.mean.device, job.target.memory_format)
     labels = torch.tensor([image.row["label"] for image in batch], device=clean.device)
     source_ids = [image.row["source_id"] for image in batch]
+    if job.compiled is not None and not job.compiled.is_ready:
+        meter.emit(Compiling(job.attack_name))
+        job.compiled.compile()
     with meter.attack():
         attacked = _run_attack(job, source_ids, clean, labels, meter)
         if clean.is_cuda:

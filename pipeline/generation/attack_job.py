@@ -16,7 +16,7 @@ from impure.manifests.collection.schema import SCHEMA_VERSION
 from impure.manifests.collection.shard_id import CLEAN, ShardId
 from impure.manifests.collection.storage import Storage
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.pipeline.attacks.engine.gradients import Model
+from impure.pipeline.attacks.engine.compiled_target import CompiledTarget
 from impure.pipeline.sources.source import Source
 from impure.pipeline.targets.target import MEMORY_FORMATS, Target
 
@@ -51,7 +51,7 @@ class AttackJob:
         attack: None for the untouched pairs.
         seed: Of every random stream.
         batch_size: Images attacked at once. Part of the config, because float32 rounding depends on it.
-        compiled: The target compiled, to attack through; None runs it as it is. The verdict never uses it.
+        compiled: The target to compile and attack through; None runs it as it is. The verdict never uses it.
         storage: How the pairs are stored.
     """
 
@@ -63,7 +63,7 @@ class AttackJob:
     seed: int
     batch_size: int
     run_id: str
-    compiled: Model | None = None
+    compiled: CompiledTarget | None = None
     storage: Storage = Storage()
 
     @property

@@ -76,6 +76,13 @@ class ShardStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling:
+    """The target is being compiled, which takes up to minutes, for an attack of this name and others."""
+
+    attack: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShardCommitted:
     """A shard is committed.
 
@@ -112,7 +119,16 @@ class TaskFinished:
     task: ShardTask
 
 
-Event = ShardProgress | StageTime | ShardStarted | ShardCommitted | ShardFailed | ShardLocked | TaskFinished
+Event = (
+    ShardProgress
+    | StageTime
+    | ShardStarted
+    | Compiling
+    | ShardCommitted
+    | ShardFailed
+    | ShardLocked
+    | TaskFinished
+)
 Emit = Callable[[Event], Any]
 """Takes events; safe to call from several threads."""
 

@@ -22,6 +22,7 @@ from impure.pipeline.generation.events import (
     STAGES,
     VERDICT,
     WRITE,
+    Compiling,
     Event,
     ShardCommitted,
     ShardFailed,
@@ -103,6 +104,8 @@ class ProgressBar:
                 self._advance(event.shard_id, event.images)
             case StageTime():
                 self._seconds[event.stage] += event.seconds
+            case Compiling():
+                self._attack = f"{event.attack} (compiling …)"
             case ShardCommitted():
                 self._committed.add(event.shard_id)
             case ShardFailed():

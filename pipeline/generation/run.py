@@ -14,6 +14,8 @@ from impure.manifests.collection.shard_lock import commit_lock, wait_for_shard_l
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.temp_dirs import sweep
 from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_names import PRECISIONS
+from impure.pipeline.attacks.engine.compiled_target import CompiledTarget
 from impure.pipeline.devices import cores, device_of, open_device
 from impure.pipeline.generation.attack_job import AttackJob, software
 from impure.pipeline.generation.events import ShardTask
@@ -116,13 +118,17 @@ class GenerationRun:
     def jobs(self, config: GenerateConfig) -> dict[str, list[AttackJob]]:
         """The attacks of a config on each of its splits, by split; the plans are frozen already."""
         plans = [self.collection.plan(self.target.card.name, split) for split in config.splits]
-        compiled = self.target.compiled() if config.compiled else None
+        compiled = {
+            precision: CompiledTarget(self.target, config.batch_size, precision)
+            for precision in PRECISIONS if config.compiled
+        }  # fmt: skip
         return {
             plan.split: [
                 AttackJob(
                     collection=self.collection, source=self.source, target=self.target, plan=plan,
                     attack=attack, seed=config.seed, batch_size=config.batch_size, run_id=config.run_id,
-                    compiled=compiled, storage=config.storage,
+                    compiled=compiled.get(attack.precision) if attack and attack.compilable else None,
+                    storage=config.storage,
                 )
                 for attack in config.attacks
             ]

@@ -19,6 +19,7 @@ from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
 from impure.manifests.collection.storage import Storage
 from impure.manifests.collection.storage_profiles import CLEAN_ONCE
 from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.compiled_target import CompiledTarget
 from impure.pipeline.devices import cores
 from impure.pipeline.executors.inline import run_inline
 from impure.pipeline.executors.task_queue import TaskQueue
@@ -165,11 +166,12 @@ def job_of(
     target = targets[shard_id.target]
     if config["target"]["weights"] != target.weights_sha256:
         raise InputError(f"{shard_id}: was made on {shard_id.target!r} with other weights; give the same")
+    attack = attack_of(config, where)
     return AttackJob(
         collection=collection, source=source, target=target, plan=plan, run_id=new_run_id(),
-        attack=attack_of(config, where),
+        attack=attack,
         seed=config["seed"], batch_size=config["batch_size"],
-        compiled=target.compiled() if config["compiled"] else None,
+        compiled=compiled_of(config, attack, target, config["batch_size"]),
         storage=from_mapping(Storage, config["storage"], where),
     )  # fmt: skip
 
@@ -194,6 +196,15 @@ def attack_of(config: Mapping[str, Any], where: str) -> AttackConfig | None:
     """
     fields = {name: value for name, value in config["attack"].items() if name != "params"}
     return None if fields.get("name") == CLEAN else from_mapping(AttackConfig, fields, where)
+
+
+def compiled_of(
+    config: Mapping[str, Any], attack: AttackConfig | None, target: Target, batch_size: int
+) -> CompiledTarget | None:
+    """The compiled target that a shard's config says it was attacked through; None for the target itself."""
+    if attack is None or not (config["compiled"] and attack.compilable):
+        return None
+    return CompiledTarget(target, batch_size, attack.precision)
 
 
 def config_of(collection: Collection, shard_id: ShardId) -> ShardConfig:

@@ -15,7 +15,7 @@ from impure.pipeline.attacks.engine.precision import matrix_products
 from impure.pipeline.attacks.engine.threat_model import AttackError
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.generation.attack_job import circumstances, software
-from impure.pipeline.maintenance.repair import attack_of, checked
+from impure.pipeline.maintenance.repair import attack_of, checked, compiled_of
 from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor
 
@@ -63,7 +63,8 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     target.lay_out(config["memory_format"])
     clean = to_tensor([sample.clean for sample in samples], target.mean.device, target.memory_format)
     labels = torch.tensor([sample.label for sample in samples], device=clean.device)
-    ids, compiled = [row["source_id"] for row in rows], target.compiled() if config["compiled"] else None
+    ids = [row["source_id"] for row in rows]
+    compiled = compiled_of(config, attack, target, max(config["batch_size"], size))
     try:
         attacked = attack_batch(attack, target, clean, labels, ids, config["seed"], compiled=compiled)
     except AttackError as error:

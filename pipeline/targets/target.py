@@ -1,14 +1,13 @@
 """A classifier of [0,1] images with its normalisation inside."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from impure.manifests.base.errors import InputError, first_line
+from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.target_card import TargetCard
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -53,25 +52,6 @@ class Target(nn.Module):
         """Logits of [0,1] images."""
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
-
-    def compiled(self) -> Callable[[Tensor], Tensor]:
-        """Compile the target with PyTorch and try it on two images.
-
-        Raises:
-            InputError: It cannot be compiled, for instance where there is no C++ compiler.
-        """
-        # DeepFool differentiates one graph several times, so its buffers must stay.
-        torch._functorch.config.donated_buffer = False
-        compiled: Callable[[Tensor], Tensor] = torch.compile(self)
-        images = torch.rand(2, 3, self.card.crop, self.card.crop, device=self.mean.device)
-        images = images.to(memory_format=self.memory_format).requires_grad_()
-        try:
-            torch.autograd.grad(compiled(images).sum(), images)
-        except RuntimeError as error:
-            raise InputError(
-                f"target {self.card.name!r} cannot be compiled ({first_line(error)}); leave out --compile"
-            ) from error
-        return compiled
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the target's predictions, for digests and collection.json."""

@@ -22,6 +22,7 @@ class AttackSpec:
         summary: one line for listings.
         source: who published it.
         random: whether it draws random numbers whatever its parameters, so that a restart is another attempt.
+        compilable: whether it differentiates each forward pass once, as a compiled target lets it.
         targeted: whether it can steer to one class.
         min_classes: the fewest classes of a target that it can attack.
         min_classes_targeted: the same when it steers to one class.
@@ -35,6 +36,7 @@ class AttackSpec:
     release: Params = field(default_factory=dict)
     cleverhans: Params = field(default_factory=dict)
     random: bool = False
+    compilable: bool = True
     targeted: bool = True
     min_classes: int = 2
     min_classes_targeted: int = 2

@@ -36,7 +36,7 @@ class Problem:
         highest: the largest allowed pixel value in units of 1/255, shape of `clean`.
         lower, upper: the same bounds on pixels in [0, 1].
         rng: the random streams of these images.
-        compiled: whether the model is compiled: its backward pass takes no batch of gradients.
+        batched_gradients: whether several gradients of one pass may be taken in one batched product.
         quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare
             with libraries, which do not.
     """
@@ -51,7 +51,7 @@ class Problem:
     upper: Tensor
     rng: KeyedRng
     quantised: bool = True
-    compiled: bool = False
+    batched_gradients: bool = True
 
     @property
     def labels(self) -> Tensor:
@@ -95,9 +95,9 @@ class Problem:
         """Return the same problem with another criterion."""
         return replace(self, criterion=criterion)
 
-    def with_model(self, model: Model, *, compiled: bool = False) -> "Problem":
+    def with_model(self, model: Model, *, batched_gradients: bool = True) -> "Problem":
         """Return the same problem with another form of the target."""
-        return replace(self, model=model, compiled=compiled)
+        return replace(self, model=model, batched_gradients=batched_gradients)
 
     def with_restart(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""

@@ -149,9 +149,9 @@ def products_at_once(problem: Problem) -> int:
     """How many rivals' gradients are taken in one batched product.
 
     A GPU would be idle between small kernels; on a CPU one after the other is as fast or faster (see
-    benchmarks/README.md). A compiled network's backward pass takes one at a time.
+    benchmarks/README.md).
     """
-    if problem.clean.device.type == "cpu" or problem.compiled:
+    if problem.clean.device.type == "cpu" or not problem.batched_gradients:
         return 1
     return max(MOST_GRADIENTS // len(problem.clean), 1)
 
@@ -209,4 +209,5 @@ DEEPFOOL_SPEC = AttackSpec(
     summary="steps to the nearest linearised class boundary, L2",
     source="Moosavi-Dezfooli 2016, arXiv:1511.04599",
     targeted=False,
+    compilable=False,
 )

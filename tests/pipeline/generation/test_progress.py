@@ -16,6 +16,7 @@ from impure.pipeline.generation.events import (
     STAGES,
     VERDICT,
     WRITE,
+    Compiling,
     ShardCommitted,
     ShardFailed,
     ShardLocked,
@@ -42,6 +43,13 @@ def view():
 def tell(view, *events):
     for event in events:
         view(event)
+
+
+def test_compiling_is_said_until_the_first_images_are_attacked(view):
+    tell(view, ShardStarted(PGD), Compiling("pgd"))
+    assert "pgd (compiling …) limited by" in view.summary()
+    tell(view, ShardProgress(PGD, 0))
+    assert "compiling" not in view.summary()
 
 
 def test_images_of_a_shard_that_is_tried_again_are_not_counted_twice(view):
