@@ -182,7 +182,7 @@ def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> 
         return None
     return Validator(
         shards, classifiers, out, images=asked.validate_images, batch_size=32, device=device,
-        class_names=class_names(shards),
+        class_names=class_names(shards), progress=True,
     )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """Validation while a purifier is trained: accuracy of the classifiers behind it, and image strips."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, writing
@@ -43,6 +44,7 @@ class Validator:
         seed: int = 0,
         class_names: Sequence[str] = (),
         cache_bytes: int = CACHE_BYTES,
+        progress: bool = False,
     ) -> None:
         """Choose the images; nothing is decoded yet.
 
@@ -57,6 +59,7 @@ class Validator:
             seed: Of the purifier's noise.
             class_names: In label order, for the strips; numbers without.
             cache_bytes: Of decoded images to keep; further ones are decoded each time.
+            progress: Show a bar on standard error while it measures.
 
         Raises:
             InputError: A target has no classifier, there are no attacked images, a value is impossible, or
@@ -76,6 +79,7 @@ class Validator:
         self._seed = seed
         self._class_names = class_names
         self._reader = PairReader(cache_bytes)
+        self._progress = progress
         self._undefended: list[Defended] = []  # the sample that each group shows
         self._strips = out / STRIPS
         cells = [(group.target, group.attack, len(group.pairs)) for group in self._groups]
@@ -94,10 +98,16 @@ class Validator:
             InputError: A shard is inconsistent.
             WriteError: A file cannot be written.
         """
-        with _undisturbed(riae, self._device), torch.no_grad():
+        rounds = 1 if self._undefended else 2
+        images = rounds * sum(len(group.pairs) for group in self._groups)
+        with (
+            _undisturbed(riae, self._device),
+            torch.no_grad(),
+            tqdm(total=images, unit="img", desc="validation", leave=False, disable=not self._progress) as bar,
+        ):
             if not self._undefended:
-                self._measure_undefended()
-            measured = [self._measure(group, riae) for group in self._groups]
+                self._measure_undefended(bar.update)
+            measured = [self._measure(group, riae, bar.update) for group in self._groups]
         score = Score(rows=tuple(row for row, _ in measured))
         self._draw(epoch, [purified for _, purified in measured])
         self._table.put(epoch, PURIFIER, score.rows)
@@ -115,15 +125,17 @@ class Validator:
         """The best epoch so far, earlier parts of the run included, and the latest of equals; or None."""
         return self._table.best()
 
-    def _measure_undefended(self) -> None:
+    def _measure_undefended(self, advance: Callable[[int], object]) -> None:
         """What does not change: accuracy without a defence, and what the strips show of it."""
-        self._table.put(0, NONE, [self._measure(group, None)[0] for group in self._groups])
+        self._table.put(0, NONE, [self._measure(group, None, advance)[0] for group in self._groups])
         self._undefended = [
             undefended(self._reader, group, self._classifiers[group.target], self._device)
             for group in self._groups
         ]
 
-    def _measure(self, group: Group, riae: RIAE | None) -> tuple[Row, Defended]:
+    def _measure(
+        self, group: Group, riae: RIAE | None, advance: Callable[[int], object]
+    ) -> tuple[Row, Defended]:
         """A group's row behind the purifier, or without a defence, and the sample that it shows."""
         name = NONE if riae is None else PURIFIER
         classifier = self._classifiers[group.target]
@@ -132,7 +144,9 @@ class Validator:
             images = loaded.attacked
             if riae is not None:
                 images = riae.purify(images, seed=batch_seed(self._seed, number, 0))
-            return Defended({name: images}, {name: predict(classifier, images)})
+            defended = Defended({name: images}, {name: predict(classifier, images)})
+            advance(len(images))
+            return defended
 
         measured = measure_group(
             self._reader, group, defend, batch_size=self._batch_size, device=self._device

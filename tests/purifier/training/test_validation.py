@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_table_and_strips(shards: list[CommittedShard], tmp_path: Path) -> None:
     assert strips == ["epoch-0001.jpg", "epoch-0002.jpg"]
     with Image.open(tmp_path / "validation" / strips[0]) as sheet:
         assert sheet.width > 5 * 144 and sheet.height > 3 * 144  # the attacks' five panels, three rows
+
+
+def test_a_bar_counts_the_images_bare_and_purified(
+    shards: list[CommittedShard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = Validator(
+        shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=2, device=CPU, progress=True
+    )
+    for images in (24, 12):  # of three attacks; what is bare is measured once
+        check(small_riae(), 1)
+        assert re.search(rf"validation: .*/{images} ", capsys.readouterr().err)
 
 
 def test_what_it_measures_is_purify(shards: list[CommittedShard], tmp_path: Path) -> None:
