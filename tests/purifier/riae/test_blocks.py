@@ -27,3 +27,15 @@ def test_under_autocast_no_block_reads_or_writes_float32(mask: str, decoder: str
     output.float().abs().mean().backward()
     assert seen == {torch.bfloat16}
     assert {each.grad.dtype for each in model.parameters() if each.grad is not None} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_autocast_breaks_no_graph() -> None:
+    """Each break would cost a compiled network kernels that could have been one."""
+    model = RIAE(RIAEConfig(**SMALL))  # type: ignore[arg-type]
+    images = torch.rand(2, 3, 16, 16)
+    randomness = model.draw_training(images, torch.Generator().manual_seed(0))
+    compiled = torch.compile(model, dynamic=False, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(compiled(images, randomness), model(images, randomness))
