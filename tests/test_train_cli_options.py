@@ -34,7 +34,17 @@ def test_a_dry_run_says_what_and_writes_nothing(
     ("more", "said"),
     [
         (("--features", "{card}", "--feature-node", "nowhere=1"), "no node 'nowhere'"),
-        (("--recipe", "code", "--feature-weights", "{none}"), "none.pth"),
+        (
+            (
+                "--features",
+                "torchvision:squeezenet1_1",
+                "--feature-node",
+                "features.0=1",
+                "--feature-weights",
+                "{none}",
+            ),
+            "none.pth",
+        ),
         (("--init", "{none}"), "none.pth: no checkpoint there"),
         (("--validate", "validation"), "made on target 'small'; give it with --target"),
         (("--out", "{file}"), "file: cannot be written"),
