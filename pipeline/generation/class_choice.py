@@ -137,10 +137,13 @@ def choose(
 def _next_batch(classes: Sequence[tuple[Sequence[SourceImage], Tally]], batch_size: int) -> list[SourceImage]:
     """The images to try next: of each class as many as it will be short of if all that are tried are right.
 
-    A batch that this does not fill gets more of the classes that have been found short, in equal shares: else
-    the last images of each class would be tried a few at a time.
+    A batch that this does not fill waits until all that are tried are known. Then it gets more of the classes
+    that have been found short, in equal shares: else the last of each class would be tried a few at a time.
     """
     short = [(images, tally) for images, tally in classes if tally.short > 0 and tally.tried < len(images)]
+    needed = sum(min(tally.short, len(images) - tally.tried) for images, tally in short)
+    if needed < batch_size and any(tally.tried > tally.known for _, tally in classes):
+        return []
     batch: list[SourceImage] = []
     for images, tally in short:
         batch += tally.take(images, min(tally.short, batch_size - len(batch)))
