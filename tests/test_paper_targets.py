@@ -50,7 +50,9 @@ def test_three_targets_go_the_whole_way_in_one_collection(weights, imagenet, run
             "--attack", "fgsm", "--per-class", 1, "--batch-size", 1, "--threads", 1, "--out", root,
         ))  # fmt: skip
     named = [word for name, file in weights.items() for word in ("--weights", f"{name}={file}")]
-    fine(run("train", "--shards", root, *PLAIN, "--out", tmp_path / "run", "--validate", "validation", *named))
+    fine(
+        run("train", "--shards", root, *PLAIN, "--out", tmp_path / "run", "--validate", "validation", *named)
+    )
     rows = (tmp_path / "run" / "validation.csv").read_text()
     assert all(name in rows for name in NETWORKS)
     table = fine(run(
