@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,3 +50,28 @@ def test_a_trace_that_cannot_be_written_is_refused_at_once(
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=r"trace\.json: cannot be written"):
         profiled(shards, tmp_path / "file" / "trace.json")
+
+
+def event(key: str, where: str, microseconds: float, *, annotation: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(
+        key=key, device_type=SimpleNamespace(name=where), is_user_annotation=annotation, count=4,
+        self_device_time_total=microseconds, self_cpu_time_total=1.0,
+    )  # fmt: skip
+
+
+def test_on_a_gpu_neither_annotations_nor_the_profilers_own_events_count() -> None:
+    events = [
+        event("nvjet", "CUDA", 1000.0),
+        event("layer_norm", "CUDA", 3000.0),
+        event("Optimizer.step#AdamW.step", "CUDA", 9000.0, annotation=True),
+        event("aten::mm", "CPU", 1000.0),
+        event("aten::view", "CPU", 0.0),
+        event("Command Buffer Full", "CPU", 9000.0),
+    ]
+    profiler = SimpleNamespace(key_averages=lambda: events)
+    kernels, operations = module._costs(profiler, torch.device("cuda"))
+    assert [(cost.name, cost.calls, cost.milliseconds, cost.share) for cost in kernels] == [
+        ("layer_norm", 2, 1.5, 0.75),
+        ("nvjet", 2, 0.5, 0.25),
+    ]
+    assert [cost.name for cost in operations] == ["aten::mm"]
