@@ -13,8 +13,8 @@ from impure.pipeline.generation.sampling import classes_in, frozen_plans
 from impure.pipeline.generation.time_left import BACKWARD, CHECKS
 
 EARLY = 0.11
-"""What an attack costs, of its gradients at most, where fooled images leave it. DeepFool was seen to take 0.08 to
-0.1 of them, the last ones in small batches, which take longer an image."""
+"""What an attack costs, of its gradients at most, where fooled images leave it. DeepFool was seen to take
+0.08 to 0.1 of them, the last ones in small batches, which take longer an image."""
 
 MEMBER, SAMPLE, SHARD = 1 << 10, 1 << 12, 1 << 16
 """Bytes at most: of a member's header and padding; of a sample beside its images; of a shard beside these."""
