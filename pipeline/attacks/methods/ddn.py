@@ -21,9 +21,8 @@ class DDN:
     """DDN (L2): steps along the gradient, brought back to a norm that follows success and failure.
 
     Paper: "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
-    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. The target is shown 256 levels, as there: the image as it
-    would be stored. The steps are summed unrounded, so that those which rounding hides add up: the stored
-    perturbations are smaller than by rounding each iterate.
+    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. With 256 levels, as there: each iterate is an image as it
+    would be stored.
 
     Attributes:
         steps: gradient evaluations (preset `paper`: 100).
@@ -52,13 +51,12 @@ class DDN:
         images, norm = problem.clean, torch.full_like(best.distance, self.init_norm)
         farthest = l2_norm(torch.maximum(problem.clean, 1 - problem.clean))
         for step in range(self.steps):
-            seen = problem.stored(images)
-            _, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.cross_entropy)
-            success = best.look(problem, seen, logits, l2_norm)
+            _, logits, gradient = loss_and_gradient(problem.model, images, problem.criterion.cross_entropy)
+            success = best.look(problem, images, logits, l2_norm)
             norm = torch.where(success, norm * (1 - self.gamma), norm * (1 + self.gamma))
             norm = torch.minimum(norm, farthest)
             shift = images - problem.clean + unit(gradient) * annealed(1, LAST_STEP, step / self.steps)
-            images = problem.project(problem.clean + unit(shift) * per_image(norm))
+            images = problem.stored(problem.clean + unit(shift) * per_image(norm))
         best.look_at_last(problem, images, l2_norm)
         return Proposal(images=best.proposal(), grad_evals=grad_evals_of(problem, self.steps))
 

@@ -91,17 +91,17 @@ def levelled(values):
 
 
 def ddn_by_hand(model, clean, label, steps):
-    """Algorithm 1 on one image (C, H, W), its steps summed unrounded: what the target is shown."""
+    """Algorithm 1 with 256 levels on one image (C, H, W): the iterates."""
     iterates, delta, norm = [], torch.zeros_like(clean), 1.0
     for step in range(steps):
-        image = levelled(clean + delta)[None].requires_grad_()
+        image = (clean + delta)[None].requires_grad_()
         logits = model(image)
         iterates.append(image.detach()[0])
         (gradient,) = torch.autograd.grad(cross_entropy(logits, label[None]), image)
         size = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
         delta = delta + size * gradient[0] / gradient.norm()
         norm *= 0.95 if logits.argmax() != label else 1.05
-        delta = (clean + norm * delta / delta.norm()).clamp(0, 1) - clean
+        delta = levelled(clean + norm * delta / delta.norm()) - clean
     return torch.stack(iterates)
 
 
