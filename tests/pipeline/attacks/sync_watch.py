@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -51,7 +51,7 @@ class SyncWatch:
 
     def check(self, name: str, arguments: Any) -> None:
         """Look at an operation before it runs."""
-        if not self.refusing or self.on_gpu:
+        if not self.refusing:
             return
         index = arguments[1] if name.startswith("index") and len(arguments) > 1 else None
         if isinstance(index, list | tuple) and any(_is_mask(part) for part in index):
@@ -94,7 +94,9 @@ def refusing_to_wait(device: torch.device) -> Iterator[SyncWatch]:
         for name, module in sys.modules.items()
         if name.startswith("impure.pipeline.attacks") and getattr(module, "rows_where", None) is rows_where
     ]
-    with pytest.MonkeyPatch.context() as patch, _Operations(watch), _Methods(watch):
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as modes:
+        for mode in () if watch.on_gpu else (_Operations(watch), _Methods(watch)):
+            modes.enter_context(mode)
         for module in users:
             patch.setattr(module, "rows_where", watch.rows_where)
         watch.refuse(True)

@@ -1,5 +1,6 @@
 """No attack waits for its device, but where it is said how often."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ def leaving_as_on_a_gpu(steps_done, device):
 
 def problem_on(device, convolutional, name, eps_255=16):
     rng = KeyedRng(seed=7, attack=name, source_ids=convolutional.ids)
-    model, clean = convolutional.model.to(device), convolutional.clean.to(device)
+    model, clean = deepcopy(convolutional.model).to(device), convolutional.clean.to(device)
     return make_problem(model, clean, convolutional.labels.to(device), eps_255, rng, torch.float64)
 
 
@@ -46,13 +47,13 @@ def test_no_attack_waits_for_the_device(name, convolutional, monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_waits_for_a_gpu(name, convolutional):
     watched(quick(name), problem_on(GPU, convolutional, name, 1))  # libraries initialise themselves
     proposal, waits = watched(quick(name), problem_on(GPU, convolutional, name, 1))
     assert waits <= MOST_WAITS.get(name, 0)
     assert proposal.images.isfinite().all()
-    convolutional.model.to("cpu")
 
 
 @pytest.mark.parametrize("name", EARLY)
