@@ -85,7 +85,13 @@ def test_an_image_whose_stored_bytes_break_the_target_is_a_failed_row_and_the_ot
     brittle.mean, brittle.card = torch.zeros(1), SimpleNamespace(name="brittle")
     brittle.lay_out, brittle.memory_format = lambda memory_format: None, torch.channels_last
     job = SimpleNamespace(
-        target=brittle, attack=None, attack_name="clean", seed=0, run_id="r", memory_format="channels_last"
+        target=brittle,
+        attack=None,
+        attack_name="clean",
+        seed=0,
+        run_id="r",
+        memory_format="channels_last",
+        compiled=None,
     )
     pixels = [np.full((2, 2, 3), level, np.uint8) for level in (10, 255, 20)]
     rows = [{"source_id": name, "label": 0} for name in "abc"]
