@@ -174,14 +174,15 @@ def test_a_mutation_is_one_line_or_does_no_harm(seed, collection_root, tmp_path,
     assert not try_one(seed, collection_root, tmp_path, imagenet, card, run, every=False)
 
 
-def test_status_takes_a_plan_whose_counts_are_no_numbers(collection_root, tmp_path, run):
+def test_a_plan_whose_counts_are_no_numbers_is_one_line(collection_root, tmp_path, run):
     root = shutil.copytree(collection_root, tmp_path / "root")
     path = root / "plans" / "small-train.parquet"
     table = pq.read_table(path)
     config = json.loads(table.schema.metadata[CONFIG_KEY]) | {"asked": "many"}
     metadata = {**table.schema.metadata, CONFIG_KEY: json.dumps(config)}
     pq.write_table(table.replace_schema_metadata(metadata), path)
-    assert run("data", "status", root).exit_code == 0
+    refused = run("data", "status", root)
+    assert refused.exit_code == 1 and refused.stderr.endswith("holds numbers that no plan has (asked)\n")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
 
 _REASON = "error"  # the column that says why an image could not be read
+_COUNTS = ("asked", "batch_size", "misclassified", "per_class", "threads")  # in a plan's config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,8 @@ def read_plan(path: Path) -> FrozenPlan:
         raise InputError(f"{path}: not a complete plan; restore the file, or sample again")
     if pc.all(pc.is_finite(table["conf_clean"])).as_py() is False:
         raise InputError(f"{path}: holds numbers that no plan has (a confidence that is not finite)")
+    if wrong := [name for name in _COUNTS if type(config.get(name, 0)) is not int or config.get(name, 0) < 0]:
+        raise InputError(f"{path}: holds numbers that no plan has ({', '.join(wrong)})")
     return FrozenPlan(
         path=path,
         target=str(name),

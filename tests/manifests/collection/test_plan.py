@@ -72,6 +72,8 @@ def test_a_collection_tells_what_a_target_was_begun_with(collection):
         (table(shard=None), CONFIG, "not a complete plan"),
         (table(conf_clean=float("nan")), CONFIG, "numbers that no plan has"),
         (table(conf_clean=float("inf")), CONFIG, "numbers that no plan has"),
+        (table(), CONFIG | {"threads": ["a"]}, r"numbers that no plan has \(threads\)"),
+        (table(), CONFIG | {"batch_size": -1, "per_class": "5"}, r"\(batch_size, per_class\)"),
     ],
 )
 def test_what_is_not_the_plan_of_its_name_is_refused(collection, rows, config, said):
