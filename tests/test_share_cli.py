@@ -54,7 +54,8 @@ def web(described):
 
 
 def contents(root):
-    paths = [path for path in root.rglob("*") if path.is_file() and "_tmp" not in path.parts]
+    private = {"_tmp", "_logs"}
+    paths = [path for path in root.rglob("*") if path.is_file() and not private & set(path.parts)]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 

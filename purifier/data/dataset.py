@@ -1,8 +1,6 @@
 """Batches of stored pairs, and the worker processes that make them."""
 
-import atexit
 import signal
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -173,7 +171,16 @@ class Loader:
             persistent_workers=workers > 0,
             worker_init_fn=_ignore_signals,
         )
-        atexit.register(_end_workers, weakref.ref(self._batches))
+
+    def close(self) -> None:
+        """End the workers. Without it they outlive an error whose traceback holds the loader.
+
+        They keep the run's folder locked, and the process from ending: Python sends them a signal that they
+        ignore, and waits.
+        """
+        iterator = self._batches._iterator
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -201,17 +208,6 @@ def _ignore_signals(_: int) -> None:
     """Leave stopping to the main process: a terminal, and Slurm, send signals to decoding processes too."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _end_workers(batches: "weakref.ref[DataLoader[Any]]") -> None:
-    """End decoding processes before Python's exit sends them a signal that they ignore, and waits for ever.
-
-    They are left where an error's traceback still holds their loader.
-    """
-    loader = batches()
-    iterator = None if loader is None else loader._iterator
-    if isinstance(iterator, _MultiProcessingDataLoaderIter):
-        iterator._shutdown_workers()
 
 
 class _Guarded(Dataset["Batch | ImpureError"]):

@@ -113,6 +113,10 @@ class CachedLoader:
         self._unseen: list[MicroBatch] = []
         self._decoded = Loader(data, self._unseen, workers=workers, pin_memory=pin_memory)
 
+    def close(self) -> None:
+        """End the workers; see `Loader.close`."""
+        self._decoded.close()
+
     def __iter__(self) -> Iterator[Batch]:
         micro_batches = list(self._sampler)
         seen = [self._cache.holds(micro_batch) for micro_batch in micro_batches]

@@ -1,7 +1,7 @@
 """What a training run learns from: stored pairs, or clean photographs to pre-train on."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.crops import crop_side
-from impure.purifier.data.dataset import Batch, Loader, PairDataset
+from impure.purifier.data.dataset import Loader, PairDataset
 from impure.purifier.data.image_cache import CachedLoader, ImageCache, check_room
 from impure.purifier.data.pairs import pairs_digest
 from impure.purifier.data.photos import PhotoDataset, PhotoSampler, photo_sides
@@ -152,8 +152,10 @@ def _split(config: TrainConfig, ranks: Ranks) -> BatchSplit:
 
 def open_loader(
     data_source: DataSource, order: BatchOrder, device: torch.device, runtime: RuntimeOptions
-) -> Iterable[Batch]:
+) -> Loader | CachedLoader:
     """The batches of an order, as often as one iterates; from the second epoch on from the cache, if any.
+
+    To be closed, whatever happens.
 
     Raises:
         InputError: The cache would not fit, or photographs were to be cached.

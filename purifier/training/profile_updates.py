@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -89,11 +90,11 @@ def profile_updates(
     if init is not None:
         initialise(model, init)
     train_step = TrainStep(config, model, features, device, ranks)
-    loader = open_loader(data_source, order, device, runtime)
-    updates = _Updates(train_step, _endless(loader, order, config.grad_accum))
-    updates.take(WARM_UP)
-    images, seconds, waited = updates.take(TIMED)
-    profiler = _recorded(updates)
+    with closing(open_loader(data_source, order, device, runtime)) as loader:
+        updates = _Updates(train_step, _endless(loader, order, config.grad_accum))
+        updates.take(WARM_UP)
+        images, seconds, waited = updates.take(TIMED)
+        profiler = _recorded(updates)
     if ranks.is_main:
         with writing(trace, also=(RuntimeError,)):
             profiler.export_chrome_trace(str(trace))

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,8 +83,10 @@ def train(
     init_report = {} if init is None else asdict(initialise(model, init))
     described = describe_run(config, data_source.describe(), init_report)
     train_step = TrainStep(config, model, features, device, ranks)
-    loader = open_loader(data_source, order, device, runtime)
-    with only_trainer(out) if ranks.is_main else nullcontext():
+    with (
+        closing(open_loader(data_source, order, device, runtime)) as loader,
+        only_trainer(out) if ranks.is_main else nullcontext(),
+    ):
         resuming = ranks.is_main and open_run(out, described, options)
         resuming = ranks.broadcast(resuming, device)  # the other ranks need not see the folder before this
         with rank_log(out, ranks.rank), stop_signals() as stop:

@@ -7,6 +7,7 @@ import tarfile
 import pytest
 from PIL import Image
 
+from impure.manifests.base.logs import LOGGER
 from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.shard_filter import select_shards
 from impure.pipeline.sources.open_source import open_source
@@ -70,7 +71,8 @@ def test_tars_are_named_by_webdataset_patterns_and_folders_hold_brackets(tmp_pat
     }  # fmt: skip
 
 
-def test_a_collection_is_made_of_such_photographs_in_such_folders(run, card, imagenet, tmp_path):
+def test_a_collection_is_made_of_such_photographs_in_such_folders(run, card, imagenet, tmp_path, monkeypatch):
+    monkeypatch.setattr(LOGGER, "propagate", False)  # pytest-xdist cannot hand such names on
     photographs = tmp_path / f"photos {LATIN}"
     for path in sorted(imagenet.glob("train/*/*_[0-3].png")):
         copy = photographs / path.relative_to(imagenet).with_name(f"{LATIN} {path.name}")
