@@ -5,6 +5,7 @@ from typing import TypedDict
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
+from impure.manifests.collection.schema import STATUS_OK
 
 
 class GroupStatus(Counts):
@@ -64,7 +65,7 @@ def status(collection: Collection) -> CollectionStatus:
         {
             "target": plan.target,
             "split": plan.split,
-            "images": plan.counts()["sampled"],
+            "images": plan.table["status"].to_pylist().count(STATUS_OK),
             "shards": len(plan.shards),
         }
         for plan in collection.plans().values()
