@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.8
 DEMO := demo
+# Most tests keep one core busy; a file's tests stay together, as they share what is costly to make.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: setup demo test slow check
 setup: .venv/.ready
@@ -18,12 +20,11 @@ setup: .venv/.ready
 demo: setup
 	PATH=$(CURDIR)/$(BIN):$$PATH sh examples/demo.sh $(DEMO)
 
-# Most tests keep one core busy; a file's tests stay together, as they share what is costly to make.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 slow: setup
-	$(BIN)/python -m pytest -m 'slow or real'
+	$(PYTEST) -m 'slow or real'
 
 check: setup
 	$(BIN)/ruff check
