@@ -72,8 +72,8 @@ def test_folders_are_pushed_pulled_and_merged(bare_disk, run, collection_root, t
 
 
 def test_a_trainer_goes_on_alone(bare_disk, tmp_path):
-    with only_trainer(tmp_path / "run"):
-        pass
+    with only_trainer(tmp_path / "run"), only_trainer(tmp_path / "run"):  # such a disk refuses nobody
+        assert (tmp_path / "run").is_dir()
 
 
 @pytest.mark.slow

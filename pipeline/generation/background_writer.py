@@ -87,7 +87,7 @@ class BackgroundWriter:
             return
         try:
             step()
-        except BaseException:
+        except BaseException:  # a kill too: it is raised again, and only noted here
             self._broken = True
             raise
 
