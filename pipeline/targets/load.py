@@ -81,7 +81,7 @@ def _from_card(path: Path, weights: Path | None, option: str) -> Target:
     card = read_card(path)
     if weights is None and not card.weights:
         raise InputError(f"{path}: names no weights; give them with {option}")
-    network = _architecture(card.architecture, card.num_classes, card.input_size, str(path))
+    network = build_architecture(card.architecture, card.num_classes, card.input_size, str(path))
     load_weights_file(network, weights or path.parent / card.weights)
     target = Target(card, network)
     _check_size(target, path)
@@ -104,7 +104,7 @@ def _check_size(target: Target, path: Path) -> None:
         ) from error
 
 
-def _architecture(architecture: str, num_classes: int, input_size: int, where: str) -> nn.Module:
+def build_architecture(architecture: str, num_classes: int, input_size: int, where: str) -> nn.Module:
     """Build an untrained network, for the caller to load weights into.
 
     Raises:
@@ -144,7 +144,7 @@ def _torchvision(name: str, architecture: str, weights: Path | None) -> Target:
         size = transforms.crop_size[0]
     except (ValueError, AttributeError) as error:
         raise InputError(f"torchvision has no classifier {architecture!r}") from error
-    network = _architecture(f"torchvision:{architecture}", len(published.meta["categories"]), size, name)
+    network = build_architecture(f"torchvision:{architecture}", len(published.meta["categories"]), size, name)
     if weights is not None:
         load_weights_file(network, weights)
     else:

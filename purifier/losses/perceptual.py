@@ -1,6 +1,6 @@
 """The L1 distance of images, and of their perceptual features (paper, section 3.2.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,24 @@ def l1(output: Tensor, target: Tensor, per_position: bool = False) -> Tensor:
     precise = torch.promote_types(output.dtype, torch.float32)
     mean = (output.to(precise) - target.to(precise)).abs().mean()
     return mean * output.shape[2 if output.dim() == 3 else 1] if per_position else mean
+
+
+def feature_pairs(
+    features: Callable[[Tensor], Sequence[Tensor]], images: Tensor, clean: Tensor, clean_row: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """A network's features of images, and of the clean images that belong to them, node by node.
+
+    Those of a clean image that several images share are computed once, and take no gradient.
+
+    Args:
+        features: The network: an output for each of its nodes.
+        images: RGB in [0,1] (B, 3, H, W), to which the gradient goes.
+        clean: Distinct clean images, RGB in [0,1] (U, 3, H, W).
+        clean_row: (B,) int64: the row of `clean` that belongs to each image.
+    """
+    with torch.no_grad():
+        clean_features = [output.index_select(0, clean_row) for output in features(clean)]
+    return list(zip(features(images), clean_features, strict=True))
 
 
 class PerceptualLoss:
@@ -50,18 +68,19 @@ class PerceptualLoss:
     def __call__(self, images: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
         """Loss of images against their clean images; a scalar.
 
-        The features of a clean image that several images share are computed once.
-
         Args:
             images: RGB in [0,1] (B, 3, H, W).
             clean: Distinct clean images, RGB in [0,1] (U, 3, H, W).
             clean_row: (B,) int64: the row of `clean` that belongs to each image.
         """
-        with torch.no_grad():
-            clean_features = self.features(clean)
-        features = self.features(images)
+        pairs = feature_pairs(self._features_in_order, images, clean, clean_row)
         terms = [
-            weight * l1(features[node], clean_features[node].index_select(0, clean_row), self.per_position)
-            for node, weight in self.lambdas.items()
+            weight * l1(output, target, self.per_position)
+            for weight, (output, target) in zip(self.lambdas.values(), pairs, strict=True)
         ]
         return torch.stack(terms).sum()
+
+    def _features_in_order(self, images: Tensor) -> list[Tensor]:
+        """The features of each node, in the order of `lambdas`."""
+        features = self.features(images)
+        return [features[node] for node in self.lambdas]

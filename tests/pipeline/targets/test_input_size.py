@@ -9,7 +9,7 @@ import torchvision
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
-from impure.pipeline.targets.load import _architecture, load_target
+from impure.pipeline.targets.load import build_architecture, load_target
 from impure.pipeline.targets.target_names import BUILTIN_CARD
 from tests.pipeline.targets.test_targets import random_weights
 
@@ -36,7 +36,7 @@ def card(folder, architecture, size, network=None):
 )
 def test_position_embeddings_are_of_the_size_that_was_asked_for(architecture, size, name, shape):
     with torch.device("meta"):
-        network = _architecture(architecture, 10, size, "card.json")
+        network = build_architecture(architecture, 10, size, "card.json")
     assert tuple(network.state_dict()[name].shape) == shape
 
 
