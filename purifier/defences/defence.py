@@ -1,6 +1,7 @@
 """The interface of every defence: images in, images out."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -11,9 +12,18 @@ from impure.pipeline.tensors import check_images
 class Defence(nn.Module, ABC):
     """A module from RGB images in [0,1] (B, 3, H, W) to the same, in shape, type and range.
 
-    A subclass implements `defend`, and where it is random, `reseed`. Its docstring names the paper, and says
-    whether gradients are exact, straight-through (that of the identity) or missing.
+    A subclass implements `defend`, and where it is random, `reseed`.
+
+    Attributes:
+        source: The paper: "Xie et al. 2018, arXiv:1711.01991".
+        gradient: Exact; straight-through (that of the identity, wholly or in the step without one); or none.
+        keeps_size: Whether defended images are as large as the images. Where they are not, the classifier has
+            to take them in another size, of which all images of a batch are.
     """
+
+    source: ClassVar[str]
+    gradient: ClassVar[Literal["exact", "straight-through", "none"]]
+    keeps_size: ClassVar[bool] = True
 
     @property
     def is_random(self) -> bool:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.jpeg import Jpeg
-from impure.purifier.defences.none import NoDefence
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.static.jpeg import Jpeg
+from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 

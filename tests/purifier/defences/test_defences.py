@@ -13,8 +13,8 @@ from torch import Tensor
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import DEFENCES, build_defences
-from impure.purifier.defences.jpeg import Jpeg
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.riae.model import RIAE
 from tests.purifier.conftest import small_riae
 

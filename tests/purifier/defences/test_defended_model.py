@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defended_model import DefendedModel
-from impure.purifier.defences.jpeg import Jpeg
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.riae.model import RIAE
 
 Make = Callable[[str], RIAE]

@@ -1,0 +1,1 @@
+"""Defences without weights, one file each."""
