@@ -6,7 +6,7 @@ import huggingface_hub
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.layout import README
-from impure.purifier.riae.model import RIAE
+from impure.purifier.defences.open_checkpoint import open_checkpoint
 from impure.purifier.riae.pretrained import HUB_FILES, hub_reason
 
 
@@ -14,7 +14,7 @@ def push_to_hub(run: Path, repo_id: str, *, private: bool = False, revision: str
     """Upload a checkpoint: config, weights and card, and nothing else of the run.
 
     Args:
-        run: A folder that `RIAE.from_pretrained` takes and `model_card.write_card` has written a card into.
+        run: A folder that `open_checkpoint` takes and `model_card.write_card` has written a card into.
         repo_id: `owner/name`; made if it is not there.
         private: Whether a new repository is for its owner only.
         revision: A branch, made if it is not there; default: the main one.
@@ -25,7 +25,7 @@ def push_to_hub(run: Path, repo_id: str, *, private: bool = False, revision: str
     Raises:
         InputError: The run is incomplete or damaged, or the Hub refuses: no token, no network, no right.
     """
-    RIAE.from_pretrained(run)
+    name = open_checkpoint(run).name
     if not (run / README).is_file():
         raise InputError(f"{run}: has no {README}; write its model card first")
     try:
@@ -39,7 +39,7 @@ def push_to_hub(run: Path, repo_id: str, *, private: bool = False, revision: str
             folder_path=run,
             allow_patterns=list(HUB_FILES),
             revision=revision,
-            commit_message="Upload RIAE",
+            commit_message=f"Upload {name}",
         )
     except Exception as error:  # noqa: BLE001 - each version of the client raises other errors
         raise InputError(

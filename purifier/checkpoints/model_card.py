@@ -12,15 +12,17 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST
 from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
+from impure.purifier.defences.open_checkpoint import checkpoint_kind
+from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import (
     FILE,
     NONE,
-    PURIFIER,
     RowsByEpoch,
     Score,
     best,
     read_rows,
+    trained_rows,
 )
 from impure.purifier.riae.pretrained import CONFIG, read_config
 
@@ -52,12 +54,14 @@ def write_card(run: Path) -> Path:
         The file.
 
     Raises:
-        InputError: The config describes no RIAE, or names an unknown licence; the table cannot be read; or
+        InputError: The config describes no network that is known, or names an unknown licence; the table cannot be read; or
             the folder cannot be written.
     """
-    read_config(run)  # raises where it is none
+    kind = checkpoint_kind(run)
+    if kind is None:
+        read_config(run)  # raises where it is no RIAE
     table = _table(run)
-    text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {})
+    text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {}, kind)
     with writing(run), atomic_path(run / README) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return run / README
@@ -69,12 +73,15 @@ def _table(run: Path) -> Path:
     return outer if run.resolve().name == BEST and outer.exists() else run / FILE
 
 
-def model_card(config: Mapping[str, Any], validation: RowsByEpoch) -> str:
+def model_card(
+    config: Mapping[str, Any], validation: RowsByEpoch, kind: type[NetworkDefence] | None = None
+) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people.
 
     Args:
-        config: What `config.json` holds; beside "riae" nothing needs to be there.
+        config: What `config.json` holds; beside "riae" or "network" nothing needs to be there.
         validation: The rows of all validated epochs; may be empty.
+        kind: The defence whose network it is; None for RIAE.
 
     Raises:
         InputError: Its licence is unknown, or the rows cannot be compared.
@@ -84,14 +91,16 @@ def model_card(config: Mapping[str, Any], validation: RowsByEpoch) -> str:
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     license = license_of(config)
-    parts = {name: config.get(name) for name in ("riae", "train", "data", "init", "software")}
+    parts = {name: config.get(name) for name in ("riae", "network", "train", "data", "init", "software")}
     if init := parts["init"]:  # the names of hundreds of parameters would hide all else
         parts["init"] = {key: len(item) if isinstance(item, list) else item for key, item in init.items()}
     return environment.get_template("model_card.md.j2").render(
         license=license,
         licence_note=_NOTES[license],
         release=_RELEASE,
-        mask=config["riae"].get("mask", "both"),
+        network=kind.network_kind.name if kind else None,
+        source=kind.source if kind else None,
+        mask=None if kind else config["riae"].get("mask", "both"),
         tables={name: _settings(part) for name, part in parts.items() if isinstance(part, dict) and part},
         epoch=config["epoch"] if isinstance(config.get("epoch"), int) else None,
         accuracies=accuracy_table(validation),
@@ -108,13 +117,13 @@ def accuracy_table(validation: RowsByEpoch) -> str:
     if best_epoch is None:
         return ""
     first = best_epoch[0]
-    last = max(epoch for epoch, defence in validation if defence == PURIFIER)
+    last = max(epoch for epoch, defence in validation if defence != NONE)
     bare = [rows for (_, defence), rows in validation.items() if defence == NONE]
     columns = {"unprotected": bare[0]} if bare else {}
     labels = {f"best: epoch {first}": first, f"last: epoch {last}": last}
     if first == last:
         labels = {f"best and last: epoch {last}": last}
-    columns |= {label: validation[epoch, PURIFIER] for label, epoch in labels.items()}
+    columns |= {label: trained_rows(validation, epoch) for label, epoch in labels.items()}
     measured = [{(row.target, row.attack): row for row in rows} for rows in columns.values()]
     cells = [
         [*map(_cell, pair), row.n, *(_percent(rows.get(pair)) for rows in measured)]

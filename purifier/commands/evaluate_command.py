@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import (
     comma_separated,
     default_of,
@@ -18,6 +19,7 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
+from impure.purifier.commands.defence_list import print_defences
 from impure.purifier.commands.evaluated_checkpoints import open_checkpoints, report_folder
 from impure.purifier.commands.shared_inputs import (
     feature_step_option,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 class EvaluateArguments:
     """The values of the options of `impure-eval`; None where nothing was said."""
 
-    shards: str
+    shards: str | None
     checkpoints: tuple[Path, ...]
     defences: str
     split: str
@@ -46,7 +48,7 @@ class EvaluateArguments:
     limit: int | None
     samples: int
     combine: Combine
-    partition: "Partition"
+    partition: "Partition | None"
     image_step: int | None
     feature_step: int | None
     extra_resize: bool
@@ -61,7 +63,7 @@ class EvaluateArguments:
 
 
 data_options = options(
-    shards_option(required=True),
+    shards_option(),
     click.option("--split", default="test", show_default=True, help="Evaluate on this split."),
     click.option("--attacks", show_default="all there are",
         help="Evaluate on these attacks only, separated by commas, such as fgsm,pgd."),
@@ -71,10 +73,12 @@ data_options = options(
 )  # fmt: skip
 defence_options = options(
     click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True,
-        help="The purifier that riae is: a run's folder, its model.safetensors, or owner/name[@revision] on "
-        "the Hugging Face Hub; repeatable, each is a column."),
-    click.option("--defence", "defences", default="none,jpeg,riae", show_default=True,
-        help="Defences to compare, separated by commas; a wrong name is answered with a list of all."),
+        help="A run of impure-train, RIAE or another defence: its folder, its model.safetensors, or "
+        "owner/name[@revision] on the Hugging Face Hub; repeatable, each is a column."),
+    click.option("--defence", "defences", default="none,jpeg", show_default=True,
+        help="Defences to compare, separated by commas, each NAME or NAME:KEY=VALUE:KEY=VALUE, such as "
+        "jpeg:quality=50; all for every one that needs no weights. Checkpoints are added; their names say "
+        "where. `--defence list` prints all, with their parameters."),
     click.option("--samples", type=click.IntRange(min=1), default=default_of(EvaluateConfig, "samples"),
         show_default=True, help="How often random defences are run on each image."),
     click.option("--combine", type=click.Choice(get_args(Combine)), show_default=True,
@@ -117,24 +121,33 @@ def evaluate(**values: Any) -> None:
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
       impure-eval --shards ROOT --checkpoint RUN/best --checkpoint RUN2/best
+      impure-eval --shards ROOT --defence all --checkpoint RUN/best
       impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
     from impure.pipeline.generation.attack_job import software
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
     from impure.pipeline.targets.target import state_sha256
+    from impure.purifier.defences.defence import TrainedDefence
     from impure.purifier.defences.defence_registry import build_defences
+    from impure.purifier.defences.riae_defence import RIAEDefence
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, write_report
     from impure.purifier.evaluation.report_table import chosen_note, terminal_table
 
     asked = EvaluateArguments(**values)
+    if asked.defences == "list":
+        return print_defences(as_json=asked.as_json)
+    if asked.shards is None:
+        raise InputError("nothing to evaluate: give --shards ROOT, or --defence list for what there is")
     filters = {"splits": [asked.split], "attacks": comma_separated(asked.attacks)}
     shards = open_shards(asked.shards, filters)
     checkpoints = open_checkpoints(asked.checkpoints)
-    for checkpoint in checkpoints.values():
-        set_noise_steps(checkpoint.riae, asked.image_step, asked.feature_step)
-    purifiers = {column: checkpoint.riae for column, checkpoint in checkpoints.items()}
-    defences = build_defences(comma_separated(asked.defences), purifiers, partition=asked.partition)
+    trained = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
+    defences = build_defences(comma_separated(asked.defences), trained)
+    purifiers = {name: each for name, each in defences.items() if isinstance(each, RIAEDefence)}
+    for purifier in purifiers.values():
+        set_noise_steps(purifier.riae, asked.image_step, asked.feature_step)
+        purifier.partition = asked.partition or purifier.partition
     out = writable(asked.out or report_folder(asked.checkpoints))
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
     device = open_device(asked.device, asked.threads, tiny=tiny)
@@ -148,13 +161,14 @@ def evaluate(**values: Any) -> None:
         limit=asked.limit,
     )
     evaluation = measure(shards, classifiers, defences, config, device=device, progress=True)
-    weights = {**classifiers, **purifiers}
+    trained = {name: each for name, each in defences.items() if isinstance(each, TrainedDefence)}
+    weights = {**classifiers, **trained}
     made = {
         "weights_sha256": [f"{name}: {state_sha256(network)}" for name, network in weights.items()],
         "checkpoints": [f"{column}: {checkpoint.where}" for column, checkpoint in checkpoints.items()],
         "noise_steps": [
-            f"{column}: image {riae.config.image_step}, features {riae.config.feature_step}"
-            for column, riae in purifiers.items()
+            f"{column}: image {each.riae.config.image_step}, features {each.riae.config.feature_step}"
+            for column, each in purifiers.items()
         ],
         "epoch": [f"{column}: {checkpoint.epoch}" for column, checkpoint in checkpoints.items()],
         "software": [f"{name} {version}" for name, version in software()["software"].items()],

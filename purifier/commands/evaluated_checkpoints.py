@@ -9,52 +9,49 @@ from typing import TYPE_CHECKING
 from impure.manifests.base.errors import InputError
 
 if TYPE_CHECKING:
-    from impure.purifier.riae.model import RIAE
-
-RIAE_COLUMN = "riae"
+    from impure.purifier.defences.defence import Defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedCheckpoint:
-    """A purifier, where it was read from, and how many epochs it learnt, as far as its config says it."""
+    """A defence, where it was read from, and how many epochs it learnt, as far as its config says it."""
 
     where: Path
-    riae: "RIAE"
+    defence: "Defence"
     epoch: str
 
 
 def open_checkpoints(checkpoints: Sequence[Path]) -> dict[str, EvaluatedCheckpoint]:
-    """The purifiers by the names of their columns: `riae` for one, `riae:RUN` for each of several.
+    """The defences by the names of their columns: `riae` (or another network) for one, `riae:RUN` of several.
 
     Raises:
         InputError: One is named twice, or cannot be read.
     """
-    from impure.purifier.riae.model import RIAE
+    from impure.purifier.defences.open_checkpoint import open_checkpoint
 
-    return {
-        column: EvaluatedCheckpoint(where=where, riae=RIAE.from_pretrained(where), epoch=_epoch(where))
-        for column, where in columns(checkpoints).items()
-    }
+    opened: dict[str, EvaluatedCheckpoint] = {}
+    for ending, where in endings(checkpoints).items():
+        name, defence = open_checkpoint(where)
+        column = f"{name}:{ending}" if ending else name
+        opened[column] = EvaluatedCheckpoint(where=where, defence=defence, epoch=_epoch(where))
+    return opened
 
 
-def columns(checkpoints: Sequence[Path]) -> dict[str, Path]:
-    """Each checkpoint by the name of its column: `riae`, or of several the shortest ends that differ.
+def endings(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """What tells the checkpoints apart: the shortest ends of their paths that differ; "" for a single one.
 
     Raises:
         InputError: Two are the same.
     """
     if len(checkpoints) < 2:
-        return dict(zip([RIAE_COLUMN], checkpoints, strict=False))
+        return dict(zip([""], checkpoints, strict=False))
     parts = [_parts(path) for path in checkpoints]
     if again := [path for path, names in zip(checkpoints, parts, strict=True) if parts.count(names) > 1]:
         raise InputError(f"--checkpoint {again[-1]} is named twice; each is one column")
     depth = 1
     while max(Counter(names[-depth:] for names in parts).values()) > 1:
         depth += 1
-    return {
-        f"{RIAE_COLUMN}:{'/'.join(names[-depth:])}": path
-        for names, path in zip(parts, checkpoints, strict=True)
-    }
+    return {"/".join(names[-depth:]): path for names, path in zip(parts, checkpoints, strict=True)}
 
 
 def _parts(checkpoint: Path) -> tuple[str, ...]:

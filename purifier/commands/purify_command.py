@@ -54,7 +54,7 @@ def purify(
     destination: Path,
     checkpoint: Path,
     samples: int,
-    partition: "Partition",
+    partition: "Partition | None",
     image_step: int | None,
     feature_step: int | None,
     seed: int,
@@ -80,7 +80,14 @@ def purify(
     set_noise_steps(riae, image_step, feature_step)
     opened = open_device(device, threads)
     done = purify_path(
-        source, destination, riae, opened, progress=True, seed=seed, samples=samples, partition=partition
+        source,
+        destination,
+        riae,
+        opened,
+        progress=True,
+        seed=seed,
+        samples=samples,
+        partition=partition or "uniform",
     )
     for _, reason in done.skipped:
         say(f"skipped {reason}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 partition_option = click.option(
-    "--partition", type=click.Choice(["uniform", "random"]), default="uniform", show_default=True,
+    "--partition", type=click.Choice(["uniform", "random"]), show_default="uniform",
     help="How riae divides an image's patches into subsets (paper 5.3).",
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What `impure-train` was asked for, and the training configuration that it amounts to."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.model_names import MODELS
 from impure.purifier.riae.riae_config import DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind
 
@@ -20,6 +22,8 @@ _FIELDS = (
     "lr_cycles", "ema_decay", "seed", "mask", "decoder", "subsets", "recipe", "bf16", "compiled",
     "clean_pairs",
 )  # fmt: skip
+#: Options that say nothing about the networks of other defences.
+_FOR_RIAE = ("mask", "decoder", "subsets", "recipe", "compiled")
 #: Options that say nothing about photographs.
 _FOR_PAIRS = (
     "split", "attacks", "clean_pairs", "features", "feature_nodes", "feature_weights", "variants", "crop",
@@ -86,6 +90,8 @@ def check_together(asked: TrainArguments) -> None:
     """
     if asked.lr is not None and asked.blr is not None:
         raise InputError("--lr and --blr both set the learning rate; give one")
+    if asked.model in MODELS:
+        _refuse_typed(_FOR_RIAE, f"is for RIAE; leave it away with --model {asked.model}")
     if not asked.pretrain:
         if asked.images or asked.labels:
             raise InputError("--images and --labels are for --pretrain; pairs come from --shards")
@@ -94,11 +100,21 @@ def check_together(asked: TrainArguments) -> None:
         return
     if asked.shards or not asked.images:
         raise InputError("--pretrain learns from photographs: give --images IMAGENET, and no --shards")
+    names = set(_FOR_PAIRS) - ({"crop"} if asked.model in MODELS else set())
+    _refuse_typed(names, "is for training on pairs; leave it away with --pretrain")
+
+
+def _refuse_typed(names: Collection[str], reason: str) -> None:
+    """Refuse the options of some names, where they were given.
+
+    Raises:
+        InputError: One was; the message ends with the reason.
+    """
     context = click.get_current_context()
     for option in context.command.params:
         typed = context.get_parameter_source(str(option.name)) != click.core.ParameterSource.DEFAULT
-        if typed and option.name in _FOR_PAIRS:
-            raise InputError(f"{option.opts[0]} is for training on pairs; leave it away with --pretrain")
+        if typed and option.name in names:
+            raise InputError(f"{option.opts[0]} {reason}")
 
 
 def train_config(model: str, asked: TrainArguments) -> "TrainConfig":
@@ -109,17 +125,18 @@ def train_config(model: str, asked: TrainArguments) -> "TrainConfig":
     """
     from impure.purifier.training.train_config import TrainConfig
 
-    values = {name: getattr(asked, name) for name in _FIELDS if getattr(asked, name) is not None}
+    fields = set(_FIELDS) - (set(_FOR_RIAE) if model in MODELS else set())
+    values = {name: getattr(asked, name) for name in fields if getattr(asked, name) is not None}
     values |= {} if asked.lr is None else {"learning_rate": asked.lr}
     values |= {} if asked.features is None else {"feature_network": asked.features}
     values |= {"stage": "pretrain", "recipe": asked.recipe or "pixel"} if asked.pretrain else {}
     if asked.feature_nodes:
         values["nodes"], values["lambdas"] = zip(*map(_weighed, asked.feature_nodes), strict=True)
     config = TrainConfig.for_preset(model, **values)
-    if bool(config.loss.network) != bool(config.loss.lambdas):
+    if not config.network and bool(config.loss.network) != bool(config.loss.lambdas):
         lacking = "--feature-node NODE=WEIGHT" if config.loss.network else "--features NETWORK"
         raise InputError(f"recipe {config.recipe!r} brings no feature loss; give {lacking} too")
-    if asked.feature_weights and not config.loss.network:
+    if asked.feature_weights and not config.network and not config.loss.network:
         raise InputError(f"--feature-weights: recipe {config.recipe!r} has no feature network")
     if asked.blr is None:
         return config

@@ -1,13 +1,13 @@
 """`impure-train`: train the purifier, and say what to do with it."""
 
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.base.errors import ImpureError
+from impure.manifests.base.errors import ImpureError, InputError
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from impure.manifests.collection.collection import CommittedShard
+    from impure.pipeline.targets.target import Target
+    from impure.purifier.defences.trained.trainable import LearnsFrom
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.distributed import Ranks
     from impure.purifier.training.runtime_options import RuntimeOptions
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 @click.version_option(package_name="impure")
 @train_options
 def train(**values: Any) -> None:
-    """Train the RIAE purifier on the shards of a collection.
+    """Train the RIAE purifier, or another defence, on the shards of a collection.
 
     The run's folder gets config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/
     (the best weights by validation) and the state to go on from: killed at any moment, the same command
@@ -42,6 +44,7 @@ def train(**values: Any) -> None:
 
     \b
       impure-train --shards ./impure-data/builtin --epochs 1
+      impure-train --shards ROOT --model comdefend
       torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
     """
     from impure.purifier.training.distributed import joined
@@ -49,7 +52,6 @@ def train(**values: Any) -> None:
     from impure.purifier.training.setup import (
         decoding_workers,
         default_cache,
-        open_features,
         rank_device,
         torchrun_ranks,
     )
@@ -61,13 +63,13 @@ def train(**values: Any) -> None:
     rank, world, local_rank = torchrun_ranks()
     shards = training_shards(asked)
     name = asked.model or preset_for(shards, asked, quiet=rank > 0)
-    device = rank_device(asked.device, asked.threads, tiny=name == "tiny", local_rank=local_rank)
+    device = rank_device(asked.device, asked.threads, tiny=name.endswith("tiny"), local_rank=local_rank)
     config = train_config(name, asked)
     workers = decoding_workers(asked.workers, device)
     data_source = open_data_source(shards, config, asked)
     if asked.dry_run and rank:
         return None
-    features = open_features(config, asked.feature_weights)
+    config, features = feature_network(config, shards, asked)
     out = asked.out or Path("impure-runs") / run_name(shards, name, asked)
     if asked.dry_run:
         return dry_run(config, data_source, features, out, device, world, asked)
@@ -156,7 +158,45 @@ def open_data_source(
 
     if asked.images is not None:
         return open_photographs(asked.images, asked.labels)
+    if config.network and learns_from(config) == "clean":
+        return PairSource(shards, attacked_pairs=False)
     return PairSource(shards, clean_pairs=config.clean_pairs)
+
+
+def learns_from(config: "TrainConfig") -> "LearnsFrom":
+    """Whether a defence's network learns from pairs, or from clean images alone."""
+    from impure.purifier.defences.defence_registry import NETWORKS
+
+    return NETWORKS[config.network].network_kind.learns_from
+
+
+def feature_network(
+    config: "TrainConfig", shards: "list[CommittedShard]", asked: TrainArguments
+) -> "tuple[TrainConfig, Target | None]":
+    """The frozen network that the loss needs, and the config that names it.
+
+    It is the one asked for, the paper's, or the classifier that the shards were made on.
+
+    Raises:
+        InputError: It cannot be had, or the shards were made on several classifiers.
+    """
+    from impure.pipeline.targets.of_collection import classifiers_of
+    from impure.purifier.defences.defence_registry import NETWORKS
+    from impure.purifier.training.setup import open_features
+
+    default = NETWORKS[config.network].network_kind.features if config.network else None
+    if config.network and default is None and not config.feature_network:
+        return config, None
+    if config.feature_network or default is None or default.network:
+        return config, open_features(config, asked.feature_weights, default)
+    if not shards:
+        raise InputError(f"model {config.preset} needs a classifier; give --features NAME or CARD.json")
+    classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    if len(classifiers) > 1:
+        names = ", ".join(classifiers)
+        raise InputError(f"model {config.preset} learns behind one classifier; give --features, of {names}")
+    (name,) = classifiers
+    return replace(config, feature_network=name), classifiers[name]
 
 
 def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> "Validator | None":

@@ -15,6 +15,7 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.yaml_options import read_options
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.purifier.commands.shared_inputs import shards_option
+from impure.purifier.defences.trained.model_names import MODELS
 from impure.purifier.losses.recipe import RECIPES
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
@@ -48,9 +49,10 @@ data_options = options(
         "are for non-commercial use only)."),
 )  # fmt: skip
 network_options = options(
-    click.option("--model", type=click.Choice(list(PRESETS)),
+    click.option("--model", type=click.Choice([*PRESETS, *MODELS]), metavar="NAME",
         show_default="tiny on built-in images, else base",
-        help="Size of the network; base is the paper's, with 115.8 M parameters."),
+        help=f"What to train. RIAE: {', '.join(PRESETS)}; base is the paper's, with 115.8 M parameters. Other "
+        f"defences, with their papers' losses: {', '.join(MODELS)}; NAME-tiny is for the built-in images."),
     click.option("--mask", type=click.Choice(get_args(Mask)), default=default_of(TrainConfig, "mask"),
         show_default=True, help="How a subset of patches is masked (paper 5.1)."),
     click.option("--decoder", type=click.Choice(get_args(DecoderKind)), show_default=True,

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
         clean: Each distinct clean image once (U, 3, H, W).
         clean_row: Row of `clean` that belongs to each adversarial image (B,), int64.
         weight: Number of these pairs divided by that of the update's global batch.
+        labels: True classes (B,), int64; -1 of photographs without.
         skipped: Why images that belong here could not be read; others stand in for them.
     """
 
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     clean: Tensor
     clean_row: Tensor
     weight: float
+    labels: Tensor
     skipped: tuple[str, ...] = ()
 
 
@@ -46,25 +48,38 @@ class PairDataset(Dataset[Any]):
     Attributes:
         pairs: What the elements are made of, in order.
         clean_ids: Number of each pair's clean image (N,), int64: equal where pixels and size are.
+        labels: True class of each pair (N,), int64.
     """
 
     def __init__(
-        self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True, cache_bytes: int = CACHE_BYTES
+        self,
+        shards: Sequence[CommittedShard],
+        *,
+        attacked_pairs: bool = True,
+        clean_pairs: bool = True,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """List what is there (see `list_pairs`); images are decoded when they are asked for.
+
+        Args:
+            shards: The shards.
+            attacked_pairs: Take the attacked images, each with its clean one.
+            clean_pairs: Take each distinct clean image of each target with itself.
+            cache_bytes: Of decoded images to keep.
 
         Raises:
             InputError: A shard is inconsistent, or there is no pair at all.
         """
         indices = ShardIndices()
         stored = list_pairs(shards, indices)
-        self.pairs: Pairs = stored.attacked()
+        self.pairs: Pairs = stored.attacked() if attacked_pairs else stored.take(np.empty(0, np.int64))
         self._attacked = len(self.pairs)
         if clean_pairs:
             self.pairs += stored.distinct_clean()
         if not self.pairs:
             raise InputError("the chosen shards hold no sample to train on")
         self.clean_ids = self.pairs.clean_ids
+        self.labels = self.pairs.labels
         self._reader = PairReader(cache_bytes, indices)
 
     def __len__(self) -> int:
@@ -128,7 +143,9 @@ class PairDataset(Dataset[Any]):
             attack, clean[number] = self._pair(index, clean.get(number))
             adversarial.append(attack)
         rows = numbered_rows(numbers)[1]
-        return Batch(torch.stack(adversarial), torch.stack(list(clean.values())), rows, micro_batch.weight)
+        labels = torch.from_numpy(self.labels[micro_batch.indices])
+        originals = torch.stack(list(clean.values()))
+        return Batch(torch.stack(adversarial), originals, rows, micro_batch.weight, labels)
 
     def _pair(self, index: int, clean: Tensor | None) -> tuple[Tensor, Tensor]:
         """Adversarial and clean image; the clean one is decoded unless it is given."""

@@ -34,6 +34,7 @@ class ImageCache:
             pin_memory: Have batches ready for fast copies to a GPU.
         """
         self._adversarial, self._clean = data.image_ids
+        self._labels = data.labels
         self._pin = pin_memory
         size_of = np.empty((data.images, 2), np.int64)
         for ids in data.image_ids:
@@ -57,7 +58,8 @@ class ImageCache:
         """A batch of images that are here, as `PairDataset` would make it."""
         clean, clean_row = numbered_rows(self._clean[micro_batch.indices].tolist())
         adversarial = self._taken(self._adversarial[micro_batch.indices])
-        return Batch(adversarial, self._taken(clean), self._ready(clean_row), micro_batch.weight)
+        labels = self._ready(torch.from_numpy(self._labels[micro_batch.indices]))
+        return Batch(adversarial, self._taken(clean), self._ready(clean_row), micro_batch.weight, labels)
 
     def keep(self, micro_batch: MicroBatch, batch: Batch) -> Batch:
         """Keep the images of a batch; returns it, where the images are kept."""

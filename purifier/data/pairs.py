@@ -111,6 +111,11 @@ class Pairs(Sequence[Pair]):
         return np.stack([self._column("height"), self._column("width")], axis=1)
 
     @property
+    def labels(self) -> NDArray[np.int64]:
+        """True class of every pair (N,)."""
+        return self._column("label").astype(np.int64)
+
+    @property
     def clean_ids(self) -> NDArray[np.int64]:
         """Number of every pair's clean image (N,): equal where pixels and size are."""
         hashes = self._table["clean"].combine_chunks().dictionary_encode().indices

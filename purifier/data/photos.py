@@ -124,7 +124,8 @@ class PhotoDataset(Dataset[Batch]):
         """
         skipped: list[str] = []
         crops = torch.stack([self._crop(index, micro_batch, skipped) for index in micro_batch.indices])
-        return Batch(crops, crops, torch.arange(len(crops)), micro_batch.weight, tuple(skipped))
+        rows, unknown = torch.arange(len(crops)), torch.full((len(crops),), -1)
+        return Batch(crops, crops, rows, micro_batch.weight, unknown, tuple(skipped))
 
     def _crop(self, index: int, micro_batch: PhotoMicroBatch, skipped: list[str]) -> Tensor:
         """One photograph's crop, uint8 (3, side, side)."""

@@ -1,28 +1,37 @@
 """The interface of every defence: images in, images out."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.tensors import check_images
 
+Gradient = Literal["exact", "straight-through", "none"]
+Classifier = Callable[[Tensor], Tensor]
+"""RGB in [0,1] (B, 3, H, W) in, logits (B, classes) out."""
+
 
 class Defence(nn.Module, ABC):
     """A module from RGB images in [0,1] (B, 3, H, W) to the same, in shape, type and range.
 
-    A subclass implements `defend`, and where it is random, `reseed`.
+    A subclass implements `defend`, and where it is random, `reseed`. Its parameters are keyword-only arguments
+    of its constructor, numbers or texts with the paper's values as defaults.
 
     Attributes:
-        source: The paper: "Xie et al. 2018, arXiv:1711.01991".
-        gradient: Exact; straight-through (that of the identity, wholly or in the step without one); or none.
-        keeps_size: Whether defended images are as large as the images. Where they are not, the classifier has
-            to take them in another size, of which all images of a batch are.
+        source: Who published it.
+        gradient: `exact`; `straight-through`, that of the identity where a step has none; or `none`.
+        threat_model: What its authors evaluated it against: `black-box` attacks on the bare classifier, or
+            `white-box` ones that knew of it.
+        keeps_size: Whether the defended images have the size of the given ones; the classifier is shown what
+            comes out.
     """
 
-    source: ClassVar[str]
-    gradient: ClassVar[Literal["exact", "straight-through", "none"]]
+    source: ClassVar[str] = ""
+    gradient: ClassVar[Gradient] = "exact"
+    threat_model: ClassVar[str] = "black-box"
     keeps_size: ClassVar[bool] = True
 
     @property
@@ -40,16 +49,55 @@ class Defence(nn.Module, ABC):
         """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Check the images' shape and type, and defend them.
+        """Check the images' shape, type and values, and defend them; waits for the device.
 
         Raises:
-            InputError: They are no floating-point RGB images (B, 3, H, W).
+            InputError: They are no floating-point RGB images (B, 3, H, W), or not finite.
         """
         check_images(images)
         if images.shape[1] != 3:
             raise InputError(f"a defence takes RGB images (B, 3, H, W); these are {tuple(images.shape)}")
+        if not images.detach().isfinite().all():
+            raise InputError("a defence takes images in [0, 1]; among these are NaN or infinite values")
         return self.defend(images)
 
     @abstractmethod
     def defend(self, images: Tensor) -> Tensor:
         """Return defended images, [0,1] RGB (B, 3, H, W) in the images' type and on their device."""
+
+    def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
+        """Logits (B, classes) of defended images: the classifier's, where a defence brings none of its own."""
+        return classifier(defended)
+
+    def rejects(self, images: Tensor, classifier: Classifier) -> Tensor | None:
+        """Which images (B,), bool, its detectors take for attacked, as they come in; None without detectors."""
+        return None
+
+
+class TrainedDefence(Defence, ABC):
+    """A defence around a trained network.
+
+    A subclass's constructor takes the network first, then its parameters.
+    """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, weights: str) -> nn.Module:
+        """Read the network.
+
+        Args:
+            weights: A run's folder, a file, or a name on the Hugging Face Hub.
+
+        Raises:
+            InputError: It cannot be read, or is of another kind.
+        """
+
+    @classmethod
+    def from_weights(cls, weights: str, **parameters: object) -> Self:
+        """The defence with weights that are read, on the CPU.
+
+        Raises:
+            InputError: See `load`, or a parameter is impossible.
+        """
+        build: Callable[..., Self] = cls  # each has its own arguments
+        return build(cls.load(weights), **parameters)

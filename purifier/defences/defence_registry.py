@@ -1,48 +1,111 @@
-"""The defences that can be compared, by name."""
+"""The defences that can be compared, by name, and the networks that impure-train trains for them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.defence import Defence, TrainedDefence
+from impure.purifier.defences.parameters import Value, check_values, parameters_of
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.none import NoDefence
-from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Partition
+from impure.purifier.defences.trained.network_defence import NetworkDefence
 
-#: Each is built without arguments, except for `riae`, which needs a trained purifier.
-DEFENCES: dict[str, type[Defence]] = {
-    "none": NoDefence,
-    "jpeg": Jpeg,
-    "riae": RIAEDefence,
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A defence under a name: its class, and the parameters of a preset."""
+
+    kind: type[Defence]
+    preset: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it is built around a trained network."""
+        return issubclass(self.kind, TrainedDefence)
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        """Its parameters with their values where nothing else is said."""
+        defaults = {name: parameter.default for name, parameter in parameters_of(self.kind).items()}
+        return {**defaults, **self.preset}
+
+
+#: A defence with weights is built by `NAME:weights=RUN`, or from `--checkpoint RUN`.
+DEFENCES: dict[str, Entry] = {
+    "none": Entry(NoDefence),
+    "jpeg": Entry(Jpeg),
+    "riae": Entry(RIAEDefence),
 }
 
+#: What impure-train trains beside RIAE (see `trained.model_names`), and the defence that it is validated as.
+NETWORKS: dict[str, type[NetworkDefence]] = {}
 
-def build_defences(
-    names: Sequence[str],
-    purifiers: RIAE | Mapping[str, RIAE] | None = None,
-    *,
-    partition: Partition = "uniform",
-) -> dict[str, Defence]:
-    """The defences of those names, in that order.
+
+def build_defence(text: str) -> Defence:
+    """The defence that a text names, such as `jpeg`, `jpeg:quality=50` or `riae:weights=RUN`.
 
     Args:
-        names: Keys of `DEFENCES`.
-        purifiers: The trained purifier that `riae` needs; or several, by names that stand in its place.
-        partition: How `riae` partitions an image's patches.
+        text: `NAME` or `NAME:KEY=VALUE:KEY=VALUE`; weights of others are files of a run, or a hub name.
 
     Raises:
-        InputError: A name or `partition` is unknown, or `riae` is asked for without a purifier.
+        InputError: Name or key is unknown, a value impossible, or weights are missing or unreadable.
     """
-    if unknown := [name for name in names if name not in DEFENCES]:
-        raise InputError(f"no defence {unknown[0]!r}; choose from {', '.join(DEFENCES)}")
-    by_name = {"riae": purifiers} if isinstance(purifiers, RIAE) else purifiers or {}
-    if "riae" in names and not by_name:
-        raise InputError("defence 'riae' needs a trained purifier; give --checkpoint RUN")
+    name, given = read_text(text)
+    entry = DEFENCES[name]
+    weights = given.pop("weights", None)
+    values = {**entry.preset, **check_values(entry.kind, given, f"defence {name}", as_text=True)}
+    if issubclass(entry.kind, TrainedDefence):
+        if weights is None:
+            raise InputError(
+                f"defence {name!r} needs a trained network; give --checkpoint RUN or {name}:weights=RUN"
+            )
+        return entry.kind.from_weights(weights, **values)
+    if weights is not None:
+        raise InputError(f"defence {name!r} has no weights; leave them out")
+    return entry.kind(**values)
+
+
+def read_text(text: str) -> tuple[str, dict[str, str]]:
+    """The name of a defence, and its parameters as text.
+
+    Raises:
+        InputError: There is no such defence, or a parameter is not KEY=VALUE.
+    """
+    name, *pairs = text.split(":")
+    if name not in DEFENCES:
+        raise InputError(f"no defence {name!r}; choose from {', '.join(DEFENCES)}")
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value or key in given:
+            raise InputError(f"defence {text!r}: write NAME:KEY=VALUE:KEY=VALUE, each key once")
+        given[key] = value
+    return name, given
+
+
+def build_defences(texts: Sequence[str], trained: Mapping[str, Defence] | None = None) -> dict[str, Defence]:
+    """The defences that an evaluation compares, by the names of their columns, in order.
+
+    Args:
+        texts: See `build_defence`; `all` stands for every defence that needs no weights, and a name alone for
+            all `trained` ones of that name.
+        trained: Defences from checkpoints, by column: a name, or `NAME:RUN`. Those that no text names come last.
+
+    Raises:
+        InputError: See `build_defence`, or there is no checkpoint for a name that needs one.
+    """
+    names = [name for text in texts for name in (without_weights() if text == "all" else [text])]
+    left = dict(trained or {})
     built: dict[str, Defence] = {}
-    for name in names:
-        if name == "riae":
-            built |= {column: RIAEDefence(riae, partition=partition) for column, riae in by_name.items()}
+    for name in dict.fromkeys(names):
+        if columns := [column for column in left if column.partition(":")[0] == name]:
+            built |= {column: left.pop(column) for column in columns}
         else:
-            built[name] = DEFENCES[name]()
-    return built
+            built[name] = build_defence(name)
+    return built | left
+
+
+def without_weights() -> list[str]:
+    """The names of all defences that need no trained network."""
+    return [name for name, entry in DEFENCES.items() if not entry.needs_weights]

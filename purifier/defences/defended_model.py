@@ -109,8 +109,11 @@ class DefendedModel(nn.Module):
         return purified
 
     def _classify(self, images: Tensor) -> Tensor:
-        """The target's logits."""
-        logits: Tensor = self.target(_in_type_of(self.target, images))
+        """The target's logits, or those of a defence that brings a classifier of its own."""
+        images = _in_type_of(self.target, images)
+        if isinstance(self.purifier, Defence):
+            return self.purifier.classify(images, self.target)
+        logits: Tensor = self.target(images)
         return logits
 
 

@@ -6,13 +6,15 @@ import torch
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.defence import TrainedDefence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition, Randomness
 
 
-class RIAEDefence(Defence):
+class RIAEDefence(TrainedDefence):
     """`RIAE.purify`; the noise goes on from image to image and from call to call. Exact gradient."""
+
+    source = "Liu et al. 2023, arXiv:2311.15339"
 
     def __init__(self, riae: RIAE, *, seed: int = 0, partition: Partition = "uniform") -> None:
         """Put the purifier in eval mode.
@@ -32,6 +34,11 @@ class RIAEDefence(Defence):
         self.riae = riae.eval()
         self.partition = partition
         self.reseed(seed)
+
+    @classmethod
+    def load(cls, weights: str) -> RIAE:
+        """Read a checkpoint; see `RIAE.from_pretrained`."""
+        return RIAE.from_pretrained(weights)
 
     @property
     def is_random(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import pairs_digest
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.defence import Classifier, Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
 from impure.purifier.evaluation.image_strips import Example, example
@@ -144,12 +145,16 @@ class _Evaluator:
         self, name: str, classifier: nn.Module, loaded: Loaded, number: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch behind one defence: its first copy, and the combined predictions by name of the row."""
-        copies = self._copies(self._defences[name], loaded.attacked, number)
+        defence = self._defences[name]
+        logits_of: Classifier = classifier
+        if isinstance(defence, Defence):
+            logits_of = partial(defence.classify, classifier=classifier)
+        copies = self._copies(defence, loaded.attacked, number)
         first_copy = next(copies)
         predictions: dict[str, list[Tensor]] = {name + suffix: [] for suffix in self._views}
         for copy in chain([first_copy], copies):
             for suffix, view in self._views.items():
-                predictions[name + suffix].append(predict(classifier, view(copy)))
+                predictions[name + suffix].append(predict(logits_of, view(copy)))
         combine = self._config.combine
         return first_copy, {
             row: combined(torch.stack(samples), loaded.labels, combine)

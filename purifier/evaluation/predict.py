@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair
+from impure.purifier.defences.defence import Classifier
 from impure.purifier.evaluation.evaluate_config import Combine
 
 NO_CLASS = -1  # predicted where an image or its largest logit is not finite: always wrong
@@ -44,7 +45,7 @@ def _to_device(images: Sequence[Tensor], device: torch.device) -> Tensor:
     return to_float(torch.stack(list(images)).to(device))
 
 
-def predict(classifier: nn.Module, images: Tensor) -> Tensor:
+def predict(classifier: Classifier, images: Tensor) -> Tensor:
     """The predicted classes (B,); `NO_CLASS` where the image or its largest logit is not finite.
 
     Args:

@@ -15,7 +15,7 @@ from impure.purifier.evaluation.scores import Row
 FILE = "validation.csv"
 COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one sample
 READ = COLUMNS[:6]  # the counts tell the accuracy once more
-NONE, PURIFIER = "none", "riae"  # in the column `defence`
+NONE = "none"  # in the column `defence`: the bare classifier; another name is that of the trained defence
 
 Cell = tuple[str, str, int]  # target, attack, number of images
 RowsByEpoch = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
@@ -143,11 +143,16 @@ def best(rows_by_epoch: RowsByEpoch) -> tuple[int, Score] | None:
             clean or without attacked images.
     """
     chosen: tuple[int, Score] | None = None
-    for epoch in sorted(epoch for epoch, defence in rows_by_epoch if defence == PURIFIER):
-        score = Score(rows=rows_by_epoch[epoch, PURIFIER])
+    for epoch in sorted(epoch for epoch, defence in rows_by_epoch if defence != NONE):
+        score = Score(rows=trained_rows(rows_by_epoch, epoch))
         if score.at_least(chosen and chosen[1]):
             chosen = epoch, score
     return chosen
+
+
+def trained_rows(rows_by_epoch: RowsByEpoch, epoch: int) -> tuple[Row, ...]:
+    """The rows of the trained defence in an epoch."""
+    return next(rows for (at, defence), rows in rows_by_epoch.items() if at == epoch and defence != NONE)
 
 
 def read_rows(path: Path) -> RowsByEpoch:

@@ -37,8 +37,8 @@ class DataSource(Protocol):
     def images(self) -> int:
         """How many there are in an epoch."""
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
-        """This rank's micro-batches of every update."""
+    def order(self, config: TrainConfig, ranks: Ranks, multiple: int) -> BatchOrder:
+        """This rank's micro-batches of every update, for a network that takes multiples of so many pixels."""
 
     def describe(self) -> Mapping[str, object]:
         """Its identity, for `config.json`."""
@@ -50,17 +50,22 @@ class DataSource(Protocol):
 class PairSource:
     """Pairs of committed shards."""
 
-    def __init__(self, shards: Sequence[CommittedShard], *, clean_pairs: bool = True) -> None:
+    def __init__(
+        self, shards: Sequence[CommittedShard], *, attacked_pairs: bool = True, clean_pairs: bool = True
+    ) -> None:
         """List the pairs.
 
         Args:
             shards: Shards of any image sizes, targets and attacks.
-            clean_pairs: Also learn to leave clean images alone.
+            attacked_pairs: Learn from the attacked images.
+            clean_pairs: Also learn to leave clean images alone; or from these alone.
 
         Raises:
             InputError: A shard is inconsistent, or all are empty.
         """
-        self._data = PairDataset(shards, clean_pairs=clean_pairs, cache_bytes=0)  # see `open_loader`
+        self._data = PairDataset(  # see `open_loader` for the cache
+            shards, attacked_pairs=attacked_pairs, clean_pairs=clean_pairs, cache_bytes=0
+        )
 
     @property
     def dataset(self) -> PairDataset:
@@ -72,14 +77,13 @@ class PairSource:
         """The number of pairs."""
         return len(self._data)
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
+    def order(self, config: TrainConfig, ranks: Ranks, multiple: int) -> BatchOrder:
         """See `EpochSampler`.
 
         Raises:
             InputError: Some images are smaller than the crop, or a batch has too few for all ranks and
                 micro-batches.
         """
-        multiple = config.riae().multiple
         for side in np.unique(self._data.sizes).tolist():
             crop_side(side, config.crop, multiple)
         return EpochSampler(
@@ -129,9 +133,9 @@ class PhotoSource:
         """The number of photographs."""
         return len(self._names)
 
-    def order(self, config: TrainConfig, ranks: Ranks) -> BatchOrder:
+    def order(self, config: TrainConfig, ranks: Ranks, multiple: int) -> BatchOrder:
         """See `PhotoSampler`."""
-        sides = photo_sides(config.riae().multiple)
+        sides = photo_sides(multiple)
         return PhotoSampler(len(self._names), _split(config, ranks), sides=sides, seed=config.seed)
 
     def describe(self) -> Mapping[str, object]:

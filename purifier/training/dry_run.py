@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from impure.manifests.base.errors import WriteError
-from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.data.dataset import Batch
 from impure.purifier.training.data_source import DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.open_objective import open_objective
 from impure.purifier.training.run_folder import check_run, describe_run
 from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
-from impure.purifier.training.trainer import check_features, new_model
 
 REPEATS = 3  # of the measured update; the first is slow
 ENOUGH_SECONDS = 5.0  # after which it is not repeated
@@ -83,15 +82,14 @@ def plan(
         InputError: As `train`, as far as that shows in the first update.
         WriteError: The folder cannot be written.
     """
-    check_features(config, features)
-    order = data_source.order(config, Ranks(world=world))
+    objective = open_objective(config, features)
+    order = data_source.order(config, Ranks(world=world), objective.multiple)
     open_loader(data_source, order, device, RuntimeOptions(cache=cache))
-    model = new_model(config)
-    record = {} if init is None else asdict(initialise(model, init))
-    state = check_run(out, describe_run(config, data_source.describe(), record))
+    begun_from = {} if init is None else objective.begin_with(init)
+    state = check_run(out, describe_run(config, objective.describe(), data_source.describe(), begun_from))
     _check_writable(out)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    seconds = _seconds_an_update(TrainStep(config, model, features, device), data_source, world)
+    parameters = sum(parameter.numel() for parameter in objective.model.parameters())
+    seconds = _seconds_an_update(TrainStep(config, objective, device), data_source, world)
     updates = order.steps * config.epochs
     copies = STATE_COPIES + bool(config.ema_decay)
     return {
@@ -125,7 +123,7 @@ def _check_writable(out: Path) -> None:
 def _seconds_an_update(train_step: TrainStep, data_source: DataSource, world: int) -> float:
     """How long the first update of the main rank takes; on a CPU by that of its first images."""
     config, device = train_step.config, train_step.device
-    order: Iterable[Any] = data_source.order(config, Ranks(world=world))
+    order: Iterable[Any] = data_source.order(config, Ranks(world=world), train_step.objective.multiple)
     wanted = list(islice(order, config.grad_accum))
     images = sum(len(micro_batch.indices) for micro_batch in wanted)
     if device.type == "cpu":

@@ -14,14 +14,13 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
 from impure.manifests.base.files import writing
-from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.data.dataset import Batch
 from impure.purifier.training.data_source import BatchOrder, DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.open_objective import open_objective
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
-from impure.purifier.training.trainer import check_features, new_model
 
 WARM_UP = 3  # updates: memory is laid out, and the network compiled
 TIMED = 5  # updates without the profiler, which slows them down
@@ -80,16 +79,15 @@ def profile_updates(
         InputError: As `train`, as far as that shows in the first updates.
         WriteError: The trace cannot be written.
     """
-    check_features(config, features)
+    objective = open_objective(config, features)
     if ranks.is_main:
         with writing(trace):
             trace.parent.mkdir(parents=True, exist_ok=True)
             trace.touch()
-    order = data_source.order(config, ranks)
-    model = new_model(config)
+    order = data_source.order(config, ranks, objective.multiple)
     if init is not None:
-        initialise(model, init)
-    train_step = TrainStep(config, model, features, device, ranks)
+        objective.begin_with(init)
+    train_step = TrainStep(config, objective, device, ranks)
     with closing(open_loader(data_source, order, device, runtime)) as loader:
         updates = _Updates(train_step, _endless(loader, order, config.grad_accum))
         updates.take(WARM_UP)

@@ -21,7 +21,7 @@ from impure.purifier.training.train_config import TrainConfig
 
 OPTIONS = "run.yaml"
 LOGS = "logs"  # folder of a log for each rank, made when something fails
-IDENTITY = ("riae", "train", "data", "init")  # in config.json: what another run would differ in
+IDENTITY = ("riae", "network", "train", "data", "init")  # in config.json: what another run would differ in
 SCHEDULE = ("epochs", "warmup_epochs", "lr_cycles")  # in "train": what a longer run of the same may differ in
 _WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 
@@ -138,15 +138,21 @@ def _extended(config: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str
     return {**extended, "extended_from": [*present.get("extended_from", []), epochs]}
 
 
-def describe_run(config: TrainConfig, data: Mapping[str, object], init: Mapping[str, Any]) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig,
+    network: Mapping[str, Any],
+    data: Mapping[str, object],
+    init: Mapping[str, Any],
+) -> dict[str, Any]:
     """What `config.json` holds: the network, the training, the data's identity, the software.
 
     Args:
         config: The recipe.
+        network: What describes the network; see `Objective.describe`.
         data: What identifies the data.
         init: What identifies the weights that the run began with; empty for random ones.
     """
-    identity = {"riae": asdict(config.riae()), "train": asdict(config), "data": data, "init": init}
+    identity = {**network, "train": asdict(config), "data": data, "init": init}
     return {**plain(identity), "software": {"torch": torch.__version__}}
 
 

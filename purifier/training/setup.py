@@ -16,6 +16,7 @@ from impure.pipeline.targets.target import Target
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.image_cache import room_for_cache
 from impure.purifier.data.photos import MOST_SIDE
+from impure.purifier.defences.trained.trainable import FeatureDefault
 from impure.purifier.losses.feature_network import find_node
 from impure.purifier.training.data_source import DataSource, PhotoSource
 from impure.purifier.training.runtime_options import CacheKind
@@ -97,15 +98,23 @@ def _picture(source: "Source", photos: "Sequence[SourceImage]", index: int) -> "
     return source.load(photos[index], MOST_SIDE).picture
 
 
-def open_features(config: TrainConfig, weights: Path | None) -> Target | None:
+def open_features(
+    config: TrainConfig, weights: Path | None, default: FeatureDefault | None = None
+) -> Target | None:
     """The feature network of the loss; None for a recipe without one.
+
+    Args:
+        config: The training.
+        weights: A file of its weights.
+        default: What a defence's network takes where the config names none.
 
     Raises:
         InputError: It cannot be had, or has no such nodes: to be known before the run's folder is begun.
     """
-    if not config.loss.network:
+    name = config.loss.network or (default.network if default else "")
+    if not name:
         return None
-    features = load_target(config.loss.network, weights, option="--feature-weights FILE")
-    for node in config.loss.lambdas:
+    features = load_target(name, weights, option="--feature-weights FILE")
+    for node in config.nodes or (default.nodes if default else config.loss.lambdas):
         find_node(features, node)
     return features

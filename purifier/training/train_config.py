@@ -1,10 +1,13 @@
 """What decides a training run: its hyperparameters, and the schedule of its learning rate; no torch."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.trained.model_names import MODELS
 from impure.purifier.losses.recipe import RECIPES, Recipe
 from impure.purifier.riae.riae_config import DecoderKind, Mask, RIAEConfig, preset
 
@@ -32,7 +35,9 @@ class TrainConfig:
         InputError: A value is impossible; the message names it.
     """
 
-    preset: str = "base"  # the paper's network, 115.8 M parameters; others in riae_config.PRESETS
+    preset: str = "base"  # the paper's, 115.8 M parameters; others in riae_config.PRESETS and in MODELS
+    network: str = ""  # a defence's network that is trained in RIAE's place; see model_names.Model
+    sizes: Mapping[str, Value] = field(default_factory=dict)  # of that network, where not its paper's
     mask: Mask = (
         "both"  # how a subset of patches is masked: noise on the image and on the features (paper, 5.1)
     )
@@ -54,6 +59,7 @@ class TrainConfig:
     learning_rate: float = 1e-4  # AdamW's at the peak, after the warm-up
     warmup_epochs: int = 5  # epochs of linearly rising learning rate; a cosine follows, down to FINAL_RATE
     lr_cycles: int = 1  # cosines one after the other, each from the peak down; the warm-up is in the first
+    beta2: float = 0.95  # AdamW's
     weight_decay: float = 0.05  # AdamW's, on matrices and kernels alone
     clip_grad: float = 0.0  # largest norm of the gradient; 0 for no clipping
     ema_decay: float = 0.0  # of the moving average of the weights, such as 0.9999; 0 for no average
@@ -64,7 +70,7 @@ class TrainConfig:
     seed: int = 0  # of initial weights, order, crops, partitions and noise
 
     def __post_init__(self) -> None:
-        self.riae()
+        self._check_network()
         for name in ("epochs", "batch_size", "grad_accum", "variants", "lr_cycles"):
             if getattr(self, name) < 1:
                 raise InputError(f"training: {name} is {getattr(self, name)}; it must be at least 1")
@@ -91,12 +97,19 @@ class TrainConfig:
                 f"training: {len(self.nodes)} nodes but {len(self.lambdas)} lambdas; give one for each"
             )
 
+    def _check_network(self) -> None:
+        """Refuse what no network, or that of a defence, can have."""
+        if not self.network:
+            self.riae()
+        elif self.compiled:
+            raise InputError(f"training: model {self.preset} is not compiled; that pays for RIAE alone")
+
     @classmethod
     def for_preset(cls, name: str, **values: Any) -> "TrainConfig":
         """The training that suits a preset, with some values changed; a short one warms up for less."""
-        known = {field.name: field.default for field in fields(cls)}
-        recipe = {"preset": name, **TRAINING.get(name, {}), **values}.get("recipe", known["recipe"])
-        chosen = {"preset": name, **TRAINING.get(name, {}), **RECIPE_TRAINING.get(recipe, {}), **values}
+        known = {entry.name: entry.default for entry in fields(cls)}
+        recipe = {"preset": name, **_training_of(name), **values}.get("recipe", known["recipe"])
+        chosen = {"preset": name, **_training_of(name), **RECIPE_TRAINING.get(recipe, {}), **values}
         epochs = chosen.get("epochs", known["epochs"])
         chosen.setdefault("warmup_epochs", known["warmup_epochs"])
         if "warmup_epochs" not in values and isinstance(epochs, int):
@@ -113,6 +126,14 @@ class TrainConfig:
         recipe = RECIPES[self.recipe]
         lambdas = dict(zip(self.nodes, self.lambdas, strict=True)) or recipe.lambdas
         return replace(recipe, network=self.feature_network or recipe.network, lambdas=lambdas)
+
+
+def _training_of(name: str) -> dict[str, Any]:
+    """What differs from the paper's training of RIAE for a preset or a model."""
+    if name not in MODELS:
+        return TRAINING.get(name, {})
+    model = MODELS[name]
+    return {"network": model.network, "sizes": model.sizes, "recipe": "pixel", **model.training}
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 class TrainLog:
     """The run's `log.csv`: means over the updates since the row before."""
 
-    COLUMNS = ("epoch", "step", "loss", "pixel", "perceptual", "learning_rate", "images_per_second")
-
-    def __init__(self, out: Path, *, tensorboard: bool = False) -> None:
+    def __init__(self, out: Path, loss_names: Sequence[str], *, tensorboard: bool = False) -> None:
         """Open the log of a run.
 
         Args:
             out: The run's folder.
+            loss_names: Of the losses that `add` takes, in their order.
             tensorboard: Also write event files into `out/tensorboard` (see `check_tensorboard`).
         """
+        self.columns = ("epoch", "step", *loss_names, "learning_rate", "images_per_second")
         self._path = out / "log.csv"
         self._folder = out / "tensorboard" if tensorboard else None
         self._events: SummaryWriter | None = None
@@ -43,21 +44,21 @@ class TrainLog:
             return
         with self._path.open(newline="", errors="replace") as file:
             lines = csv.reader(line.replace("\0", "") for line in file)
-            written = [dict(zip(self.COLUMNS, line, strict=False)) for line in lines]
-        rows = [row for row in written if row.get("step", "").isdigit() and len(row) == len(self.COLUMNS)]
+            written = [dict(zip(self.columns, line, strict=False)) for line in lines]
+        rows = [row for row in written if row.get("step", "").isdigit() and len(row) == len(self.columns)]
         rows = [row for row in rows if int(row["step"]) <= step]
         with atomic_path(self._path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
 
     def add(self, losses: Tensor, images: int) -> None:
-        """Note one update: its losses (3,), on any device, and how many images it saw on all ranks."""
+        """Note one update: its losses (k,), on any device, and how many images it saw on all ranks."""
         self._losses.append(losses)
         self._images += images
 
     def means(self) -> Tensor:
-        """Mean losses (3,) of the updates since the last row, on their device."""
+        """Mean losses (k,) of the updates since the last row, on their device."""
         return torch.stack(self._losses).mean(0)
 
     def clear(self) -> None:
@@ -73,10 +74,10 @@ class TrainLog:
             WriteError: The file cannot be written.
         """
         speed = round(self._images / max(time.monotonic() - self._since, 1e-9), 2)
-        row = dict(zip(self.COLUMNS, (epoch, step, *losses, rate, speed), strict=True))
+        row = dict(zip(self.columns, (epoch, step, *losses, rate, speed), strict=True))
         with writing(self._path):
             with self._path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, self.COLUMNS)
+                writer = csv.DictWriter(file, self.columns)
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerow(row)

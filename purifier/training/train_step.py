@@ -1,4 +1,4 @@
-"""One update of the weights: crops, randomness, loss, gradients, optimiser (paper, Algorithm 1)."""
+"""One update of the weights: crops, loss, gradients, optimiser (paper, Algorithm 1)."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,12 +15,12 @@ from impure.pipeline.targets.weights import load_strictly
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.crops import crop_side, paired_crops
 from impure.purifier.data.dataset import Batch
-from impure.purifier.losses.perceptual import PerceptualLoss, l1
-from impure.purifier.losses.rcm import combine
-from impure.purifier.riae.model import RIAE
-from impure.purifier.riae.noise import Randomness
+from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.objective import Objective
 from impure.purifier.training.train_config import TrainConfig
+
+_ENOUGH_PIXELS = 96  # side of an image that every feature network can take
 
 
 class TrainState(TypedDict):
@@ -38,43 +38,35 @@ class TrainStep:
     """
 
     def __init__(
-        self,
-        config: TrainConfig,
-        model: RIAE,
-        features: nn.Module | None,
-        device: torch.device,
-        ranks: Ranks | None = None,
+        self, config: TrainConfig, objective: Objective, device: torch.device, ranks: Ranks | None = None
     ) -> None:
         """Put everything on the device.
 
         Args:
             config: The recipe.
-            model: What learns.
-            features: Feature network of the perceptual loss, in [0,1] space; frozen from here on. None for
-                recipes without one.
+            objective: What learns, and its loss.
             device: Where to compute.
             ranks: The processes that learn together.
         """
         self.config = config
-        self.model = model.to(device)
+        self.objective = objective
+        self.model = objective.model.to(device)
+        for network in objective.frozen:
+            network.to(device)
         self.device = device
         self.ranks = ranks or Ranks()
-        self.perceptual: PerceptualLoss | None = None
-        if features is not None:
-            loss = config.loss
-            self.perceptual = PerceptualLoss(
-                features.to(device), loss.lambdas, per_position=loss.per_position, bf16=config.bf16
-            )
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.95), fused=True)
-        self.ema_model = deepcopy(model).requires_grad_(False) if config.ema_decay else None
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(objective, config.weight_decay), betas=(0.9, config.beta2), fused=True
+        )
+        self.ema_model = deepcopy(self.model).requires_grad_(False) if config.ema_decay else None
         self.generator = Generator(device)
-        self.parallel = self.ranks.wrap(model)
+        self.parallel = self.ranks.wrap(objective.trained)
         self._fix_buckets()
         self.network = compiled(self.parallel) if config.compiled else self.parallel
         self._shapes: set[torch.Size] = set()  # of micro-batches so far
 
     @property
-    def export_model(self) -> RIAE:
+    def export_model(self) -> nn.Module:
         """What users get: the moving average of the weights, where there is one."""
         return self.model if self.ema_model is None else self.ema_model
 
@@ -94,8 +86,8 @@ class TrainStep:
             rate: Learning rate.
 
         Returns:
-            Loss, pixel loss and perceptual loss (3,) of this rank's images, each weighted by its part of the
-            global batch: summed over all ranks, the batch's. On the device.
+            Losses (k,) of this rank's images, the first is minimised, each weighted by its part of the global
+            batch: summed over all ranks, the batch's. On the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -110,59 +102,40 @@ class TrainStep:
 
     def _add_gradients(self, micro_batches: Sequence[Batch], step: int) -> Tensor:
         """Add up the gradients of the global batch, on every rank; returns the losses as `update` does."""
-        total = torch.zeros(3, device=self.device)
+        total = torch.zeros(len(self.objective.loss_names), device=self.device)
         for number, micro_batch in enumerate(micro_batches):
             self._reseed(step, number)
             with self._exchange(number == len(micro_batches) - 1):
-                losses = self.losses(*self.crop(micro_batch)) * micro_batch.weight
+                losses = self.losses(self.crop(micro_batch)) * micro_batch.weight
                 (losses[0] * self.ranks.world).backward()  # DDP takes the mean over ranks; we sum
             total += losses.detach()
         return total
 
-    def crop(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Random windows in [0,1]: (B, 3, h, w), distinct clean ones (U, 3, h, w), and rows (B,) of these."""
+    def crop(self, batch: Batch) -> TrainingImages:
+        """Random windows of the images."""
         adversarial, clean, clean_row = (images.to(self.device, non_blocking=True) for images in batch[:3])
-        batch = Batch(adversarial, clean, clean_row, batch.weight)
-        height, width = batch.clean.shape[2:]
-        if self.config.stage == "pairs":
-            multiple = self.model.config.multiple
+        labels = batch.labels.to(self.device, non_blocking=True)
+        batch = batch._replace(adversarial=adversarial, clean=clean, clean_row=clean_row)
+        height, width = clean.shape[2:]
+        if self.config.stage == "pairs" or self.config.crop:
+            multiple = self.objective.multiple
             height, width = (crop_side(side, self.config.crop, multiple) for side in (height, width))
         adversarial, clean = paired_crops(batch, height, width, self.generator)
-        return to_float(adversarial), to_float(clean), batch.clean_row
+        return TrainingImages(to_float(adversarial), to_float(clean), clean_row, labels)
 
-    def losses(self, adversarial: Tensor, clean: Tensor, clean_row: Tensor) -> Tensor:
-        """Loss, pixel loss and perceptual loss (3,) (Eq. 15).
-
-        Args:
-            adversarial: RGB in [0,1] (B, 3, H, W).
-            clean: Distinct clean images in [0,1] (U, 3, H, W).
-            clean_row: Row of `clean` that belongs to each attacked image (B,).
-        """
-        loss, model = self.config.loss, self.model
-        randomness = model.draw_training(adversarial, self.generator, steps_per_subset=loss.as_released)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            output = self._rebuild(adversarial, randomness).float()
-            pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
-            perceptual = torch.zeros_like(pixel)
-            if self.perceptual is not None:
-                purified = model.denormalise(output)
-                mixed = combine(purified, adversarial, model.config.patch, loss.combination, self.generator)
-                perceptual = self.perceptual(mixed, clean, clean_row)
-        return torch.stack([pixel + perceptual, pixel, perceptual])
-
-    def _rebuild(self, images: Tensor, randomness: Randomness) -> Tensor:
-        """What the network makes of the images; a compiled one is compiled when it first sees their size.
+    def losses(self, images: TrainingImages) -> Tensor:
+        """Losses (k,); a compiled network is compiled when it first sees the images' size.
 
         Raises:
             InputError: It cannot be compiled, for instance where there is no C++ compiler.
         """
         try:
-            output: Tensor = self.network(images, randomness)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                return self.objective.losses(self.network, images, self.generator)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise InputError(
                 f"RIAE cannot be compiled here ({first_line(error)}); leave out --compile"
             ) from error
-        return output
 
     def _fix_buckets(self) -> None:
         """Let DDP arrange its buckets, which it does after the first backward pass of a process.
@@ -170,9 +143,11 @@ class TrainStep:
         Else a resumed run would add up the gradients of three and more ranks in another order.
         """
         if self.ranks.world > 1:
-            side = self.model.config.multiple
-            images = torch.zeros(1, 3, side, side, device=self.device)
-            self.parallel(images, self.model.draw_training(images, self.generator)).sum().backward()
+            buffers = [buffer.clone() for buffer in self.model.buffers()]
+            images = _blank(self.objective.multiple, self.device)
+            self.objective.losses(self.parallel, images, self.generator)[0].backward()
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.detach().copy_(before)  # BatchNorm has seen nothing yet
             self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> TrainState:
@@ -195,9 +170,11 @@ class TrainStep:
             load_strictly(self.ema_model, state["ema_model"], where)
 
     @torch.no_grad()
-    def _move_average(self, ema_model: RIAE, weight: float) -> None:
+    def _move_average(self, ema_model: nn.Module, weight: float) -> None:
         """Move the averaged weights towards the present ones; PyTorch's own way waits for the GPU."""
         torch._foreach_lerp_(list(ema_model.parameters()), list(self.model.parameters()), weight)
+        for averaged, present in zip(ema_model.buffers(), self.model.buffers(), strict=True):
+            averaged.copy_(present)  # statistics of BatchNorm are averages already
 
     def is_finite(self) -> bool:
         """Whether the weights are worth keeping."""
@@ -228,16 +205,20 @@ def compiled(network: nn.Module) -> nn.Module:
     return torch.compile(network, dynamic=False)  # type: ignore[return-value]  # a module like it
 
 
-def parameter_groups(model: RIAE, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameters with weight decay (matrices, kernels) and without (norms, biases, tokens, fusion logits).
+def _blank(multiple: int, device: torch.device) -> TrainingImages:
+    """Two black images that any network can take."""
+    side = -(-_ENOUGH_PIXELS // multiple) * multiple
+    images = torch.zeros(2, 3, side, side, device=device)
+    rows = torch.arange(2, device=device)
+    return TrainingImages(images, images, rows, torch.zeros_like(rows))
 
-    The authors' program, and so recipe `release`, decays tokens and fusion logits as well.
-    """
-    released = config.loss.as_released
+
+def parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters with weight decay, and those without."""
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for name, weight in model.named_parameters():
-        groups[(released or name.endswith(".weight")) and weight.dim() > 1].append(weight)
+    for name, weight in objective.model.named_parameters():
+        groups[objective.decays(name, weight)].append(weight)
     return [
-        {"params": groups[True], "weight_decay": config.weight_decay},
+        {"params": groups[True], "weight_decay": weight_decay},
         {"params": groups[False], "weight_decay": 0.0},
     ]

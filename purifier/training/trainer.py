@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,13 +16,13 @@ from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.files import read_json
 from impure.manifests.commands.console import say
 from impure.purifier.checkpoints.checkpoint import BEST, load_state, save_checkpoint, save_weights
-from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.data.dataset import Batch
-from impure.purifier.riae.model import RIAE
+from impure.purifier.defences.open_checkpoint import RIAE_NAME
 from impure.purifier.riae.pretrained import CONFIG
 from impure.purifier.training.data_source import BatchOrder, DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.open_objective import open_objective
 from impure.purifier.training.run_folder import describe_run, only_trainer, open_run, rank_log
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.skipped_photos import SkippedPhotos
@@ -47,21 +46,21 @@ def train(
     validator: Validator | None = None,
     options: str = "",
 ) -> Path:
-    """Train a RIAE, or go on where a killed run stopped; on the CPU both end with the same bits.
+    """Train a network, or go on where a killed run stopped; on the CPU both end with the same bits.
 
     Args:
         config: The whole recipe.
         data_source: What to learn from.
-        features: Feature network for the perceptual loss: takes RGB in [0,1], normalises inside. It gets
-            frozen. None is right only for recipes without one.
+        features: The frozen network that the loss needs: takes RGB in [0,1], normalises inside. None is right
+            only for losses without one.
         out: The run's folder: config.json, log.csv, state.pt, model.safetensors, README.md; with a validator
             also validation.csv, strips of images, and best/ with the best weights so far. After a failure
             also logs/ (see `rank_log`).
         device: Where to compute.
         runtime: What changes nothing of what is learnt.
         ranks: The processes that train together; all call this with the same arguments.
-        init: Weights to begin with (see `init_weights.initialise`).
-        validator: Measures the purifier at the end of epochs; only the main rank needs one.
+        init: Weights to begin with (see `Objective.begin_with`).
+        validator: Measures the defence at the end of epochs; only the main rank needs one.
         options: What was asked for, to be kept as run.yaml (see `keep_options`).
 
     Returns:
@@ -75,14 +74,13 @@ def train(
     """
     runtime = runtime or RuntimeOptions()
     ranks = ranks or Ranks()
-    check_features(config, features)
     if runtime.tensorboard:
         check_tensorboard()
-    order = data_source.order(config, ranks)
-    model = new_model(config)
-    init_report = {} if init is None else asdict(initialise(model, init))
-    described = describe_run(config, data_source.describe(), init_report)
-    train_step = TrainStep(config, model, features, device, ranks)
+    objective = open_objective(config, features)
+    order = data_source.order(config, ranks, objective.multiple)
+    begun_from = {} if init is None else objective.begin_with(init)
+    described = describe_run(config, objective.describe(), data_source.describe(), begun_from)
+    train_step = TrainStep(config, objective, device, ranks)
     with (
         closing(open_loader(data_source, order, device, runtime)) as loader,
         only_trainer(out) if ranks.is_main else nullcontext(),
@@ -95,27 +93,6 @@ def train(
                 trainer.load()
             trainer.run(loader)
     return out
-
-
-def check_features(config: TrainConfig, features: nn.Module | None) -> None:
-    """Refuse a feature network that is missing, or that the recipe has no use for.
-
-    Raises:
-        InputError: It is.
-    """
-    if bool(config.loss.lambdas) != (features is not None):
-        need = f"needs its feature network {config.loss.network!r}" if features is None else "takes none"
-        raise InputError(f"recipe {config.recipe!r} {need}")
-
-
-def new_model(config: TrainConfig) -> RIAE:
-    """The network with the initial weights of the run's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = RIAE(config.riae())
-        if config.loss.as_released:
-            model.decoder_rb1.reset_parameters()  # PyTorch's own start (Kaiming) instead of the identity
-        return model
 
 
 class _Trainer:
@@ -139,7 +116,9 @@ class _Trainer:
         self.validator = validator
         self.stop = stop
         self.ranks = train_step.ranks
-        self.log = TrainLog(out, tensorboard=runtime.tensorboard and self.ranks.is_main)
+        self.log = TrainLog(
+            out, train_step.objective.loss_names, tensorboard=runtime.tensorboard and self.ranks.is_main
+        )
         self.skipped = SkippedPhotos()
         self.epoch = 0
         self.step = 0  # inside the epoch
@@ -246,7 +225,8 @@ class _Trainer:
             return
         model = self.train_step.export_model
         best = self.validator.best()
-        score = self.validator(model, self.epoch)
+        defence = self.train_step.objective.defence(model)
+        score = self.validator(defence, self.config.network or RIAE_NAME, self.epoch)
         self.log.curve("validation", self.updates, {"attacked": score.attacked, "clean": score.clean})
         if best is None or score.at_least(best[1]):
             config = {**read_json(self.out / CONFIG), "epoch": self.epoch}

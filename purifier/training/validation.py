@@ -1,7 +1,8 @@
-"""Validation while a purifier is trained: accuracy of the classifiers behind it, and image strips."""
+"""Validation while a defence is trained: accuracy of the classifiers behind it, and image strips."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,20 +14,21 @@ from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
+from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.evaluation.image_strips import draw_strips, example
 from impure.purifier.evaluation.measure_group import Defended, measure_group, undefended
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.select import Group, select_groups
-from impure.purifier.evaluation.validation_table import FILE, NONE, PURIFIER, Score, ValidationTable
-from impure.purifier.riae.model import RIAE
+from impure.purifier.evaluation.validation_table import FILE, NONE, Score, ValidationTable
 
 STRIPS = "validation"  # folder of the image strips
 CACHE_BYTES = 1 << 30  # of decoded images
 
 
 class Validator:
-    """Measures a purifier in training, on the stored bytes: uniform partition, one sample, always the same.
+    """Measures a defence in training, on the stored bytes: one sample, always the same.
 
     Writes `validation.csv` (rows with defence `none` are of the bare classifier, measured once, as epoch 0)
     and `validation/epoch-NNNN.jpg`. Decoded images are kept in memory up to a bound.
@@ -85,13 +87,14 @@ class Validator:
         cells = [(group.target, group.attack, len(group.pairs)) for group in self._groups]
         self._table = ValidationTable(out / FILE, cells)
 
-    def __call__(self, riae: RIAE, epoch: int) -> Score:
-        """Measure the purifier; training goes on as if nothing had happened.
+    def __call__(self, defence: Defence, name: str, epoch: int) -> Score:
+        """Measure the defence; training goes on as if nothing had happened.
 
         The prediction for an image that is not finite counts as wrong. Rows of the same epoch are replaced.
 
         Args:
-            riae: On the validator's device. Its mode and the global random state are as before afterwards.
+            defence: On the validator's device. Its mode and the global random state are as before afterwards.
+            name: Of the defence, for the table.
             epoch: How many are done.
 
         Raises:
@@ -101,16 +104,16 @@ class Validator:
         rounds = 1 if self._undefended else 2
         images = rounds * sum(len(group.pairs) for group in self._groups)
         with (
-            _undisturbed(riae, self._device),
+            _undisturbed(defence, self._device),
             torch.no_grad(),
             tqdm(total=images, unit="img", desc="validation", leave=False, disable=not self._progress) as bar,
         ):
             if not self._undefended:
                 self._measure_undefended(bar.update)
-            measured = [self._measure(group, riae, bar.update) for group in self._groups]
+            measured = [self._measure(group, defence, name, bar.update) for group in self._groups]
         score = Score(rows=tuple(row for row, _ in measured))
         self._draw(epoch, [purified for _, purified in measured])
-        self._table.put(epoch, PURIFIER, score.rows)
+        self._table.put(epoch, name, score.rows)
         return score
 
     def forget_after(self, epoch: int) -> None:
@@ -127,24 +130,25 @@ class Validator:
 
     def _measure_undefended(self, advance: Callable[[int], object]) -> None:
         """What does not change: accuracy without a defence, and what the strips show of it."""
-        self._table.put(0, NONE, [self._measure(group, None, advance)[0] for group in self._groups])
+        self._table.put(
+            0, NONE, [self._measure(group, NoDefence(), NONE, advance)[0] for group in self._groups]
+        )
         self._undefended = [
             undefended(self._reader, group, self._classifiers[group.target], self._device)
             for group in self._groups
         ]
 
     def _measure(
-        self, group: Group, riae: RIAE | None, advance: Callable[[int], object]
+        self, group: Group, defence: Defence, name: str, advance: Callable[[int], object]
     ) -> tuple[Row, Defended]:
-        """A group's row behind the purifier, or without a defence, and the sample that it shows."""
-        name = NONE if riae is None else PURIFIER
+        """A group's row behind a defence, and the sample that it shows."""
         classifier = self._classifiers[group.target]
 
         def defend(loaded: Loaded, number: int) -> Defended:
-            images = loaded.attacked
-            if riae is not None:
-                images = riae.purify(images, seed=batch_seed(self._seed, number, 0))
-            defended = Defended({name: images}, {name: predict(classifier, images)})
+            defence.reseed(batch_seed(self._seed, number, 0))
+            images = defence(loaded.attacked)
+            logits_of = partial(defence.classify, classifier=classifier)
+            defended = Defended({name: images}, {name: predict(logits_of, images)})
             advance(len(images))
             return defended
 
@@ -179,10 +183,10 @@ class Validator:
 
 
 @contextmanager
-def _undisturbed(riae: RIAE, device: torch.device) -> Iterator[None]:
+def _undisturbed(defence: Defence, device: torch.device) -> Iterator[None]:
     """Eval mode inside the block; modes and the global random state as before behind it."""
-    modes = [(module, module.training) for module in riae.modules()]
-    riae.eval()
+    modes = [(module, module.training) for module in defence.modules()]
+    defence.eval()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield

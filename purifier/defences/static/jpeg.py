@@ -15,7 +15,10 @@ from impure.purifier.defences.defence import Defence
 class Jpeg(Defence):
     """Rounds to 8 bits, encodes as JPEG with Pillow's defaults, decodes again; has no gradient."""
 
-    def __init__(self, quality: int = 75) -> None:
+    source = "Dziugaite et al. 2016, arXiv:1608.00853"
+    gradient = "none"
+
+    def __init__(self, *, quality: int = 75) -> None:
         """Set the quality.
 
         Raises:

@@ -1,0 +1,1 @@
+"""What a training step minimises: a network with its loss, RIAE's or a defence's."""

@@ -1,0 +1,20 @@
+"""Builds what a training configuration names: RIAE, or the network of a defence, with its loss."""
+
+from torch import nn
+
+from impure.purifier.training.objectives.network_objective import NetworkObjective
+from impure.purifier.training.objectives.objective import Objective
+from impure.purifier.training.objectives.riae_objective import RIAEObjective, check_features, new_riae
+from impure.purifier.training.train_config import TrainConfig
+
+
+def open_objective(config: TrainConfig, features: nn.Module | None) -> Objective:
+    """The network with the initial weights of the run's seed, and its loss.
+
+    Raises:
+        InputError: The feature network is missing, or of no use, or a size is impossible.
+    """
+    if config.network:
+        return NetworkObjective(config, features)
+    check_features(config, features)
+    return RIAEObjective(config, new_riae(config), features)
