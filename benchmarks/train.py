@@ -28,6 +28,7 @@ from impure.purifier.data.dataset import Batch
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, RIAEConfig, preset
+from impure.purifier.training.objectives.riae_objective import RIAEObjective
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
 
@@ -104,13 +105,19 @@ def contenders(setting: Setting) -> list[Contender]:
     train_config = TrainConfig(
         recipe="pixel", bf16=setting.bf16, compiled=setting.compiled, batch_size=batch, crop=setting.size
     )
-    train_step = TrainStep(train_config, RIAE(setting.config), None, device)
+    train_step = TrainStep(train_config, RIAEObjective(train_config, RIAE(setting.config), None), device)
     plain = straightforward(setting.config).to(device)
     levels = torch.randint(0, 256, (2, batch, 3, setting.size, setting.size), device=device).byte()
     images = levels[0].float() / 255
     clean = train_step.model.normalise(levels[1].float() / 255)
     randomness = train_step.model.draw_training(images, torch.Generator(device).manual_seed(0))
-    whole = Batch(levels[0], levels[1], torch.arange(batch, device=device), 1.0)
+    whole = Batch(
+        levels[0],
+        levels[1],
+        torch.arange(batch, device=device),
+        1.0,
+        torch.zeros(batch, dtype=torch.int64, device=device),
+    )
 
     def ours() -> None:
         training_pass(train_step.network, images, clean, randomness, setting.bf16)

@@ -54,8 +54,8 @@ def write_card(run: Path) -> Path:
         The file.
 
     Raises:
-        InputError: The config describes no network that is known, or names an unknown licence; the table cannot be read; or
-            the folder cannot be written.
+        InputError: The config describes no known network, or names an unknown licence; the table cannot be
+            read; or the folder cannot be written.
     """
     kind = checkpoint_kind(run)
     if kind is None:

@@ -17,8 +17,8 @@ Classifier = Callable[[Tensor], Tensor]
 class Defence(nn.Module, ABC):
     """A module from RGB images in [0,1] (B, 3, H, W) to the same, in shape, type and range.
 
-    A subclass implements `defend`, and where it is random, `reseed`. Its parameters are keyword-only arguments
-    of its constructor, numbers or texts with the paper's values as defaults.
+    A subclass implements `defend`, and where it is random, `reseed`. Its parameters are keyword-only
+    arguments of its constructor, numbers or texts with the paper's values as defaults.
 
     Attributes:
         source: Who published it.
@@ -66,11 +66,11 @@ class Defence(nn.Module, ABC):
         """Return defended images, [0,1] RGB (B, 3, H, W) in the images' type and on their device."""
 
     def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
-        """Logits (B, classes) of defended images: the classifier's, where a defence brings none of its own."""
+        """Logits (B, classes) of defended images: the classifier's, unless a defence brings its own."""
         return classifier(defended)
 
     def rejects(self, images: Tensor, classifier: Classifier) -> Tensor | None:
-        """Which images (B,), bool, its detectors take for attacked, as they come in; None without detectors."""
+        """Which images (B,), bool, its detectors take for attacked; None where it has none."""
         return None
 
 

@@ -227,6 +227,7 @@ class _Trainer:
         best = self.validator.best()
         defence = self.train_step.objective.defence(model)
         score = self.validator(defence, self.config.network or RIAE_NAME, self.epoch)
+        model.train()  # a defence puts its network in eval mode
         self.log.curve("validation", self.updates, {"attacked": score.attacked, "clean": score.clean})
         if best is None or score.at_least(best[1]):
             config = {**read_json(self.out / CONFIG), "epoch": self.epoch}

@@ -1,1 +1,1 @@
-"""Defences with weights that impure-train learns: the network, its loss and what stands before a classifier."""
+"""Defences that impure-train trains: the network, its loss, and what stands before a classifier."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.commands.evaluated_checkpoints import columns, open_checkpoints, report_folder
+from impure.purifier.commands.evaluated_checkpoints import endings, open_checkpoints, report_folder
 from impure.purifier.defences.defence_registry import build_defences
 from tests.common import small_run
 
@@ -14,21 +14,21 @@ from tests.common import small_run
     ("checkpoints", "names"),
     [
         ([], []),
-        (["runs/a"], ["riae"]),
-        (["runs/a", "runs/b"], ["riae:a", "riae:b"]),
-        (["one/a", "two/a", "two/b"], ["riae:one/a", "riae:two/a", "riae:two/b"]),
-        (["runs/a/best", "runs/b/best", "runs/a"], ["riae:a/best", "riae:b/best", "riae:a"]),
-        (["runs/a/model.safetensors", "lab/a@main"], ["riae:a", "riae:a@main"]),
+        (["runs/a"], [""]),
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["one/a", "two/a", "two/b"], ["one/a", "two/a", "two/b"]),
+        (["runs/a/best", "runs/b/best", "runs/a"], ["a/best", "b/best", "a"]),
+        (["runs/a/model.safetensors", "lab/a@main"], ["a", "a@main"]),
     ],
 )
 def test_columns_are_named_by_the_shortest_ends_that_differ(checkpoints: list[str], names: list[str]) -> None:
-    found = columns([Path(name) for name in checkpoints])
+    found = endings([Path(name) for name in checkpoints])
     assert list(found) == names and [str(path) for path in found.values()] == checkpoints
 
 
 def test_a_checkpoint_named_twice_is_refused() -> None:
     with pytest.raises(InputError, match=r"--checkpoint a/model.safetensors is named twice"):
-        columns([Path("a"), Path("b"), Path("a/model.safetensors")])
+        endings([Path("a"), Path("b"), Path("a/model.safetensors")])
 
 
 def test_each_column_is_its_own_purifier(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_each_column_is_its_own_purifier(tmp_path: Path) -> None:
         "riae:a": "7",
         "riae:b": "the last saved",
     }
-    built = build_defences(["none", "riae"], {name: each.riae for name, each in opened.items()})
+    built = build_defences(["none", "riae"], {name: each.defence for name, each in opened.items()})
     assert list(built) == ["none", "riae:a", "riae:b"]
-    assert built["riae:a"].riae is opened["riae:a"].riae
+    assert built["riae:a"] is opened["riae:a"].defence
     assert report_folder([one]) == one / "report" and report_folder([one, other]) == Path("impure-report")

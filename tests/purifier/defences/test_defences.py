@@ -46,7 +46,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def defence(name: str) -> Defence:
-    return build_defences([name], small_riae())[name].eval()
+    return build_defences([name], {"riae": RIAEDefence(small_riae())})[name].eval()
 
 
 def pictures(count: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -130,7 +130,7 @@ def test_other_images_are_refused(defence: Defence, images: Tensor, message: str
 @pytest.mark.parametrize("quality", [20, 75])
 def test_jpeg_equals_pillow(quality: int) -> None:
     images = torch.rand(2, 3, 20, 33)
-    compressed = Jpeg(quality)(images)
+    compressed = Jpeg(quality=quality)(images)
     for image, result in zip(images, compressed, strict=True):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         file = io.BytesIO()
@@ -139,7 +139,7 @@ def test_jpeg_equals_pillow(quality: int) -> None:
             (result * 255).round().byte().permute(1, 2, 0).numpy(), np.array(Image.open(file))
         )
     with pytest.raises(InputError, match="quality 0"):
-        Jpeg(0)
+        Jpeg(quality=0)
 
 
 def test_riae_goes_on_drawing_until_reseeded(riae: Make) -> None:
@@ -172,7 +172,7 @@ def test_riae_is_random_by_its_noise_or_its_partition(riae: Make) -> None:
 
 def test_options_reach_the_purifier(riae: Make) -> None:
     model, images = riae("both"), torch.rand(2, 3, 16, 16)
-    built = build_defences(["none", "riae"], model, partition="random")
+    built = build_defences(["none", "riae"], {"riae": RIAEDefence(model, partition="random")})
     assert list(built) == ["none", "riae"]
     with torch.no_grad():
         wanted = model.purify(images, seed=0, partition="random")
@@ -182,7 +182,7 @@ def test_options_reach_the_purifier(riae: Make) -> None:
 def test_wrong_options(riae: Make) -> None:
     with pytest.raises(InputError, match=f"choose from {', '.join(DEFENCES)}"):
         build_defences(["magic"])
-    with pytest.raises(InputError, match="needs a trained purifier"):
+    with pytest.raises(InputError, match="needs a trained network"):
         build_defences(["riae"])
     with pytest.raises(InputError, match="'mixed' is unknown; choose from uniform, random"):
-        build_defences(["riae"], riae("both"), partition="mixed")  # type: ignore[arg-type]
+        RIAEDefence(riae("both"), partition="mixed")  # type: ignore[arg-type]

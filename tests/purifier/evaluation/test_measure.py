@@ -116,7 +116,7 @@ def test_table_one_block(evaluation: Evaluation) -> None:
 
 def test_random_defence_is_seeded(tmp_path: Path) -> None:
     shards = write_collection(tmp_path, attacks=("pgd",), sizes=((16, 16), (8, 12)))
-    defences = build_defences(["riae"], small_riae())
+    defences = {"riae": RIAEDefence(small_riae())}
     runs = [measured(shards, defences, seed=seed) for seed in (1, 1, 2)]
     shown = [run.examples[1].images["riae"] for run in runs]
     assert (shown[0] == shown[1]).all() and (shown[0] != shown[2]).any()

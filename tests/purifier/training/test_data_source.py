@@ -59,7 +59,7 @@ def test_a_cache_that_does_not_fit_is_refused_before_anything_is_written(
 
 def test_photographs_are_not_cached() -> None:
     photographs = PhotoSource(lambda index: None, ["a", "b"])  # type: ignore[arg-type, return-value]
-    order = photographs.order(config(batch_size=1), Ranks())
+    order = photographs.order(config(batch_size=1), Ranks(), 8)
     with pytest.raises(InputError, match="cropped and resized anew"):
         open_loader(photographs, order, CPU, RuntimeOptions(cache="ram"))
     assert default_cache(photographs) == "none"

@@ -15,6 +15,7 @@ from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.training import distributed
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.riae_objective import RIAEObjective
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
 from tests.purifier.conftest import SMALL
@@ -85,7 +86,7 @@ def test_the_mean_over_ranks_is_the_gradient_of_the_whole_batch(
     def step_of(ranks: Ranks, **values: int) -> TrainStep:
         config = TrainConfig(preset="tiny", recipe="pixel", mask="occlusion", **values)  # type: ignore[arg-type]
         torch.manual_seed(0)
-        return TrainStep(config, RIAE(config.riae()), None, CPU, ranks)
+        return TrainStep(config, RIAEObjective(config, RIAE(config.riae()), None), CPU, ranks)
 
     six = batch()
     halves = [

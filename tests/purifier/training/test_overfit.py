@@ -10,6 +10,7 @@ from impure.purifier.data.dataset import Batch
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
+from impure.purifier.training.objectives.riae_objective import RIAEObjective
 from impure.purifier.training.train_config import TrainConfig, learning_rate
 from impure.purifier.training.train_step import TrainStep
 
@@ -26,7 +27,9 @@ def pairs() -> Batch:
     clean = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     image = torch.arange(8).repeat_interleave(4)
     signs = torch.randint(2, (32, 3, 16, 16), generator=Generator().manual_seed(0)) * 2 - 1
-    return Batch((clean[image].int() + 16 * signs).clamp(0, 255).byte(), clean, image, 1.0)
+    return Batch(
+        (clean[image].int() + 16 * signs).clamp(0, 255).byte(), clean, image, 1.0, torch.zeros_like(image)
+    )
 
 
 @pytest.mark.slow
@@ -37,7 +40,7 @@ def test_small_riae_overfits_32_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
         preset="tiny", recipe="pixel", epochs=STEPS, warmup_epochs=50, learning_rate=5e-3, weight_decay=0.0
     )
     torch.manual_seed(0)
-    train_step = TrainStep(config, RIAE(config.riae()), None, torch.device("cpu"))
+    train_step = TrainStep(config, RIAEObjective(config, RIAE(config.riae()), None), torch.device("cpu"))
     batch = pairs()
     for step in range(STEPS):
         train_step.update([batch], step, learning_rate(config, step, 1))

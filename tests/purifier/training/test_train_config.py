@@ -7,9 +7,9 @@ import pytest
 from impure.manifests.base.errors import InputError
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
+from impure.purifier.training.objectives.riae_objective import RIAEObjective, new_riae
 from impure.purifier.training.train_config import TRAINING, TrainConfig, learning_rate
 from impure.purifier.training.train_step import parameter_groups
-from impure.purifier.training.trainer import new_model
 
 
 def test_schedule_and_decay() -> None:
@@ -19,7 +19,7 @@ def test_schedule_and_decay() -> None:
     assert rates[30] == pytest.approx(0.5, abs=1e-6) and rates[49] < 0.01
     assert learning_rate(chosen, 50, 5) == pytest.approx(1e-8)
     model = RIAE(replace(presets.PRESETS["tiny"], mask="occlusion"))
-    decayed, plain = parameter_groups(model, chosen)
+    decayed, plain = parameter_groups(RIAEObjective(chosen, model, None), chosen.weight_decay)
     names = {id(each): name for name, each in model.named_parameters()}
     assert {"cls_token", "mask_token", "proj_weights", "norm.weight"} <= {
         names[id(each)] for each in plain["params"]
@@ -43,14 +43,14 @@ def test_recipe_release_is_the_authors_program() -> None:
     assert chosen.loss.lambdas == TrainConfig().loss.lambdas and chosen.learning_rate == 1e-4 * 240 / 256
     assert TrainConfig.for_preset("base", recipe="release", epochs=6).warmup_epochs == 1
     tiny = TrainConfig.for_preset("tiny", recipe="release", mask="occlusion")
-    model = new_model(tiny)
-    decayed, plain = parameter_groups(model, tiny)
+    model = new_riae(tiny)
+    decayed, plain = parameter_groups(RIAEObjective(tiny, model, None), tiny.weight_decay)
     names = {id(each): name for name, each in model.named_parameters()}
     assert {"cls_token", "mask_token", "proj_weights"} <= {names[id(each)] for each in decayed["params"]}
     assert all(each.dim() == 1 for each in plain["params"])
     kernel = model.decoder_rb1.weight.detach()
     assert 0 < kernel.abs().max() < 27**-0.5 + 1e-6  # Kaiming's bound for 27 inputs
-    assert new_model(replace(tiny, recipe="pixel")).decoder_rb1.weight[0, 0, 1, 1] == 1
+    assert new_riae(replace(tiny, recipe="pixel")).decoder_rb1.weight[0, 0, 1, 1] == 1
 
 
 def test_config_checks() -> None:

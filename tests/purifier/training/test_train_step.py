@@ -7,12 +7,14 @@ from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.data.dataset import Batch
+from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.losses.rcm import combine
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Randomness, draw_for_test
 from impure.purifier.riae.riae_config import RIAEConfig
 from impure.purifier.training.distributed import Ranks
+from impure.purifier.training.objectives.riae_objective import RIAEObjective
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
 from tests.purifier.conftest import SMALL
@@ -28,14 +30,14 @@ def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 def train_step(**values: Any) -> TrainStep:
     config = TrainConfig(preset="tiny", recipe="pixel", mask="occlusion", **values)
     torch.manual_seed(0)
-    return TrainStep(config, RIAE(config.riae()), None, CPU)
+    return TrainStep(config, RIAEObjective(config, RIAE(config.riae()), None), CPU)
 
 
 def batch(count: int = 6, weight: float = 1.0, seed: int = 0) -> Batch:
     """Pairs of two attacked variants of each clean image."""
     rng = Generator().manual_seed(seed)
     levels = torch.randint(0, 256, (count + count // 2, 3, 16, 16), generator=rng).byte()
-    return Batch(levels[:count], levels[count:], torch.arange(count) // 2, weight)
+    return Batch(levels[:count], levels[count:], torch.arange(count) // 2, weight, torch.arange(count) % 3)
 
 
 def weights(model: torch.nn.Module) -> Tensor:
@@ -51,8 +53,8 @@ def test_parts_add_up_to_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(RIAE, "draw_training", alike)
     whole, micro_batches = train_step(), train_step(grad_accum=2)
     six = batch()
-    first = Batch(six.adversarial[:4], six.clean[:2], six.clean_row[:4], 4 / 6)
-    second = Batch(six.adversarial[4:], six.clean[2:], six.clean_row[4:] - 2, 2 / 6)
+    first = Batch(six.adversarial[:4], six.clean[:2], six.clean_row[:4], 4 / 6, six.labels[:4])
+    second = Batch(six.adversarial[4:], six.clean[2:], six.clean_row[4:] - 2, 2 / 6, six.labels[4:])
     losses = whole.update([six], 0, 1e-2), micro_batches.update([first, second], 0, 1e-2)
     assert torch.allclose(*losses, atol=1e-6)
     gradients = [
@@ -72,8 +74,9 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
 def test_crops_of_variants_are_the_same_window() -> None:
     one = train_step(crop=8)
     six = batch()
-    same = Batch(six.clean[six.clean_row], six.clean, six.clean_row, 1.0)
-    adversarial, clean, clean_row = one.crop(same)
+    same = Batch(six.clean[six.clean_row], six.clean, six.clean_row, 1.0, six.labels)
+    adversarial, clean, clean_row, labels = one.crop(same)
+    assert torch.equal(labels, six.labels)
     assert adversarial.shape == (6, 3, 8, 8) and clean.shape == (3, 3, 8, 8)
     assert torch.equal(adversarial, clean[clean_row]) and adversarial.max() <= 1
 
@@ -84,11 +87,11 @@ def test_losses_are_those_of_the_paper(recipe: str) -> None:
     torch.manual_seed(0)
     features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU())
     config = TrainConfig(preset="tiny", recipe=recipe, nodes=("0", "1"), lambdas=(3.0, 0.5))
-    one = TrainStep(config, RIAE(config.riae()), deepcopy(features), CPU)
+    one = TrainStep(config, RIAEObjective(config, RIAE(config.riae()), deepcopy(features)), CPU)
     six = batch()
     adversarial, clean, rows = six.adversarial / 255, six.clean / 255, six.clean_row
     one.generator.manual_seed(4)
-    found = one.losses(adversarial, clean, rows)
+    found = one.losses(TrainingImages(adversarial, clean, rows, six.labels))
     again, model, channels = Generator().manual_seed(4), one.model, recipe == "paper"
     with torch.no_grad():
         draws = model.draw_training(adversarial, again, steps_per_subset=recipe == "release")

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError, WriteError
 from impure.manifests.collection.collection import CommittedShard
+from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import Score
 from impure.purifier.riae.model import RIAE
@@ -61,8 +62,8 @@ def row(attack: str, correct: int, n: int = 10) -> Row:
 
 def test_table_and_strips(shards: list[CommittedShard], tmp_path: Path) -> None:
     check = validator(shards, tmp_path)
-    score = check(small_riae(), 1)
-    check(small_riae(), 2)
+    score = check(RIAEDefence(small_riae()), "riae", 1)
+    check(RIAEDefence(small_riae()), "riae", 2)
     found = lines(tmp_path)
     assert list(found[0]) == [
         "epoch", "target", "attack", "defence", "n", "correct", "accuracy", "wilson95_low", "wilson95_high",
@@ -88,7 +89,7 @@ def test_a_bar_counts_the_images_bare_and_purified(
         shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=2, device=CPU, progress=True
     )
     for images in (24, 12):  # of three attacks; what is bare is measured once
-        check(small_riae(), 1)
+        check(RIAEDefence(small_riae()), "riae", 1)
         assert re.search(rf"validation: .*/{images} ", capsys.readouterr().err)
 
 
@@ -96,18 +97,19 @@ def test_what_it_measures_is_purify(shards: list[CommittedShard], tmp_path: Path
     bright = small_riae()
     nn.init.zeros_(bright.decoder_rb1.weight)
     nn.init.constant_(bright.decoder_rb1.bias, 9.0)  # type: ignore[arg-type]  # everything becomes white
-    score = validator(shards, tmp_path)(bright, 1)
+    score = validator(shards, tmp_path)(RIAEDefence(bright), "riae", 1)
     assert [each.correct for each in score.rows] == [3, 3, 3]
     assert score.attacked == score.clean == score.overall == 0.5
 
 
 def test_training_goes_on_as_if_nothing_had_happened(shards: list[CommittedShard], tmp_path: Path) -> None:
     check, riae = validator(shards, tmp_path, Restless()), small_riae()
+    defence = RIAEDefence(riae)
     riae.train()
     riae.decoder_pred.eval()
     weights = {name: value.clone() for name, value in riae.state_dict().items()}
     before = torch.get_rng_state()
-    check(riae, 1)
+    check(defence, "riae", 1)
     assert torch.equal(before, torch.get_rng_state())
     assert riae.training and riae.blocks.training and not riae.decoder_pred.training
     assert all(torch.equal(weights[name], value) for name, value in riae.state_dict().items())
@@ -115,10 +117,12 @@ def test_training_goes_on_as_if_nothing_had_happened(shards: list[CommittedShard
 
 
 def test_mode_comes_back_after_an_error(shards: list[CommittedShard], tmp_path: Path) -> None:
-    riae = small_riae().train()
+    riae = small_riae()
+    defence = RIAEDefence(riae)
+    riae.train()
     (tmp_path / "validation").write_text("in the way")
     with pytest.raises(WriteError, match="cannot be written"):
-        validator(shards, tmp_path)(riae, 1)
+        validator(shards, tmp_path)(defence, "riae", 1)
     assert riae.training and not (tmp_path / "validation.csv").read_text().count("riae")
 
 
@@ -140,21 +144,21 @@ def test_unchanging_things_are_done_once(tmp_path: Path) -> None:
 
 def test_images_are_limited_and_of_all_classes(tmp_path: Path) -> None:
     stored = write_collection(tmp_path / "collection", count=20)
-    score = validator(stored, tmp_path, images=4)(small_riae(), 1)
+    score = validator(stored, tmp_path, images=4)(RIAEDefence(small_riae()), "riae", 1)
     assert [each.n for each in score.rows] == [4, 4, 4]
     assert lines(tmp_path)[0]["correct"] == "4"
 
 
 def test_several_image_sizes(tmp_path: Path) -> None:
     stored = write_collection(tmp_path / "collection", sizes=((16, 16), (21, 21), (8, 13)))
-    score = validator(stored, tmp_path)(small_riae(), 1)
+    score = validator(stored, tmp_path)(RIAEDefence(small_riae()), "riae", 1)
     assert [each.n for each in score.rows] == [6, 6, 6]
 
 
 def test_a_purifier_that_is_not_finite_is_wrong(shards: list[CommittedShard], tmp_path: Path) -> None:
     riae = small_riae()
     nn.init.constant_(riae.decoder_rb1.bias, torch.nan)  # type: ignore[arg-type]
-    assert validator(shards, tmp_path)(riae, 1).overall == 0
+    assert validator(shards, tmp_path)(RIAEDefence(riae), "riae", 1).overall == 0
 
 
 def test_noise_is_the_same_whatever_was_drawn_before(
@@ -170,7 +174,7 @@ def test_noise_is_the_same_whatever_was_drawn_before(
     monkeypatch.setattr(RIAE, "purify", watched)
     for part in ("a", "b"):
         torch.rand(3)
-        validator(shards, tmp_path / part)(small_riae(), 1)
+        validator(shards, tmp_path / part)(RIAEDefence(small_riae()), "riae", 1)
     assert len(seen) == 12  # two batches of three groups, twice
     assert all(torch.equal(one, two) for one, two in zip(seen[:6], seen[6:], strict=True))
 
@@ -234,7 +238,7 @@ def test_damaged_table(shards: list[CommittedShard], tmp_path: Path, data: bytes
 
 
 def test_another_validation_in_the_folder(shards: list[CommittedShard], tmp_path: Path) -> None:
-    validator(shards, tmp_path)(small_riae(), 1)
+    validator(shards, tmp_path)(RIAEDefence(small_riae()), "riae", 1)
     shutil.rmtree(tmp_path / "validation")
     with pytest.raises(InputError, match="other targets, attacks or numbers of images"):
         validator(shards, tmp_path, images=2)
