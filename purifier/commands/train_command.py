@@ -1,21 +1,25 @@
 """`impure-train`: train the purifier, and say what to do with it."""
 
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.base.errors import ImpureError, InputError
+from impure.manifests.base.errors import ImpureError
 from impure.manifests.base.tables import markdown_table
-from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, say, writable
 from impure.manifests.commands.yaml_options import options_as_yaml
-from impure.pipeline.sources.source_names import BUILTIN
 from impure.pipeline.targets.target_names import TARGETS
 from impure.purifier.commands.shared_inputs import open_shards
 from impure.purifier.commands.train_arguments import TrainArguments, check_together, train_config
+from impure.purifier.commands.training_inputs import (
+    feature_network,
+    open_data_source,
+    preset_for,
+    training_shards,
+)
 from impure.purifier.commands.training_options import SECTIONS, train_options
 
 if TYPE_CHECKING:
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from impure.manifests.collection.collection import CommittedShard
-    from impure.pipeline.targets.target import Target
-    from impure.purifier.defences.trained.trainable import LearnsFrom
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.distributed import Ranks
     from impure.purifier.training.runtime_options import RuntimeOptions
@@ -131,72 +133,6 @@ def print_profile(
         click.echo(table("kernel on the GPU", profiled.kernels))
     click.echo(table("operation", profiled.operations))
     return click.echo(f"\nTrace: {trace}, for ui.perfetto.dev. Nothing was trained.")
-
-
-def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
-    """The shards to train on; none for pre-training."""
-    if asked.shards is None:
-        return []
-    return open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
-
-
-def preset_for(shards: "list[CommittedShard]", asked: TrainArguments, *, quiet: bool) -> str:
-    """The preset that suits the images, where none was asked for."""
-    drawn = all(shard.shard_id.target == BUILTIN for shard in shards) if shards else asked.images == BUILTIN
-    model = "tiny" if drawn else "base"
-    if not quiet:
-        say(f"Model: {model}" + (", for the built-in images; --model base is the paper's" if drawn else ""))
-    return model
-
-
-def open_data_source(
-    shards: "list[CommittedShard]", config: "TrainConfig", asked: TrainArguments
-) -> "DataSource":
-    """What is learnt from: the pairs of shards, or photographs."""
-    from impure.purifier.training.data_source import PairSource
-    from impure.purifier.training.setup import open_photographs
-
-    if asked.images is not None:
-        return open_photographs(asked.images, asked.labels)
-    if config.network and learns_from(config) == "clean":
-        return PairSource(shards, attacked_pairs=False)
-    return PairSource(shards, clean_pairs=config.clean_pairs)
-
-
-def learns_from(config: "TrainConfig") -> "LearnsFrom":
-    """Whether a defence's network learns from pairs, or from clean images alone."""
-    from impure.purifier.defences.defence_registry import NETWORKS
-
-    return NETWORKS[config.network].network_kind.learns_from
-
-
-def feature_network(
-    config: "TrainConfig", shards: "list[CommittedShard]", asked: TrainArguments
-) -> "tuple[TrainConfig, Target | None]":
-    """The frozen network that the loss needs, and the config that names it.
-
-    It is the one asked for, the paper's, or the classifier that the shards were made on.
-
-    Raises:
-        InputError: It cannot be had, or the shards were made on several classifiers.
-    """
-    from impure.pipeline.targets.of_collection import classifiers_of
-    from impure.purifier.defences.defence_registry import NETWORKS
-    from impure.purifier.training.setup import open_features
-
-    default = NETWORKS[config.network].network_kind.features if config.network else None
-    if config.network and default is None and not config.feature_network:
-        return config, None
-    if config.feature_network or default is None or default.network:
-        return config, open_features(config, asked.feature_weights, default)
-    if not shards:
-        raise InputError(f"model {config.preset} needs a classifier; give --features NAME or CARD.json")
-    classifiers = classifiers_of(shards, asked.targets, asked.weights)
-    if len(classifiers) > 1:
-        names = ", ".join(classifiers)
-        raise InputError(f"model {config.preset} learns behind one classifier; give --features, of {names}")
-    (name,) = classifiers
-    return replace(config, feature_network=name), classifiers[name]
 
 
 def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> "Validator | None":

@@ -52,7 +52,7 @@ network_options = options(
     click.option("--model", type=click.Choice([*PRESETS, *MODELS]), metavar="NAME",
         show_default="tiny on built-in images, else base",
         help=f"What to train. RIAE: {', '.join(PRESETS)}; base is the paper's, with 115.8 M parameters. "
-        f"Other defences, with their papers' losses: {', '.join(MODELS)}; NAME-tiny is for the built-in images."),
+        f"Other defences, with their papers' losses: {', '.join(MODELS)}; NAME-tiny is for built-in images."),
     click.option("--mask", type=click.Choice(get_args(Mask)), default=default_of(TrainConfig, "mask"),
         show_default=True, help="How a subset of patches is masked (paper 5.1)."),
     click.option("--decoder", type=click.Choice(get_args(DecoderKind)), show_default=True,

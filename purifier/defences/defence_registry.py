@@ -90,7 +90,7 @@ def build_defences(texts: Sequence[str], trained: Mapping[str, Defence] | None =
     Args:
         texts: See `build_defence`; `all` stands for every defence that needs no weights, and a name alone for
             all `trained` ones of that name.
-        trained: Defences from checkpoints, by column, `NAME` or `NAME:RUN`. Those that no text names are last.
+        trained: Defences from checkpoints, by column, `NAME` or `NAME:RUN`. Those not named are last.
 
     Raises:
         InputError: See `build_defence`, or there is no checkpoint for a name that needs one.

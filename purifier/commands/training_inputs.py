@@ -1,0 +1,84 @@
+"""What `impure-train` learns from: shards or photographs, and the frozen network that a loss needs."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import comma_separated
+from impure.manifests.commands.console import say
+from impure.pipeline.sources.source_names import BUILTIN
+from impure.purifier.commands.shared_inputs import open_shards
+from impure.purifier.commands.train_arguments import TrainArguments
+
+if TYPE_CHECKING:
+    from impure.manifests.collection.collection import CommittedShard
+    from impure.pipeline.targets.target import Target
+    from impure.purifier.training.data_source import DataSource
+    from impure.purifier.training.train_config import TrainConfig
+
+
+def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
+    """The shards to train on; none for pre-training."""
+    if asked.shards is None:
+        return []
+    return open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
+
+
+def preset_for(shards: "list[CommittedShard]", asked: TrainArguments, *, quiet: bool) -> str:
+    """The preset that suits the images, where none was asked for."""
+    drawn = all(shard.shard_id.target == BUILTIN for shard in shards) if shards else asked.images == BUILTIN
+    model = "tiny" if drawn else "base"
+    if not quiet:
+        say(f"Model: {model}" + (", for the built-in images; --model base is the paper's" if drawn else ""))
+    return model
+
+
+def open_data_source(
+    shards: "list[CommittedShard]", config: "TrainConfig", asked: TrainArguments
+) -> "DataSource":
+    """What is learnt from: the pairs of shards, their clean images alone, or photographs.
+
+    Raises:
+        InputError: There are none, or the network cannot learn from photographs.
+    """
+    from impure.purifier.defences.defence_registry import NETWORKS
+    from impure.purifier.training.data_source import PairSource
+    from impure.purifier.training.setup import open_photographs
+
+    clean = bool(config.network) and NETWORKS[config.network].network_kind.learns_from == "clean"
+    if asked.images is not None:
+        if config.network and not clean:
+            raise InputError(f"--pretrain: model {config.preset} learns from pairs; give --shards ROOT")
+        return open_photographs(asked.images, asked.labels)
+    if clean:
+        return PairSource(shards, attacked_pairs=False)
+    return PairSource(shards, clean_pairs=config.clean_pairs)
+
+
+def feature_network(
+    config: "TrainConfig", shards: "list[CommittedShard]", asked: TrainArguments
+) -> "tuple[TrainConfig, Target | None]":
+    """The frozen network that the loss needs, and the config that names it.
+
+    It is the one asked for, the paper's, or the classifier that the shards were made on.
+
+    Raises:
+        InputError: It cannot be had, or the shards were made on several classifiers.
+    """
+    from impure.pipeline.targets.of_collection import classifiers_of
+    from impure.purifier.defences.defence_registry import NETWORKS
+    from impure.purifier.training.setup import open_features
+
+    default = NETWORKS[config.network].network_kind.features if config.network else None
+    if config.network and default is None and not config.feature_network:
+        return config, None
+    if config.feature_network or default is None or default.network:
+        return config, open_features(config, asked.feature_weights, default)
+    if not shards:
+        raise InputError(f"model {config.preset} needs a classifier; give --features NAME or CARD.json")
+    classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    if len(classifiers) > 1:
+        names = ", ".join(classifiers)
+        raise InputError(f"model {config.preset} learns behind one classifier; give --features, of {names}")
+    (name,) = classifiers
+    return replace(config, feature_network=name), classifiers[name]
