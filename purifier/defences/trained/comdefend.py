@@ -8,11 +8,11 @@ from torch import Generator, Tensor, nn
 
 from impure.purifier.defences.defence import Gradient
 from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (
     Features,
     LearnsFrom,
-    NetworkDefence,
     TrainableNetwork,
     TrainingImages,
 )
@@ -125,10 +125,15 @@ def binarise(code: Tensor, noise: float) -> Tensor:
 
 
 def _convolutions(channels: list[int]) -> nn.Sequential:
-    """3 x 3 convolutions between those numbers of channels, with ELU but behind the last."""
+    """3 x 3 convolutions between those numbers of channels, with ELU but behind the last.
+
+    Glorot's initial weights keep the signal's size through the layers; PyTorch's own would lose it.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(channels):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ELU()]
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+        nn.init.xavier_uniform_(convolution.weight)
+        layers += [convolution, nn.ELU()]
     return nn.Sequential(*layers[:-1])
 
 

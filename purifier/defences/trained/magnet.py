@@ -9,11 +9,11 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Classifier, Gradient
+from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (
     Features,
     LearnsFrom,
-    NetworkDefence,
     TrainableNetwork,
     TrainingImages,
 )
