@@ -83,8 +83,8 @@ class ComDefendNetwork(TrainableNetwork):
 class ComDefend(NetworkDefence):
     """Codes an image with 12 bits a pixel, in patches of 32 pixels by themselves, and rebuilds it.
 
-    The code is 1 where it is positive, without noise. The gradient is straight-through: exact but for the step
-    to bits (see `binarise`). Sides that are no multiples of 32 are reflected beyond their ends.
+    The code is 1 where it is positive, without noise. The gradient is straight-through: exact but for the
+    step to bits (see `binarise`). Sides that are no multiples of 32 are reflected beyond their ends.
     """
 
     source: ClassVar[str] = "Jia et al. 2019, arXiv:1811.12673"
@@ -114,8 +114,8 @@ class ComDefend(NetworkDefence):
 def binarise(code: Tensor, noise: float) -> Tensor:
     """1 where a code is positive, else 0, with the gradient of what noise makes of it on average.
 
-    Codes grow far beyond the noise that they were trained with, where the sigmoid's derivative is zero in float32.
-    That of the expected bit, P(code > noise), reaches further, and is what an attacker needs.
+    Codes grow far beyond the noise that they were trained with, where the sigmoid's derivative is zero in
+    float32. That of the expected bit, P(code > noise), reaches further, and is what an attacker needs.
 
     Args:
         code: Linear codes of any shape.

@@ -65,7 +65,7 @@ class EDSR(TrainableNetwork):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Double the sides of RGB images in [0,1] (B, 3, H, W); the result may reach a little beyond [0,1]."""
+        """Double the sides of RGB images in [0,1] (B, 3, H, W); what comes out may reach beyond [0,1]."""
         features = self.head(LEVELS * (images - self.mean))
         doubled: Tensor = self.tail(features + self.body(features))
         return doubled / LEVELS + self.mean

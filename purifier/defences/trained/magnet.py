@@ -1,4 +1,4 @@
-"""MagNet: autoencoders that reform images, and detectors that refuse some (Meng & Chen 2017, arXiv:1705.09064)."""
+"""MagNet: autoencoders that reform images, detectors that refuse some (Meng & Chen 2017, arXiv:1705.09064)."""
 
 import math
 from collections.abc import Iterable
@@ -76,9 +76,9 @@ class MagNetNetwork(TrainableNetwork):
 class MagNet(NetworkDefence):
     """Reforms every image, and refuses those whose score of any of four detectors reaches its threshold.
 
-    Detectors: mean absolute error of the autoencoder without pooling, mean squared error of the reformer, and the
-    Jensen-Shannon divergence between the classifier's softmax(logits / T) before and behind the reformer, for T
-    10 and 40. Exact gradient of the reformer; refusing has none.
+    Detectors: mean absolute error of the autoencoder without pooling, mean squared error of the reformer, and
+    the Jensen-Shannon divergence between the classifier's softmax(logits / T) before and behind the reformer,
+    for T 10 and 40. Exact gradient of the reformer; refusing has none.
     """
 
     source: ClassVar[str] = "Meng & Chen 2017, arXiv:1705.09064"
@@ -113,7 +113,9 @@ class MagNet(NetworkDefence):
         squared = (reformed - images).square().flatten(1).mean(1)
         logits = classifier(images)
         behind = classifier(reformed)
-        return torch.stack([absolute, squared, *(divergence(logits / t, behind / t) for t in TEMPERATURES)], 1)
+        return torch.stack(
+            [absolute, squared, *(divergence(logits / t, behind / t) for t in TEMPERATURES)], 1
+        )
 
     @torch.no_grad()
     def calibrate(self, clean: Iterable[Tensor], classifier: Classifier) -> None:
@@ -140,7 +142,7 @@ class MagNet(NetworkDefence):
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:
-    """Jensen-Shannon divergence (B,) between the softmax of logits (B, classes) and that of others, in nats."""
+    """Jensen-Shannon divergence (B,) of two batches of logits (B, classes) behind a softmax, in nats."""
     first, second = logits.log_softmax(1), others.log_softmax(1)
     middle = torch.logaddexp(first, second) - math.log(2)
     terms = [(log.exp() * (log - middle)).sum(1) for log in (first, second)]

@@ -19,7 +19,7 @@ from impure.pipeline.targets.weights import (
     shapes_of,
 )
 from impure.purifier.defences.extras import needs_extra
-from impure.purifier.defences.trained.edsr import LEVELS, MEAN, EDSR
+from impure.purifier.defences.trained.edsr import EDSR, LEVELS, MEAN
 from impure.purifier.riae.patches import reflect_pad
 
 MOST_BLOCKS = 512  # the largest number in a tensor's name: networks are built by such numbers
@@ -46,8 +46,8 @@ def load_upscaler(path: Path) -> nn.Module:
     """A published network that doubles RGB images in [0,1], on the CPU, in eval mode.
 
     Args:
-        path: `.safetensors`, or what `torch.save` made of weights: EDSR x2 of the authors' PyTorch program, or
-            another x2 network that spandrel knows (RRDB, RCAN, SwinIR, …).
+        path: `.safetensors`, or what `torch.save` made of weights: EDSR x2 of the authors' PyTorch program,
+            or another x2 network that spandrel knows (RRDB, RCAN, SwinIR, …).
 
     Raises:
         InputError: The file cannot be read without running code, holds another network or values that are not

@@ -36,7 +36,8 @@ class WaveletSR(NetworkDefence):
 
         Args:
             network: Doubles RGB images in [0,1].
-            sigma: Standard deviation of the noise for the wavelets: the paper's. The authors' program has 0.04.
+            sigma: Standard deviation of the noise for the wavelets, the paper's; the authors' program has
+                0.04.
             jpeg: Save the denoised image as JPEG of quality 75, as the authors' program does between its two
                 steps: a defence by itself.
             back: Resize the doubled image to the size of the given one, bilinear with antialias.

@@ -45,7 +45,9 @@ def test_the_paper_s_layers() -> None:
         assert [layer.out_channels for layer in convolutions] == list(channels[1:])
         assert all(layer.kernel_size == (3, 3) for layer in convolutions)
         assert [type(layer) for layer in part][1::2] == [nn.ELU] * 8  # none behind the last
-    count = sum(9 * a * b + b for channels in (COM, REC) for a, b in zip(channels, channels[1:], strict=False))
+    count = sum(
+        9 * a * b + b for channels in (COM, REC) for a, b in zip(channels, channels[1:], strict=False)
+    )
     assert sum(weight.numel() for weight in network.parameters()) == count == 1_566_735
 
 

@@ -26,7 +26,12 @@ def images(clean: Tensor = CLEAN) -> TrainingImages:
 def published(network: EDSR) -> dict[str, Tensor]:
     """Weights as the authors' program stores them."""
     unit, mean = torch.eye(3).view(3, 3, 1, 1), 255 * torch.tensor(MEAN)
-    shifts = {"sub_mean.weight": unit, "sub_mean.bias": -mean, "add_mean.weight": unit.clone(), "add_mean.bias": mean}
+    shifts = {
+        "sub_mean.weight": unit,
+        "sub_mean.bias": -mean,
+        "add_mean.weight": unit.clone(),
+        "add_mean.bias": mean,
+    }
     return network.state_dict() | shifts
 
 

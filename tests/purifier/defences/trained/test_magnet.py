@@ -33,7 +33,9 @@ def test_the_paper_s_layers() -> None:
         "detector": ["Sequential"] * 3,
     }
     convolutions = [layer for layer in made.modules() if isinstance(layer, nn.Conv2d)]
-    assert [(layer.in_channels, layer.out_channels, layer.kernel_size[0]) for layer in convolutions] == [(3, 3, 3)] * 8
+    assert [(layer.in_channels, layer.out_channels, layer.kernel_size[0]) for layer in convolutions] == [
+        (3, 3, 3)
+    ] * 8
     assert sum(weight.numel() for weight in made.parameters()) == 8 * (3 * 3 * 9 + 3)
     cifar = MagNetNetwork(width=32, noise=0.025)
     assert sum(weight.numel() for weight in cifar.detector.parameters()) == 896 + 9248 + 867

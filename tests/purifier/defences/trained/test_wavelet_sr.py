@@ -1,12 +1,12 @@
 """Wavelet denoising with super-resolution: its steps, its switches, its gradient, its weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from pathlib import Path
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence_registry import build_defence
 from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.wavelet_denoising import denoise
 from impure.purifier.defences.trained.edsr import EDSR
@@ -54,9 +54,9 @@ def test_published_weights_are_given_by_their_file(tmp_path: Path) -> None:
     torch.save(made.state_dict(), file)
     images = IMAGES.float()
     with torch.no_grad():
-        defended = build_defence(f"wavelet-sr:weights={file}:sigma=0.02")(images)
+        defended = WaveletSR.from_weights(str(file), sigma=0.02)(images)
         assert torch.equal(defended, WaveletSR(made, sigma=0.02)(images))
     with pytest.raises(InputError, match="no checkpoint there"):
-        build_defence(f"wavelet-sr:weights={tmp_path / 'missing.pt'}")
+        WaveletSR.from_weights(str(tmp_path / "missing.pt"))
     with pytest.raises(InputError, match="sigma is -1.0"):
-        build_defence(f"wavelet-sr:weights={file}:sigma=-1")
+        WaveletSR.from_weights(str(file), sigma=-1.0)
