@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.tensors import check_images
+from impure.purifier.defences.classify import Classifier, classify
 
 Gradient = Literal["exact", "straight-through", "none"]
-Classifier = Callable[[Tensor], Tensor]
-"""RGB in [0,1] (B, 3, H, W) in, logits (B, classes) out."""
 
 
 class Defence(nn.Module, ABC):
@@ -66,8 +65,12 @@ class Defence(nn.Module, ABC):
         """Return defended images, [0,1] RGB (B, 3, H, W) in the images' type and on their device."""
 
     def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
-        """Logits (B, classes) of defended images: the classifier's, unless a defence brings its own."""
-        return classifier(defended)
+        """Logits (B, classes) of defended images: the classifier's, unless a defence brings its own.
+
+        Raises:
+            InputError: See `classify`.
+        """
+        return classify(classifier, defended)
 
     def rejects(self, images: Tensor, classifier: Classifier) -> Tensor | None:
         """Which images (B,), bool, its detectors take for attacked; None where it has none."""

@@ -7,8 +7,12 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence, TrainedDefence
 from impure.purifier.defences.parameters import Value, check_values, parameters_of
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.static.bit_depth import BitDepth
+from impure.purifier.defences.static.gaussian_noise import GaussianNoise
 from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.none import NoDefence
+from impure.purifier.defences.static.pixel_deflection import PixelDeflection
+from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 
 
@@ -34,7 +38,16 @@ class Entry:
 #: A defence with weights is built by `NAME:weights=RUN`, or from `--checkpoint RUN`.
 DEFENCES: dict[str, Entry] = {
     "none": Entry(NoDefence),
+    "gaussian-noise": Entry(GaussianNoise),
+    "bit-depth": Entry(BitDepth),
     "jpeg": Entry(Jpeg),
+    "random": Entry(RandomResize),
+    "random-impure": Entry(RandomResize, {"interpolation": "bilinear", "padding": "imagenet-mean"}),
+    "pixel-deflection": Entry(PixelDeflection),
+    "pixel-deflection-impure": Entry(
+        PixelDeflection,
+        {"deflections": 12_000, "window": 20, "channels": "together", "estimate_sigma": True},
+    ),
     "riae": Entry(RIAEDefence),
 }
 

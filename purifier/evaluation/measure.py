@@ -15,7 +15,8 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import pairs_digest
-from impure.purifier.defences.defence import Classifier, Defence
+from impure.purifier.defences.classify import Classifier
+from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
 from impure.purifier.evaluation.image_strips import Example, example

@@ -8,6 +8,9 @@ from impure.purifier.defences.defence import Defence
 class NoDefence(Defence):
     """Hands images on as they are; exact gradient."""
 
+    source = "no defence"
+    gradient = "exact"
+
     def defend(self, images: Tensor) -> Tensor:
         """Return the same images."""
         return images

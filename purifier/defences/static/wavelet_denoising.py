@@ -17,9 +17,9 @@ def denoise(images: Tensor, sigma: float | None) -> Tensor:
     """Shrink the wavelet coefficients of every image by itself; straight-through gradient.
 
     YCbCr, each channel scaled to [0, 1] by its own extremes, Haar transform (`db1`) but for the three
-    coarsest levels, soft thresholds by BayesShrink, scaled back. scikit-image changed what `denoise_wavelet` makes of
-    `sigma` in version 0.16: today's call does not reproduce pixel deflection (arXiv:1801.08926) or wavelet
-    denoising with super-resolution (arXiv:1901.01677), this does.
+    coarsest levels, soft thresholds by BayesShrink, scaled back. scikit-image changed what `denoise_wavelet`
+    makes of `sigma` in version 0.16: today's call does not reproduce pixel deflection (arXiv:1801.08926) or
+    wavelet denoising with super-resolution (arXiv:1901.01677), this does.
 
     Args:
         images: RGB in [0,1] (B, 3, H, W).
@@ -33,15 +33,26 @@ def denoise(images: Tensor, sigma: float | None) -> Tensor:
     Raises:
         InputError: scikit-image or PyWavelets is not installed.
     """
+    check_installed()
     pixels = images.detach().double().permute(0, 2, 3, 1).cpu().numpy()
     denoised = np.stack([_denoise_image(image, sigma) for image in pixels])
     return straight_through(images, torch.from_numpy(denoised).permute(0, 3, 1, 2).to(images))
 
 
+def check_installed() -> None:
+    """Make sure that the packages are there, before work begins.
+
+    Raises:
+        InputError: scikit-image or PyWavelets is not installed.
+    """
+    with needs_extra("wavelet denoising", "defences"):
+        import pywt  # noqa: F401
+        import skimage  # noqa: F401
+
+
 def _denoise_image(image: Plane, sigma: float | None) -> Plane:
     """One image (H, W, 3)."""
-    with needs_extra("wavelet denoising", "defences"):
-        from skimage.color import rgb2ycbcr, ycbcr2rgb
+    from skimage.color import rgb2ycbcr, ycbcr2rgb
 
     ycbcr = np.moveaxis(rgb2ycbcr(image), -1, 0)
     denoised = np.stack([_denoise_channel(channel, sigma) for channel in ycbcr], axis=-1)
@@ -51,9 +62,8 @@ def _denoise_image(image: Plane, sigma: float | None) -> Plane:
 
 def _denoise_channel(channel: Plane, sigma: float | None) -> Plane:
     """One channel (H, W) of any range; where there is nothing to shrink, as it is."""
-    with needs_extra("wavelet denoising", "defences"):
-        import pywt
-        from skimage.restoration import denoise_wavelet
+    import pywt
+    from skimage.restoration import denoise_wavelet
 
     lowest, spread = float(channel.min()), float(np.ptp(channel))
     if spread == 0 or min(channel.shape) < 2:
