@@ -26,7 +26,7 @@ def classify(classifier: Classifier, images: Tensor) -> Tensor:
             raise
         height, width = images.shape[2:]
         raise InputError(
-            f"a target made for one size was given images of {width} x {height} pixels ({first_line(error)}); "
+            f"a target of one size was given images of {width} x {height} pixels ({first_line(error)}); "
             "leave out defences that change the size, such as 'random'"
         ) from error
 

@@ -27,7 +27,7 @@ class RandomDefence(Defence):
         return torch.randn(shape, generator=self._generator)
 
     def integers(self, least: Tensor, most: Tensor) -> Tensor:
-        """Whole numbers drawn uniformly from `least` to `most`, both included; int64, in their common shape."""
+        """Whole numbers drawn uniformly from `least` to `most`, both included; int64, in their shape."""
         least, most = torch.broadcast_tensors(least, most)
         drawn = torch.rand(least.shape, generator=self._generator, dtype=torch.float64)
         return least + (drawn * (most - least + 1)).long()

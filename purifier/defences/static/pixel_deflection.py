@@ -18,15 +18,15 @@ class PixelDeflection(RandomDefence):
     """Overwrites random pixels by neighbours, then denoises; deflection exact, wavelet straight-through.
 
     A deflection copies into a uniformly drawn value another of its channel, at most `window` rows and columns
-    away, uniform among those inside the image. Deflections come one after the other: one may copy what an earlier
-    one wrote. They go through the channels in turn, so that 200 move about 67 values of each.
-    See `wavelet_denoising` for the rest.
+    away, uniform among those inside the image. Deflections come one after the other: one may copy what an
+    earlier one wrote. They go through the channels in turn, so that 200 move about 67 values of each. See
+    `wavelet_denoising` for the rest.
 
     Uncertain: the authors' program ends after whole rounds of three channels (201 deflections), and takes the
     uppermost row and the leftmost column for outside when it looks for neighbours. The paper's saliency maps
     (robust class activation maps) are left out, as in the programs that others compared with.
-    `pixel-deflection-impure` is what RIAE's paper (arXiv:2311.15339) compared with: 12,000 deflections of whole
-    pixels in a window of 20, and the noise is estimated.
+    `pixel-deflection-impure` is what RIAE's paper (arXiv:2311.15339) compared with: 12,000 deflections of
+    whole pixels in a window of 20, and the noise is estimated.
     """
 
     source = "Prakash et al. 2018, arXiv:1801.08926"
@@ -47,7 +47,7 @@ class PixelDeflection(RandomDefence):
             deflections: How many; each of one channel, or of all.
             window: The farthest neighbour, in rows and in columns.
             channels: `apart`: each deflection moves a value of one channel; `together`: a whole pixel.
-            sigma: Standard deviation of the noise that the wavelet step removes, in channels scaled to [0, 1].
+            sigma: Standard deviation of the noise that is removed, in channels scaled to [0, 1].
             estimate_sigma: Estimate it from each channel of each image instead.
 
         Raises:
@@ -57,7 +57,7 @@ class PixelDeflection(RandomDefence):
         if not 1 <= deflections <= MOST_DEFLECTIONS or window < 1 or not 0 <= sigma < float("inf"):
             raise InputError(
                 f"defence 'pixel-deflection': {deflections} deflections, window {window}, sigma {sigma}; "
-                f"there must be 1 to {MOST_DEFLECTIONS} deflections, a window of 1 or more, a sigma of 0 or more"
+                f"deflections are 1 to {MOST_DEFLECTIONS}, the window 1 or more, sigma 0 or more"
             )
         if channels not in get_args(Channels):
             raise InputError(

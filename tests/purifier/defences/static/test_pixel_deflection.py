@@ -109,7 +109,7 @@ def test_a_batch_of_photographs_takes_seconds() -> None:
     "wrong", [{"deflections": 0}, {"deflections": 10**9}, {"window": 0}, {"sigma": -1.0}, {"sigma": np.nan}]
 )
 def test_wrong_parameters(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="1 to 1000000 deflections, a window of 1 or more"):
+    with pytest.raises(InputError, match="deflections are 1 to 1000000, the window 1 or more, sigma 0"):
         PixelDeflection(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="channels 'both'; choose apart or together"):
         PixelDeflection(channels="both")  # type: ignore[arg-type]
