@@ -13,7 +13,10 @@ from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.defences.static.pixel_deflection import PixelDeflection
 from impure.purifier.defences.static.random_resize import RandomResize
+from impure.purifier.defences.trained.comdefend import ComDefend
+from impure.purifier.defences.trained.magnet import MagNet
 from impure.purifier.defences.trained.network_defence import NetworkDefence
+from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,18 @@ DEFENCES: dict[str, Entry] = {
         PixelDeflection,
         {"deflections": 12_000, "window": 20, "channels": "together", "estimate_sigma": True},
     ),
+    "wavelet-sr": Entry(WaveletSR),
+    "comdefend": Entry(ComDefend),
+    "magnet": Entry(MagNet),
     "riae": Entry(RIAEDefence),
 }
 
 #: What impure-train trains beside RIAE (see `trained.model_names`), and the defence that it is validated as.
-NETWORKS: dict[str, type[NetworkDefence]] = {}
+NETWORKS: dict[str, type[NetworkDefence]] = {
+    "edsr": WaveletSR,
+    "comdefend": ComDefend,
+    "magnet": MagNet,
+}
 
 
 def build_defence(text: str) -> Defence:

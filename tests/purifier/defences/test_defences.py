@@ -12,7 +12,7 @@ from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import DEFENCES, build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
-from tests.purifier.conftest import small_riae
+from tests.purifier.defences.small_defences import SMALL
 
 Make = Callable[[str], RIAE]
 
@@ -40,6 +40,9 @@ CONTRACTS = {
     "random-impure": Contract(gradient="exact", random=True),
     "pixel-deflection": Contract(gradient="straight-through", random=True, identity=False),
     "pixel-deflection-impure": Contract(gradient="straight-through", random=True, identity=False),
+    "wavelet-sr": Contract(gradient="straight-through", identity=False),
+    "comdefend": Contract(gradient="straight-through", identity=False),
+    "magnet": Contract(gradient="exact"),
     "riae": Contract(gradient="exact", random=True),
 }
 
@@ -55,7 +58,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def defence(name: str) -> Defence:
-    return build_defences([name], {"riae": RIAEDefence(small_riae())})[name].eval()
+    trained = {name: SMALL[name]()} if name in SMALL else {}
+    return build_defences([name], trained)[name].eval()
 
 
 def pictures(count: int = 3, dtype: torch.dtype = torch.float32) -> Tensor:

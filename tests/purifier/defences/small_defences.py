@@ -1,0 +1,33 @@
+"""A small defence with random weights for every name that needs trained ones."""
+
+from collections.abc import Callable
+
+import torch
+
+from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.trained.comdefend import ComDefend, ComDefendNetwork
+from impure.purifier.defences.trained.edsr import EDSR
+from impure.purifier.defences.trained.magnet import MagNet, MagNetNetwork
+from impure.purifier.defences.trained.wavelet_sr import WaveletSR
+from tests.purifier.conftest import small_riae
+
+
+def _drawn(make: Callable[[], Defence]) -> Callable[[], Defence]:
+    """The same weights each time; random numbers elsewhere stay as they are."""
+
+    def made() -> Defence:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return make()
+
+    return made
+
+
+#: By name in DEFENCES.
+SMALL: dict[str, Callable[[], Defence]] = {
+    "riae": lambda: RIAEDefence(small_riae()),
+    "wavelet-sr": _drawn(lambda: WaveletSR(EDSR(blocks=1, width=4))),
+    "comdefend": _drawn(lambda: ComDefend(ComDefendNetwork(width=1))),
+    "magnet": _drawn(lambda: MagNet(MagNetNetwork())),
+}
