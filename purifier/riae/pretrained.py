@@ -24,6 +24,7 @@ CONFIG = "config.json"
 HUB_FILES = (CONFIG, WEIGHTS, README)  # of a model on the Hub
 
 _FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+_COUNTER = "num_batches_tracked"  # of BatchNorm, a whole number
 _HUB_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
 
@@ -109,6 +110,6 @@ def read_parameters(file: Path, expected: Mapping[str, tuple[int, ...]]) -> dict
     header = read_header(file)
     check_shapes(expected, {name: tensor.shape for name, tensor in header.items()}, str(file))
     for name, tensor in header.items():
-        if tensor.dtype not in _FLOAT_TYPES:
+        if tensor.dtype not in _FLOAT_TYPES and not name.endswith(_COUNTER):
             raise InputError(f"{file}: weights must be {', '.join(_FLOAT_TYPES)}; {name} is {tensor.dtype}")
     return read_weights(file)
