@@ -76,6 +76,12 @@ class AttackConfig:
         return self.implementation == "impure" and ATTACKS[self.name].compilable
 
     @property
+    def ends_early(self) -> bool:
+        """Whether images that are fooled leave it, so that nobody knows beforehand how long it takes."""
+        params = self.params
+        return bool(params.get("early_stop")) or not {"candidates", "target_classes"}.isdisjoint(params)
+
+    @property
     def variant(self) -> str:
         """Name in a collection's paths: the attack's, with what differs from the paper's threat model."""
         budget = "" if self.eps_255 == PAPER_EPS_255 else f"-e{self.eps_255}"

@@ -13,6 +13,7 @@ from impure.manifests.commands.console import progress, say, say_where_the_log_i
 from impure.pipeline.commands.sample_arguments import default_threads
 from impure.pipeline.devices import cores, open_device
 from impure.pipeline.generation.progress import ProgressBar
+from impure.pipeline.generation.time_left import Costs
 from impure.pipeline.maintenance.repair import bad_shards, repair, repair_tasks, shards_to_make
 from impure.pipeline.maintenance.replay import attacked_again, replayed
 from impure.pipeline.sources.source import Source
@@ -100,7 +101,7 @@ class Checker:
         collection = Collection(self.root)
         shard_ids = shards_to_make(collection, findings)
         targets = self._classifiers(collection, shard_ids, self.options.threads or 1)
-        with ProgressBar(repair_tasks(collection, shard_ids), {}, 1, cores()) as bar:
+        with ProgressBar(repair_tasks(collection, shard_ids), Costs({}), 1, cores()) as bar:
             failed = repair(collection, shard_ids, source, targets, bar)
         for shard_id, reason in failed.items():
             say(f"{shard_id}: {reason}")

@@ -1,6 +1,6 @@
 """Executors by name: who makes the shards, and with how many workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from impure.manifests.base.files import disk_errors_named
@@ -13,11 +13,16 @@ from impure.pipeline.executors.rank import rank_of, tasks_of_rank
 from impure.pipeline.executors.ray import run_ray
 from impure.pipeline.executors.slurm import run_slurm
 from impure.pipeline.executors.task_queue import TaskQueue
+from impure.pipeline.generation.batch_size import batch_overhead
 from impure.pipeline.generation.events import ShardTask
 from impure.pipeline.generation.forecast import likely_passes
 from impure.pipeline.generation.progress import ProgressBar
 from impure.pipeline.generation.run import GenerateConfig, GenerationRun, Locations, worker_factory
+from impure.pipeline.generation.time_left import Costs
 from impure.pipeline.generation.worker import ShardWorker
+
+MEASURED_FROM = 10_000
+"""Passes of a run that is long beside the 80 or so that measuring the overhead of batches takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,16 @@ class Execution:
             return tasks_of_rank(tasks, *rank_of(self.executor_config.worker))
         return tasks
 
-    def likely_passes(self) -> dict[str, float]:
-        """See `TimeLeft`."""
-        attacks = self.config.attacks
-        return {CLEAN if attack is None else attack.variant: likely_passes(attack) for attack in attacks}
+    def costs(self, tasks: Sequence[ShardTask]) -> Costs:
+        """See `TimeLeft`; the overhead of batches is measured where that takes little beside the run."""
+        passes = {
+            CLEAN if attack is None else attack.variant: likely_passes(attack)
+            for attack in self.config.attacks
+        }
+        everything = sum(task.images * passes[attack] for task in tasks for attack in task.attacks)
+        size = self.config.batch_size
+        worthwhile = everything >= MEASURED_FROM
+        return Costs(passes, size, batch_overhead(self.run.target, size) if worthwhile else 0.0)
 
 
 def _inline(execution: Execution, queue: TaskQueue) -> None:
@@ -94,7 +105,7 @@ def execute(execution: Execution) -> tuple[TaskQueue, ProgressBar]:
     """
     tasks = execution.tasks()
     with (
-        ProgressBar(tasks, execution.likely_passes(), execution.workers, cores()) as bar,
+        ProgressBar(tasks, execution.costs(tasks), execution.workers, cores()) as bar,
         disk_errors_named(execution.locations.root),
     ):
         queue = TaskQueue(tasks, bar)

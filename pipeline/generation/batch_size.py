@@ -14,6 +14,8 @@ from impure.pipeline.targets.target import MEMORY_FORMATS, Target
 CPU_BATCH = 32
 LARGEST = 256
 REPEATS = 3
+SEVERAL = 8
+"""Images that tell on a CPU what one more takes."""
 WORTHWHILE = 1.05
 """How much faster a batch of twice the size must be; else the smaller one is taken: it needs less memory."""
 MEMORY_FRACTION = 0.6
@@ -65,6 +67,16 @@ def seconds_per_gradient(target: Target, batch_size: int, precision: str = "fp32
             gradient.sum().item()  # waits for the device
             durations.append(time.perf_counter() - started_at)
     return min(durations) / batch_size
+
+
+def batch_overhead(target: Target, batch_size: int) -> float:
+    """What a gradient of a batch takes beside its images, as if so many images more were in it."""
+    several = batch_size if target.mean.is_cuda else min(batch_size, SEVERAL)
+    if several == 1:
+        return 0.0
+    alone, together = (count * seconds_per_gradient(target, count) for count in (1, several))
+    of_an_image = (together - alone) / (several - 1)
+    return batch_size if of_an_image <= 0 else min(max(alone / of_an_image - 1, 0.0), batch_size)
 
 
 def _random_images(target: Target, count: int) -> Tensor:

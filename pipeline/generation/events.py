@@ -53,11 +53,13 @@ class ShardProgress:
     Attributes:
         images: That are done.
         passes: Through the network so far, in forward passes of one image, those of a batch under way too.
+        calls: The same in forward passes of one batch, however large.
     """
 
     shard_id: ShardId
     images: int
     passes: int = 0
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)

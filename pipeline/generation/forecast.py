@@ -97,7 +97,6 @@ def likely_passes(attack: AttackConfig | None) -> float:
     """What an image probably takes, in forward passes."""
     if attack is None:
         return CHECKS
-    early = attack.params.get("early_stop") or {"candidates", "target_classes"} & set(attack.params)
-    gradients = gradients_at_most(attack) * (EARLY if early else 1)
+    gradients = gradients_at_most(attack) * (EARLY if attack.ends_early else 1)
     shared = attack.params.get("candidates", 1)  # so many gradients of one forward pass
     return CHECKS + (BACKWARD + 1 / shared) * gradients

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event as Signal
 from threading import Thread
@@ -30,7 +30,7 @@ from impure.pipeline.generation.events import (
     ShardTask,
     StageTime,
 )
-from impure.pipeline.generation.time_left import TimeLeft
+from impure.pipeline.generation.time_left import Costs, TimeLeft
 
 REFRESH_SECONDS, LOG_SECONDS = 1.0, 30.0
 """How often the clock moves the bar: on a terminal, and in a file that keeps every state of it."""
@@ -67,7 +67,7 @@ class ProgressBar:
 
     Args:
         tasks: What is to be done.
-        likely_passes: See `TimeLeft`.
+        costs: See `TimeLeft`.
         workers: How many attack at once.
         threads: Of all their pools, which decode and encode.
 
@@ -75,16 +75,14 @@ class ProgressBar:
         images: That are done, each counted once for each attack.
     """
 
-    def __init__(
-        self, tasks: Sequence[ShardTask], likely_passes: Mapping[str, float], workers: int, threads: int
-    ) -> None:
+    def __init__(self, tasks: Sequence[ShardTask], costs: Costs, workers: int, threads: int) -> None:
         self._out = _UnbrokenStream(sys.stderr)
         self._bar = tqdm(
             total=1.0, bar_format="{percentage:3.0f}%|{bar:10}| {desc}", dynamic_ncols=True, file=self._out
         )
         self._planned = sum(task.images * len(task.attacks) for task in tasks)
         self._shards = sum(len(task.attacks) for task in tasks)
-        self._time_left = TimeLeft(tasks, likely_passes)
+        self._time_left = TimeLeft(tasks, costs)
         pools = {DECODE: threads, ENCODE: threads, COMMIT: workers * COMMITTERS}
         self._parallel = dict.fromkeys(STAGES, workers) | pools
         self._images: Counter[ShardId] = Counter()

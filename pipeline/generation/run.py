@@ -130,7 +130,7 @@ class GenerationRun:
                     compiled=compiled.get(attack.precision) if attack and attack.compilable else None,
                     storage=config.storage,
                 )
-                for attack in config.attacks
+                for attack in in_working_order(config.attacks)
             ]
             for plan in plans if plan is not None
         }  # fmt: skip
@@ -139,6 +139,11 @@ class GenerationRun:
         """The tasks of a config, one a shard of a plan; leftovers of killed processes are removed."""
         sweep(self.collection)
         return [task for jobs in self.jobs(config).values() for task in shard_tasks(jobs)]
+
+
+def in_working_order(attacks: Sequence[AttackConfig | None]) -> list[AttackConfig | None]:
+    """Attacks that nobody knows the length of come first: the last ones' tells truly when a run ends."""
+    return sorted(attacks, key=lambda attack: attack is None or not attack.ends_early)
 
 
 def open_run(locations: Locations, number: int = 0) -> GenerationRun:

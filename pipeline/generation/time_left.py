@@ -51,7 +51,7 @@ class PassMeter:
         self.emit = emit
         self.images = 0
         self._shard_id = shard_id
-        self._passes = 0
+        self._passes = self._calls = 0
         self._since = 0.0
         self._lock = Lock()
 
@@ -59,9 +59,9 @@ class PassMeter:
         """The same model; each pass through it counts. Backward passes may run in another thread."""
 
         def run(images: Tensor) -> Tensor:
-            self._count(len(images))
+            self._count(len(images), 1)
             if images.requires_grad:
-                images.register_hook(lambda gradient: self._count(BACKWARD * len(gradient)))
+                images.register_hook(lambda gradient: self._count(len(gradient), BACKWARD))
             return model(images)
 
         return run
@@ -79,19 +79,43 @@ class PassMeter:
         """So many more images are done."""
         self.images += images
         self._passes += CHECKS * images
-        self.emit(ShardProgress(self._shard_id, self.images, self._passes))
+        self._calls += CHECKS if images else 0
+        self._tell()
 
-    def _count(self, passes: int) -> None:
+    def _count(self, images: int, cost: int) -> None:
         with self._lock:
-            self._passes += passes
+            self._passes += cost * images
+            self._calls += cost
             if time.perf_counter() - self._since >= REPORT_SECONDS:
                 self._report()
 
     def _report(self) -> None:
         now = time.perf_counter()
         self.emit(StageTime(ATTACK, now - self._since))
-        self.emit(ShardProgress(self._shard_id, self.images, self._passes))
+        self._tell()
         self._since = now
+
+    def _tell(self) -> None:
+        self.emit(ShardProgress(self._shard_id, self.images, self._passes, self._calls))
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What is known of a run's costs before it begins.
+
+    Attributes:
+        passes: Of an image, by attack.
+        batch_size: Images attacked at once.
+        overhead: What a pass of a batch takes beside its images, as if so many images more were in it.
+    """
+
+    passes: Mapping[str, float]
+    batch_size: int = 1
+    overhead: float = 0.0
+
+    def full_cost(self, images: int) -> float:
+        """So many images of one shard with the overhead of their batches, in images."""
+        return images + self.overhead * math.ceil(images / self.batch_size)
 
 
 @dataclass(slots=True)
@@ -99,15 +123,15 @@ class _Work:
     """What went into some images.
 
     Attributes:
-        images: That are done.
+        images: That are done; like passes, with the overhead of batches.
         settled: Passes of these.
         passes: Of all, those of the batch under way too.
         seconds: Of workers.
     """
 
-    images: int = 0
-    settled: int = 0
-    passes: int = 0
+    images: float = 0.0
+    settled: float = 0.0
+    passes: float = 0.0
     seconds: float = 0.0
 
     def add(self, other: "_Work", sign: int = 1) -> None:
@@ -129,15 +153,16 @@ class TimeLeft:
 
     Args:
         tasks: What is to be done.
-        likely_passes: Of an image, by attack.
+        costs: What is known of it.
     """
 
-    def __init__(self, tasks: Sequence[ShardTask], likely_passes: Mapping[str, float]) -> None:
-        self._planned = dict.fromkeys(likely_passes, 0)
+    def __init__(self, tasks: Sequence[ShardTask], costs: Costs) -> None:
+        self._costs = costs
+        self._planned = dict.fromkeys(costs.passes, 0.0)
         for task in tasks:
             for attack in task.attacks:
-                self._planned[attack] = self._planned.get(attack, 0) + task.images
-        self._likely = {attack: likely_passes.get(attack, 1.0) for attack in self._planned}
+                self._planned[attack] = self._planned.get(attack, 0.0) + costs.full_cost(task.images)
+        self._likely = {attack: costs.passes.get(attack, 1.0) for attack in self._planned}
         self._of_attack = {attack: _Work() for attack in self._planned}
         self._of_shard: dict[ShardId, _Work] = {}
         self._started: dict[ShardId, float] = {}
@@ -169,21 +194,24 @@ class TimeLeft:
         """A shard is as far as it says."""
         if event.shard_id not in self._started:
             return
-        work = replace(self._of_shard.get(event.shard_id, _Work()), passes=event.passes)
+        passes = event.passes + self._costs.overhead * event.calls
+        work = replace(self._of_shard.get(event.shard_id, _Work()), passes=passes)
         work.seconds = self._now() - self._started[event.shard_id]
-        if event.images > work.images:
-            work.images, work.settled = event.images, event.passes
+        images = self._costs.full_cost(event.images)
+        if images > work.images:
+            work.images, work.settled = images, passes
         self._replace(event.shard_id, work)
 
     def _commit(self, event: ShardCommitted) -> None:
         """A shard is done; one that was there already, or that another process made, was no work."""
         shard_id, attack = event.shard_id, event.shard_id.attack
-        images = event.counts.get("planned", 0) + event.counts.get("unreadable", 0)
+        counts = event.counts
+        images = self._costs.full_cost(counts.get("planned", 0) + counts.get("unreadable", 0))
         if self._started.pop(shard_id, None) is None:
-            self._planned[attack] -= 0 if shard_id in self._of_shard else images
+            self._planned[attack] -= 0.0 if shard_id in self._of_shard else images
             self._of_shard.setdefault(shard_id, _Work())
         elif shard_id not in self._of_shard:  # told only when it was done, by a worker elsewhere
-            passes = round(images * self._passes_of_an_image(attack))
+            passes = images * self._passes_of_an_image(attack)
             self._replace(shard_id, _Work(images, passes, passes, event.seconds))
             self._begun_at = min(self._begun_at, self._now() - event.seconds)
 

@@ -27,6 +27,7 @@ from impure.pipeline.generation.background_writer import (
 from impure.pipeline.generation.clean_cache import DECODE_AHEAD, CleanCache, open_clean_cache
 from impure.pipeline.generation.events import ShardFailed, ShardProgress, ShardTask
 from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
+from impure.pipeline.generation.time_left import Costs
 from impure.pipeline.targets.preprocess import CleanImage
 
 PIXELS = np.full((2, 2, 3), 7, np.uint8)
@@ -207,7 +208,7 @@ class Gone(io.StringIO):
 
 def test_work_goes_on_when_nobody_watches(monkeypatch):
     monkeypatch.setattr("sys.stderr", Gone())
-    with ProgressBar([ShardTask("t", "train", 0, ("fgsm",), 4)], {}, 1, 1) as view:
+    with ProgressBar([ShardTask("t", "train", 0, ("fgsm",), 4)], Costs({}), 1, 1) as view:
         view(ShardProgress(SHARD, 2))
         view(ShardFailed(SHARD, "broken"))
     assert _UnbrokenStream(Gone()).write("text") is None

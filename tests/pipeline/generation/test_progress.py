@@ -27,7 +27,7 @@ from impure.pipeline.generation.events import (
     TaskFinished,
 )
 from impure.pipeline.generation.progress import ProgressBar
-from impure.pipeline.generation.time_left import TimeLeft
+from impure.pipeline.generation.time_left import Costs, TimeLeft
 from tests.pipeline.generation.small_run import arguments
 
 FGSM, PGD = ShardId("t", "fgsm", "train", 0), ShardId("t", "pgd", "train", 0)
@@ -36,7 +36,7 @@ BOTH = ShardTask("t", "train", 0, ("fgsm", "pgd"), 5)
 
 @pytest.fixture
 def view():
-    with ProgressBar([BOTH], {}, workers=1, threads=4) as shown:
+    with ProgressBar([BOTH], Costs({}), workers=1, threads=4) as shown:
         yield shown
 
 
@@ -84,7 +84,7 @@ def test_a_shard_that_two_workers_report_counts_once(view):
 
 
 def test_failures_are_told_on_standard_error_alone(capsys):
-    with ProgressBar([BOTH], {}, workers=1, threads=4) as view:
+    with ProgressBar([BOTH], Costs({}), workers=1, threads=4) as view:
         tell(view, ShardFailed(FGSM, "RuntimeError: broken"))
     told = capsys.readouterr()
     assert told.out == ""
@@ -118,7 +118,7 @@ def test_the_limit_is_the_pool_where_decoding_and_encoding_fill_it_together(view
 
 
 def test_shares_are_of_all_threads_and_workers():
-    with ProgressBar([], {}, workers=2, threads=8) as view:
+    with ProgressBar([], Costs({}), workers=2, threads=8) as view:
         view._started_at = time.perf_counter() - 10
         tell(view, StageTime(ATTACK, 10.0), StageTime(DECODE, 40.0))
         assert view.busy()[ATTACK] == pytest.approx(0.5, rel=0.05)
@@ -136,7 +136,9 @@ def test_a_run_reports_where_its_time_went(imagenet, card, run, tmp_path):
 
 def test_eighty_columns_hold_time_left_attack_limit_and_images(monkeypatch):
     monkeypatch.setattr(TimeLeft, "seconds", lambda _: 7425.0)
-    with ProgressBar([ShardTask("t", "train", 0, ("mdifgsm-e16",), 10)], {}, workers=1, threads=4) as view:
+    with ProgressBar(
+        [ShardTask("t", "train", 0, ("mdifgsm-e16",), 10)], Costs({}), workers=1, threads=4
+    ) as view:
         tell(view, ShardProgress(ShardId("t", "mdifgsm-e16", "train", 0), 3), StageTime(ATTACK, 9.0))
         line = f"100%|{'█' * 10}| {view.summary()}"[:80]
     assert "[00:00<2:03:45] mdifgsm-e16 limited by attack, 3/10 images" in line
@@ -145,7 +147,7 @@ def test_eighty_columns_hold_time_left_attack_limit_and_images(monkeypatch):
 def test_a_clock_moves_the_bar_between_events(capsys, monkeypatch):
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
     monkeypatch.setattr(TimeLeft, "seconds", lambda _: 5.0)
-    with ProgressBar([BOTH], {}, workers=1, threads=4) as view:
+    with ProgressBar([BOTH], Costs({}), workers=1, threads=4) as view:
         tell(view, ShardStarted(FGSM))
         time.sleep(0.1)
     assert capsys.readouterr().err.count("<00:05] ") > 3
