@@ -20,6 +20,7 @@ import pytest
 from impure.manifests.base.parquet import CONFIG_KEY
 from impure.manifests.collection.marker import MAX_BYTES
 from impure.manifests.collection.schema import PLAN
+from impure.pipeline.targets.target import Target
 
 MOST_SECONDS = 120  # of a command; the slowest takes a few, on a machine that does little else
 MOST_MEMORY = 1 << 30  # bytes, beyond what the process had before the command
@@ -84,6 +85,14 @@ def mutate_plan(root, rng):
     return f"{path.relative_to(root)}: {done}"
 
 
+def generating(imagenet, card, root):
+    """The command that made `few_pairs`."""
+    return (
+        "data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm",
+        "--per-class", 2, "--shard-size", 6, "--batch-size", 6, "--threads", 1, "--out", root,
+    )  # fmt: skip
+
+
 def commands(root, aside, imagenet, card, every):
     """The commands that need no network, quick ones, then all others that read markers or plans."""
     yield "data", "status", root
@@ -103,10 +112,9 @@ def commands(root, aside, imagenet, card, every):
     yield "data", "rebuild", root, "--images", imagenet, "--out", aside / "rebuilt"
     yield "evaluate", "--shards", root, "--target", card, "--defence", "none", "--out", aside / "report"
     yield "train", "--shards", root, "--model", "tiny", "--dry-run", "--out", aside / "run"
-    yield (
-        "data", "generate", "--images", imagenet, "--target", card, "--attack", "clean,fgsm,pgd",
-        "--per-class", 3, "--shard-size", 5, "--batch-size", 4, "--threads", 1, "--out", root,
-    )  # fmt: skip
+    yield generating(imagenet, card, root)
+
+LOGITS = {}  # of `remembering`
 
 
 class HangError(BaseException):
@@ -185,10 +193,36 @@ def test_a_plan_whose_counts_are_no_numbers_is_one_line(collection_root, tmp_pat
     assert refused.exit_code == 1 and refused.stderr.endswith("holds numbers that no plan has (asked)\n")
 
 
+@pytest.fixture(scope="module")
+def few_pairs(imagenet, card, run, tmp_path_factory):
+    """A collection with one marker each of clean and FGSM, and few images, so that commands take little."""
+    root = tmp_path_factory.mktemp("few") / "root"
+    made = run(*generating(imagenet, card, root))
+    assert made.exit_code == 0, made.output
+    return root
+
+
+@pytest.fixture
+def remembering(monkeypatch):
+    """Targets run once on the same images, however often: every mutation shows them again."""
+    forward = Target.forward
+
+    def recall(target, images):
+        if images.requires_grad:
+            return forward(target, images)
+        key = (target.weights_sha256, images.shape, images.dtype, images.numpy().tobytes())
+        if key not in LOGITS:
+            LOGITS[key] = forward(target, images)
+        return LOGITS[key].clone()
+
+    monkeypatch.setattr(Target, "forward", recall)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembering")
 @pytest.mark.parametrize("seed", range(int(os.environ.get("IMPURE_MUTATIONS", "20"))))
-def test_mutations_through_every_command(seed, collection_root, tmp_path, imagenet, card, run):
-    assert not try_one(seed, collection_root, tmp_path, imagenet, card, run, every=True)
+def test_mutations_through_every_command(seed, few_pairs, tmp_path, imagenet, card, run):
+    assert not try_one(seed, few_pairs, tmp_path, imagenet, card, run, every=True)
 
 
 def test_what_a_command_takes_is_seen():
