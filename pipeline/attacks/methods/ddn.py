@@ -21,12 +21,14 @@ class DDN:
     """DDN (L2): steps along the gradient, brought back to a norm that follows success and failure.
 
     Paper: "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
-    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. With 256 levels, as there: each iterate is an image as it
-    would be stored.
+    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. The target is shown each iterate with 256 levels, as there.
+    Two things are otherwise: steps are summed unrounded, so that those which rounding erases add up, and once an
+    image has come back across the boundary γ anneals, so that its norm settles there.
 
     Attributes:
         steps: gradient evaluations (preset `paper`: 100).
         gamma: γ, by which fraction the norm shrinks or grows at each step (0.05).
+        last_gamma: to what γ anneals (0.001; preset `library`, as in the paper: 0.05, so that it is constant).
         init_norm: the first norm on pixels in [0, 1] (1).
 
     Shapes:
@@ -38,25 +40,32 @@ class DDN:
 
     steps: int
     gamma: float
+    last_gamma: float
     init_norm: float
 
     def __post_init__(self) -> None:
         at_least("steps", self.steps, 1)
         within("gamma", self.gamma, 0, 1)
+        within("last_gamma", self.last_gamma, 0, 1)
         positive("init_norm", self.init_norm)
 
     def propose(self, problem: Problem) -> Proposal:
         """Take the steps, and propose the nearest stored success on the way."""
         best = BestIterates.empty(problem)
         images, norm = problem.clean, torch.full_like(best.distance, self.init_norm)
+        across = torch.zeros_like(best.broken)
         farthest = l2_norm(torch.maximum(problem.clean, 1 - problem.clean))
         for step in range(self.steps):
-            _, logits, gradient = loss_and_gradient(problem.model, images, problem.criterion.cross_entropy)
-            success = best.look(problem, images, logits, l2_norm)
-            norm = torch.where(success, norm * (1 - self.gamma), norm * (1 + self.gamma))
+            seen, progress = problem.stored(images), step / self.steps
+            _, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.cross_entropy)
+            success = best.look(problem, seen, logits, l2_norm)
+            across |= best.distance.isfinite() & ~success
+            settling = torch.full_like(norm, annealed(self.gamma, self.last_gamma, progress))
+            gamma = settling.where(across, self.gamma)
+            norm = torch.where(success, norm * (1 - gamma), norm * (1 + gamma))
             norm = torch.minimum(norm, farthest)
-            shift = images - problem.clean + unit(gradient) * annealed(1, LAST_STEP, step / self.steps)
-            images = problem.stored(problem.clean + unit(shift) * per_image(norm))
+            shift = images - problem.clean + unit(gradient) * annealed(1, LAST_STEP, progress)
+            images = problem.project(problem.clean + unit(shift) * per_image(norm))
         best.look_at_last(problem, images, l2_norm)
         return Proposal(images=best.proposal(), grad_evals=grad_evals_of(problem, self.steps))
 
@@ -77,12 +86,12 @@ def annealed(first: float, last: float, progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
-_PARAMS: Params = {"steps": 100, "gamma": 0.05, "init_norm": 1.0}
+_PARAMS: Params = {"steps": 100, "gamma": 0.05, "last_gamma": 0.001, "init_norm": 1.0}
 
 DDN_SPEC = AttackSpec(
     kind=DDN,
     paper=_PARAMS,
-    library=_PARAMS,
+    library=_PARAMS | {"last_gamma": 0.05},
     summary="smallest L2 perturbation by a norm that follows success and failure",
     source="Rony 2019, arXiv:1811.09600",
 )

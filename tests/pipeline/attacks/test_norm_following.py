@@ -18,7 +18,7 @@ from impure.pipeline.attacks.methods.fmn import FMN
 foolbox = pytest.importorskip("foolbox")  # importing it warns
 
 FOOLBOX = {
-    "ddn": (DDN(steps=25, gamma=0.05, init_norm=1.0), foolbox.attacks.DDNAttack(steps=25)),
+    "ddn": (DDN(steps=25, gamma=0.05, last_gamma=0.05, init_norm=1.0), foolbox.attacks.DDNAttack(steps=25)),
     "fmn": (FMN(steps=25, alpha=1.0, gamma=0.05, linf=True), foolbox.attacks.LInfFMNAttack(steps=25)),
 }
 """Not FMN for L2, which foolbox 3.3.4 never projects. Its DDN has factors in float32."""
@@ -91,23 +91,28 @@ def levelled(values):
 
 
 def ddn_by_hand(model, clean, label, steps):
-    """Algorithm 1 with 256 levels on one image (C, H, W): the iterates."""
-    iterates, delta, norm = [], torch.zeros_like(clean), 1.0
+    """Algorithm 1 on one image (C, H, W), its steps unrounded, γ annealed after the first failure that follows
+    a success: the iterates, with 256 levels."""
+    iterates, delta, norm, found, across = [], torch.zeros_like(clean), 1.0, False, False
     for step in range(steps):
-        image = (clean + delta)[None].requires_grad_()
+        image = levelled(clean + delta)[None].requires_grad_()
         logits = model(image)
         iterates.append(image.detach()[0])
         (gradient,) = torch.autograd.grad(cross_entropy(logits, label[None]), image)
-        size = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
-        delta = delta + size * gradient[0] / gradient.norm()
-        norm *= 0.95 if logits.argmax() != label else 1.05
-        delta = levelled(clean + norm * delta / delta.norm()) - clean
+        cosine = (1 + math.cos(math.pi * step / steps)) / 2
+        delta = delta + (0.01 + 0.99 * cosine) * gradient[0] / gradient.norm()
+        success = bool(logits.argmax() != label)
+        found, across = found or success, across or (found and not success)
+        gamma = 0.001 + 0.049 * cosine if across else 0.05
+        norm *= 1 - gamma if success else 1 + gamma
+        delta = (clean + norm * delta / delta.norm()).clamp(0, 1) - clean
     return torch.stack(iterates)
 
 
 def test_ddn_looks_at_256_levels(convolutional):
     problem, seen = convolutional.problem("ddn", 255), []
-    DDN(steps=25, gamma=0.05, init_norm=1.0).propose(problem.with_model(seen_by(problem.model, seen)))
+    attack = AttackConfig(name="ddn", overrides=(("steps", 25),)).build()
+    attack.propose(problem.with_model(seen_by(problem.model, seen)))
     assert len(seen) == 25 + 1  # and where the last step went
     for index, (clean, label) in enumerate(zip(problem.clean, problem.labels, strict=True)):
         theirs = ddn_by_hand(problem.model, clean, label, 25)
@@ -148,7 +153,9 @@ def test_presets_are_the_defaults_of_foolbox():
     """The papers use several numbers of steps; Torchattacks has neither attack."""
     theirs = inspect.signature(foolbox.attacks.DDNAttack).parameters
     names = {"steps": "steps", "gamma": "gamma", "init_norm": "init_epsilon"}
-    assert ATTACKS["ddn"].library == {ours: theirs[name].default for ours, name in names.items()}
+    ours = dict(ATTACKS["ddn"].library)
+    assert ours.pop("last_gamma") == ours["gamma"]  # it knows one γ
+    assert ours == {ours: theirs[name].default for ours, name in names.items()}
     theirs = inspect.signature(foolbox.attacks.L2FMNAttack).parameters
     names = {"steps": "steps", "gamma": "gamma", "alpha": "max_stepsize"}
     library = {name: value for name, value in ATTACKS["fmn"].library.items() if name != "linf"}
