@@ -15,7 +15,11 @@ from impure.purifier.defences.static.pixel_deflection import PixelDeflection
 from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.defences.trained.comdefend import ComDefend
 from impure.purifier.defences.trained.magnet import MagNet
+from impure.purifier.defences.trained.adversarial_training import AdversarialTraining
+from impure.purifier.defences.trained.dir import DIR
+from impure.purifier.defences.trained.hgd import HGD
 from impure.purifier.defences.trained.network_defence import NetworkDefence
+from impure.purifier.defences.trained.recon import Recon
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 
 
@@ -54,6 +58,10 @@ DEFENCES: dict[str, Entry] = {
     "wavelet-sr": Entry(WaveletSR),
     "comdefend": Entry(ComDefend),
     "magnet": Entry(MagNet),
+    "hgd": Entry(HGD),
+    "recon": Entry(Recon),
+    "dir": Entry(DIR),
+    "adversarial-training": Entry(AdversarialTraining),
     "riae": Entry(RIAEDefence),
 }
 
@@ -62,6 +70,10 @@ NETWORKS: dict[str, type[NetworkDefence]] = {
     "edsr": WaveletSR,
     "comdefend": ComDefend,
     "magnet": MagNet,
+    "hgd": HGD,
+    "recon": Recon,
+    "dir": DIR,
+    "adversarial-training": AdversarialTraining,
 }
 
 

@@ -115,6 +115,8 @@ def open_features(
     if not name:
         return None
     features = load_target(name, weights, option="--feature-weights FILE")
-    for node in config.nodes or (default.nodes if default else config.loss.lambdas):
+    for node in config.nodes or (
+        default.nodes_of(config.feature_network) if default else config.loss.lambdas
+    ):
         find_node(features, node)
     return features

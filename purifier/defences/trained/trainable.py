@@ -26,6 +26,10 @@ class FeatureDefault:
     network: str = ""
     nodes: tuple[str, ...] = ()
 
+    def nodes_of(self, network: str) -> tuple[str, ...]:
+        """The nodes where the user names only a network, or nothing: another network has others."""
+        return self.nodes if network in ("", self.network) else ()
+
 
 class TrainingImages(NamedTuple):
     """A micro-batch on the device, RGB in [0,1].

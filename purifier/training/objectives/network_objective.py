@@ -70,7 +70,7 @@ class NetworkObjective(Objective):
             torch.manual_seed(config.seed)
             self.model: TrainableNetwork = kind.begin(dict(config.sizes), features)
         self.model.train()
-        nodes = config.nodes or (kind.features.nodes if kind.features else ())
+        nodes = config.nodes or (kind.features.nodes_of(config.feature_network) if kind.features else ())
         if set(config.lambdas) - {1.0}:
             raise InputError(f"model {config.preset!r} weighs no layers; write --feature-node NODE=1")
         outputs = _Outputs(features, nodes, bf16=config.bf16) if features else None

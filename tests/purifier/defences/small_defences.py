@@ -6,11 +6,21 @@ import torch
 
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.trained.adversarial_training import AdversarialTraining, RobustClassifier
 from impure.purifier.defences.trained.comdefend import ComDefend, ComDefendNetwork
+from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder
 from impure.purifier.defences.trained.edsr import EDSR
+from impure.purifier.defences.trained.hgd import HGD, DenoisingUNet
 from impure.purifier.defences.trained.magnet import MagNet, MagNetNetwork
+from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 from tests.purifier.conftest import small_riae
+
+def small_dir() -> ComplementaryAutoencoder:
+    """ViT blocks of a few numbers."""
+    return ComplementaryAutoencoder(
+        patch=4, width=16, depth=1, heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2
+    )
 
 
 def _drawn(make: Callable[[], Defence]) -> Callable[[], Defence]:
@@ -30,4 +40,8 @@ SMALL: dict[str, Callable[[], Defence]] = {
     "wavelet-sr": _drawn(lambda: WaveletSR(EDSR(blocks=1, width=4))),
     "comdefend": _drawn(lambda: ComDefend(ComDefendNetwork(width=1))),
     "magnet": _drawn(lambda: MagNet(MagNetNetwork())),
+    "hgd": _drawn(lambda: HGD(DenoisingUNet(width=2, levels=3))),
+    "recon": _drawn(lambda: Recon(ReconstructionNetwork(width=2, blocks=1))),
+    "dir": _drawn(lambda: DIR(small_dir())),
+    "adversarial-training": _drawn(lambda: AdversarialTraining(RobustClassifier())),
 }

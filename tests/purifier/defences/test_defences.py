@@ -43,6 +43,10 @@ CONTRACTS = {
     "wavelet-sr": Contract(gradient="straight-through", identity=False),
     "comdefend": Contract(gradient="straight-through", identity=False),
     "magnet": Contract(gradient="exact"),
+    "hgd": Contract(gradient="exact"),
+    "recon": Contract(gradient="exact", random=True),
+    "dir": Contract(gradient="exact"),
+    "adversarial-training": Contract(gradient="exact"),
     "riae": Contract(gradient="exact", random=True),
 }
 

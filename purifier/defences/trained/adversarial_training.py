@@ -1,0 +1,149 @@
+"""Adversarial training (Madry et al. 2018, arXiv:1706.06083): no purifier, but the classifier learnt anew."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from impure.manifests.base.canonical_json import canonical_json, from_mapping, parse_object
+from impure.manifests.base.errors import InputError
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_names import PAPER_EPS_255
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.targets.load import build_architecture
+from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.target_card import TargetCard, read_card
+from impure.pipeline.targets.target_names import BUILTIN_CARD
+from impure.pipeline.targets.weights import load_strictly
+from impure.pipeline.tensors import to_float, to_uint8
+from impure.purifier.defences.defence import Classifier
+from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.trained.network_defence import NetworkDefence
+from impure.purifier.defences.trained.network_sizes import check_sizes
+from impure.purifier.defences.trained.trainable import (
+    FeatureDefault,
+    Features,
+    TrainableNetwork,
+    TrainingImages,
+)
+
+
+class RobustClassifier(TrainableNetwork):
+    """The target's architecture, trained on PGD images that are made against its present weights."""
+
+    name = "adversarial-training"
+    learns_from = "clean"
+    features = FeatureDefault()  # the shards' classifier, with which it begins
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, *, card: str = "", eps: int = PAPER_EPS_255, steps: int = 7, alpha: float = 4.0
+    ) -> None:
+        """Build the classifier with random weights.
+
+        Args:
+            card: The target's card (see `TargetCard`) as JSON; empty for the built-in one.
+            eps: L∞ budget of the training images in units of 1/255.
+            steps: Gradient evaluations for each of them (Madry: 7 for CIFAR-10).
+            alpha: Size of a step in units of 1/255 (a quarter of the budget, as Madry has it).
+
+        Raises:
+            InputError: The card describes no classifier, or a number is out of range.
+        """
+        super().__init__()
+        check_sizes("adversarial-training", steps=(steps, 1000))
+        described = _read_card(card)
+        self.card = canonical_json(described)
+        self.eps = eps
+        self.steps = steps
+        self.alpha = alpha
+        self.attack = AttackConfig(
+            name="pgd", eps_255=eps, overrides=(("alpha_255", alpha), ("steps", steps))
+        )
+        self.network = build_architecture(
+            described.architecture, described.num_classes, described.input_size, "adversarial-training: card"
+        )
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(described.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(described.std).view(1, 3, 1, 1), persistent=False)
+
+    @classmethod
+    def begin(cls, sizes: dict[str, Value], classifier: nn.Module | None) -> "RobustClassifier":
+        """The target's network with its weights.
+
+        Raises:
+            InputError: A size is out of range.
+        """
+        if not isinstance(classifier, Target):
+            raise TypeError(f"{type(classifier).__name__} is no target")
+        build: Callable[..., RobustClassifier] = cls
+        network = build(**{**sizes, "card": canonical_json(classifier.card)})
+        load_strictly(network.network, classifier.network.state_dict(), f"target {classifier.card.name!r}")
+        return network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, classes) of RGB in [0,1] (B, 3, H, W)."""
+        logits: Tensor = self.network((images - self.mean) / self.std)
+        return logits
+
+    def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
+        """The cross-entropy of PGD images of the batch's clean ones (1,) (Eq. 2.1: its inner maximum by PGD).
+
+        Raises:
+            InputError: The images have no labels.
+        """
+        return F.cross_entropy(self(self.attacked(images, generator)), images.labels)[None]
+
+    def attacked(self, images: TrainingImages, generator: Generator) -> Tensor:
+        """PGD images (B, 3, H, W), made in eval mode as those of a collection are, on the 8-bit grid.
+
+        Raises:
+            InputError: The images have no labels.
+        """
+        if (images.labels < 0).any():
+            raise InputError("adversarial-training needs labels; train on shards, not on photographs")
+        clean = to_uint8(images.clean[images.clean_row])
+        names = [str(row) for row in range(len(clean))]
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        kind = clean.device.type
+        attack = replace(self.attack, precision="bf16" if torch.is_autocast_enabled(kind) else "fp32")
+        # An autocast around it would keep the rounded weights of passes without gradients for the loss.
+        with torch.autocast(kind, enabled=False):
+            result = attack_batch(attack, self, clean, images.labels, names, seed)
+        return to_float(result.adversarial)
+
+
+def _read_card(text: str) -> TargetCard:
+    """The card that a checkpoint's config holds as JSON; the built-in target's where it is empty.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not text:
+        return read_card(BUILTIN_CARD)
+    return from_mapping(TargetCard, parse_object(text, "card"), "card")
+
+
+class AdversarialTraining(NetworkDefence):
+    """Leaves images alone, and classifies with a network trained on PGD images; exact gradient."""
+
+    network_kind = RobustClassifier
+    source = "Madry et al. 2018, arXiv:1706.06083"
+    threat_model = "white-box"
+
+    def __init__(self, network: RobustClassifier) -> None:
+        """Put the network in eval mode."""
+        super().__init__()
+        self.network = network.eval()
+
+    def defend(self, images: Tensor) -> Tensor:
+        """Return the same images."""
+        return images
+
+    def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
+        """Logits of the trained network; the classifier itself is not asked."""
+        logits: Tensor = self.network(defended)
+        return logits
