@@ -1,7 +1,6 @@
 """Adversarial training (Madry et al. 2018, arXiv:1706.06083): no purifier, but the classifier learnt anew."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +17,7 @@ from impure.pipeline.targets.target_card import TargetCard, read_card
 from impure.pipeline.targets.target_names import BUILTIN_CARD
 from impure.pipeline.targets.weights import load_strictly
 from impure.pipeline.tensors import to_float, to_uint8
-from impure.purifier.defences.defence import Classifier
+from impure.purifier.defences.classify import Classifier
 from impure.purifier.defences.parameters import Value
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
@@ -108,11 +107,7 @@ class RobustClassifier(TrainableNetwork):
         clean = to_uint8(images.clean[images.clean_row])
         names = [str(row) for row in range(len(clean))]
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        kind = clean.device.type
-        attack = replace(self.attack, precision="bf16" if torch.is_autocast_enabled(kind) else "fp32")
-        # An autocast around it would keep the rounded weights of passes without gradients for the loss.
-        with torch.autocast(kind, enabled=False):
-            result = attack_batch(attack, self, clean, images.labels, names, seed)
+        result = attack_batch(self.attack, self, clean, images.labels, names, seed)
         return to_float(result.adversarial)
 
 

@@ -76,6 +76,7 @@ class DenoisingUNet(TrainableNetwork):
 
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
         """The L1 distance of the target's outputs for denoised and clean images (1,) (Eq. 5)."""
+        assert features is not None  # the objective sees to it
         pairs = feature_pairs(features, self(images.adversarial), *images[1:3])
         return torch.stack([l1(denoised, clean) for denoised, clean in pairs]).sum(0, keepdim=True)
 

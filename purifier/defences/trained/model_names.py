@@ -67,7 +67,8 @@ MODELS: dict[str, Model] = {
         network="recon",
         sizes={"width": 8, "blocks": 2},
         training={
-            "epochs": 2, "learning_rate": 3e-3, "batch_size": 16, "warmup_epochs": 1, "feature_network": BUILTIN,
+            "epochs": 2, "learning_rate": 3e-3, "batch_size": 16, "warmup_epochs": 1,
+            "feature_network": BUILTIN,
         },
     ),
     "dir": Model(network="dir"),  # trained as RIAE is

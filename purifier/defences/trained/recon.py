@@ -61,6 +61,7 @@ class ReconstructionNetwork(TrainableNetwork):
 
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
         """The squared distance of the feature network's outputs for rebuilt and clean images (1,)."""
+        assert features is not None  # the objective sees to it
         pairs = feature_pairs(features, self(images.adversarial), *images[1:3])
         return torch.stack([squared_distance(rebuilt, clean) for rebuilt, clean in pairs]).sum(
             0, keepdim=True

@@ -55,6 +55,14 @@ def test_loss_is_the_cross_entropy_of_the_engines_pgd_images(network: RobustClas
     assert loss.item() == pytest.approx(-sum(torch.tensor(chosen).log().tolist()) / 3, rel=1e-9)
 
 
+def test_every_weight_gets_a_gradient_in_bfloat16(network: RobustClassifier) -> None:
+    """Autocast keeps rounded weights: those of the attack's passes serve the loss as well."""
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train().losses(training_images(), torch.Generator(), None).sum().backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in network.parameters())
+    network.zero_grad()
+
+
 def test_photographs_without_labels_are_refused(network: RobustClassifier) -> None:
     with pytest.raises(InputError, match="needs labels; train on shards"):
         network.losses(training_images((-1, 0, 2)), torch.Generator(), None)

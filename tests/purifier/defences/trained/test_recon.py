@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from impure.purifier.defences.trained.recon import ReconstructionNetwork
+from impure.purifier.defences.static.random_resize import RandomResize
+from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
 from impure.purifier.defences.trained.trainable import TrainingImages
 
 
@@ -34,6 +35,19 @@ def test_the_shallow_maps_are_added_to_the_deep_ones() -> None:
         block, maps = network.residual[0], torch.rand(1, 2, 5, 5)
         nn.init.zeros_(block.layers[4].weight)  # type: ignore[union-attr, index, arg-type]
         assert torch.allclose(block(maps), maps)
+
+
+@torch.no_grad()
+def test_resized_and_padded_at_random_as_random() -> None:
+    network, images = ReconstructionNetwork(width=2, blocks=1), torch.rand(2, 3, 26, 30)
+    plain, defence, random = Recon(network, resize=False), Recon(network), RandomResize()
+    rebuilt = plain(images)
+    assert torch.allclose(rebuilt, network(images).clamp(0, 1)) and not plain.is_random
+    for seed in (3, 4):
+        defence.reseed(seed)
+        random.reseed(seed)
+        shown = defence(images)
+        assert torch.equal(shown, random(rebuilt)) and shown.shape[2:] == (29, 33)
 
 
 def test_loss_is_the_squared_distance_of_features() -> None:
