@@ -16,6 +16,7 @@ from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 from tests.purifier.conftest import small_riae
 
+
 def small_dir() -> ComplementaryAutoencoder:
     """ViT blocks of a few numbers."""
     return ComplementaryAutoencoder(

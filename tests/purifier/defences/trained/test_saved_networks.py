@@ -12,7 +12,7 @@ from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.trainable import FeatureDefault, TrainingImages
 from tests.purifier.defences.small_defences import SMALL
 
-IMAGES = torch.rand(4, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def logits(images: Tensor) -> Tensor:
