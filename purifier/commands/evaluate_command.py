@@ -26,6 +26,7 @@ from impure.purifier.commands.shared_inputs import (
     image_step_option,
     open_device,
     open_shards,
+    open_validation,
     partition_option,
     set_noise_steps,
     shards_option,
@@ -132,7 +133,7 @@ def evaluate(**values: Any) -> None:
     from impure.purifier.defences.riae_defence import RIAEDefence
     from impure.purifier.evaluation.measure import evaluate as measure
     from impure.purifier.evaluation.report import as_document, write_report
-    from impure.purifier.evaluation.report_table import chosen_note, terminal_table
+    from impure.purifier.evaluation.report_table import remarks, terminal_table
 
     asked = EvaluateArguments(**values)
     if asked.defences == "list":
@@ -160,7 +161,16 @@ def evaluate(**values: Any) -> None:
         extra_resize=asked.extra_resize,
         limit=asked.limit,
     )
-    evaluation = measure(shards, classifiers, defences, config, device=device, progress=True)
+    detects = any(defence.detects for defence in defences.values())
+    evaluation = measure(
+        shards,
+        classifiers,
+        defences,
+        config,
+        device=device,
+        validation=open_validation(asked.shards) if detects else (),
+        progress=True,
+    )
     trained = {name: each for name, each in defences.items() if isinstance(each, TrainedDefence)}
     weights = {**classifiers, **trained}
     made = {
@@ -181,6 +191,6 @@ def evaluate(**values: Any) -> None:
         return print_json(as_document(evaluation, images))
     click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
     click.echo(f"\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report; {images}.")
-    if note := chosen_note(evaluation):
-        click.echo(note)
+    for remark in remarks(evaluation):
+        click.echo(remark)
     return click.echo("Report: " + " ".join(str(path) for path in paths))

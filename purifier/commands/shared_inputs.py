@@ -79,6 +79,18 @@ def open_shards(shards: str, filters: dict[str, list[str]]) -> "list[CommittedSh
     return open_collection(shards, **filters)
 
 
+def open_validation(shards: str) -> "list[CommittedShard]":
+    """The shards of the split validation, on whose clean images detectors set their thresholds.
+
+    Raises:
+        InputError: There are none.
+    """
+    try:
+        return open_shards(shards, {"splits": ["validation"]})
+    except InputError as error:
+        raise InputError(f"detectors set their thresholds on the split validation: {error}") from error
+
+
 def open_device(name: str, threads: int | None, *, tiny: bool = False) -> "torch.device":
     """The device of `--device` and `--threads`; by default all cores, or one for tiny networks."""
     from impure.pipeline import devices

@@ -1,7 +1,7 @@
 """The interface of every defence: images in, images out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Literal, Self
 
 from torch import Tensor, nn
@@ -71,6 +71,14 @@ class Defence(nn.Module, ABC):
             InputError: See `classify`.
         """
         return classify(classifier, defended)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it has detectors: whether it has a `rejects` of its own."""
+        return type(self).rejects is not Defence.rejects
+
+    def calibrate(self, clean: Iterable[Tensor], classifier: Classifier) -> None:
+        """Set the thresholds of its detectors on batches of clean images; nothing to do without detectors."""
 
     def rejects(self, images: Tensor, classifier: Classifier) -> Tensor | None:
         """Which images (B,), bool, its detectors take for attacked; None where it has none."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
 from impure.purifier.evaluation.image_strips import Example, example
-from impure.purifier.evaluation.measure_group import Defended, measure_group, undefended
+from impure.purifier.evaluation.measure_group import Defended, GroupMeasurement, measure_group, undefended
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
 from impure.purifier.evaluation.scores import Mean, Row, means
 from impure.purifier.evaluation.select import Group, select_groups
+from impure.purifier.evaluation.thresholds import set_thresholds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +48,14 @@ def evaluate(
     config: EvaluateConfig,
     *,
     device: torch.device,
+    validation: Sequence[CommittedShard] = (),
     progress: bool = False,
 ) -> Evaluation:
     """Measure every defence on every attack of every target, each on shards made for that target.
 
     `clean` is each distinct clean image of a target once. Where images or logits are not finite, the
-    prediction is wrong, and counted in the conditions.
+    prediction is wrong, and counted in the conditions. Of defences with detectors, a rejected image counts as
+    right if it is attacked, as wrong if it is clean.
 
     Args:
         shards: The shards, of any splits.
@@ -60,10 +63,12 @@ def evaluate(
         defences: Modules from RGB in [0,1] to the same, by name.
         config: How to evaluate.
         device: Where to compute, in float32.
+        validation: Shards of the split validation, for the thresholds of detectors.
         progress: Show a bar on standard error.
 
     Raises:
-        InputError: A target of the shards has no classifier, a shard is inconsistent, or all is empty.
+        InputError: A target of the shards has no classifier, a shard is inconsistent, all is empty, or there
+            are detectors without clean images for their thresholds.
     """
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
@@ -71,15 +76,19 @@ def evaluate(
     evaluator = _Evaluator(defences, config, device)
     total = sum(len(group.pairs) for group in groups)
     with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
-        for group in groups:
-            bar.set_postfix_str(f"{group.target} {group.attack}")
-            evaluator.measure(group, classifiers[group.target].to(device).eval(), bar.update)
+        for target, of_target in groupby(groups, lambda group: group.target):
+            classifier = classifiers[target].to(device).eval()
+            evaluator.set_thresholds(validation, target, classifier)
+            for group in of_target:
+                bar.set_postfix_str(f"{target} {group.attack}")
+                evaluator.measure(group, classifier, bar.update)
     pairs = [pair for group in groups for pair in group.pairs]
     conditions = {
         **config.conditions(),
         "partition": sorted(
             {defence.partition for defence in defences.values() if isinstance(defence, RIAEDefence)}
         ),
+        "thresholds": evaluator.thresholds,
         "not_finite_predictions": evaluator.not_finite,
         "device": device.type,
         "splits": sorted({pair.shard.shard_id.split for pair in pairs}),
@@ -105,7 +114,19 @@ class _Evaluator:
         self._reader = PairReader()
         self.rows: list[Row] = []
         self.examples: list[Example] = []
+        self.thresholds: list[str] = []  # of which detectors, set on what
         self.not_finite = 0
+
+    def set_thresholds(self, shards: Sequence[CommittedShard], target: str, classifier: nn.Module) -> None:
+        """Calibrate detectors for a target."""
+        self.thresholds += set_thresholds(
+            self._defences,
+            shards,
+            target,
+            classifier,
+            batch_size=self._config.batch_size,
+            device=self._device,
+        )
 
     def measure(self, group: Group, classifier: nn.Module, advance: Callable[[int], object]) -> None:
         """Add a row for every defence, and the sample that the group shows as an example."""
@@ -120,7 +141,7 @@ class _Evaluator:
         self.not_finite += measured.not_finite
         for name in self._defences:
             for suffix in self._views:
-                self.rows.append(self._row(group, name, suffix, measured.correct[name + suffix]))
+                self.rows.append(self._row(group, name, suffix, measured))
         bare = undefended(self._reader, group, classifier, self._device)
         self.examples.append(
             example(
@@ -135,11 +156,14 @@ class _Evaluator:
 
     def _defend(self, classifier: nn.Module, loaded: Loaded, number: int) -> Defended:
         """A batch behind every defence."""
-        behind = Defended({}, {})
-        for name in self._defences:
+        behind = Defended({}, {}, {})
+        for name, defence in self._defences.items():
             first_copy, predictions = self._defend_by(name, classifier, loaded, number)
             behind.images[name] = first_copy
             behind.predictions.update(predictions)
+            rejected = defence.rejects(loaded.attacked, classifier) if isinstance(defence, Defence) else None
+            if rejected is not None:
+                behind.rejected.update(dict.fromkeys(predictions, rejected))
         return behind
 
     def _defend_by(
@@ -182,7 +206,7 @@ class _Evaluator:
         """How often a defence is run."""
         return self._config.samples if isinstance(defence, Defence) and defence.is_random else 1
 
-    def _row(self, group: Group, name: str, suffix: str, correct: int) -> Row:
+    def _row(self, group: Group, name: str, suffix: str, measured: GroupMeasurement) -> Row:
         """The row of a group behind a defence."""
         samples = self._samples(self._defences[name])
         return Row(
@@ -190,7 +214,8 @@ class _Evaluator:
             attack=group.attack,
             defence=name + suffix,
             n=len(group.pairs),
-            correct=correct,
+            correct=measured.correct[name + suffix],
+            rejected=measured.rejected.get(name + suffix),
             combine="one" if samples == 1 else self._config.combine,
             samples=samples,
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.evaluation.predict import NO_CLASS, Loaded, load, predict
 from impure.purifier.evaluation.select import Group, batches
@@ -18,16 +19,19 @@ class Defended(NamedTuple):
     Attributes:
         images: RGB in [0,1] (B, 3, H, W), by defence.
         predictions: Predicted classes (B,), by the name of the row that counts them.
+        rejected: What a detector refused (B,), bool, by the same names; rows without detectors are missing.
     """
 
     images: dict[str, Tensor]
     predictions: dict[str, Tensor]
+    rejected: dict[str, Tensor]
 
     def sample(self, row: int) -> "Defended":
-        """One sample of the batch, as a batch of one."""
+        """One sample of the batch, as a batch of one, for the image strips."""
         return Defended(
             {name: images[row : row + 1] for name, images in self.images.items()},
             {name: classes[row : row + 1] for name, classes in self.predictions.items()},
+            {},
         )
 
 
@@ -40,12 +44,15 @@ class GroupMeasurement:
     """What was counted in a group.
 
     Attributes:
-        correct: Right predictions, by name of the row.
+        correct: Right predictions, by name of the row. A rejected image counts as right if it is attacked, as
+            wrong if it is clean.
+        rejected: Rejected images, by name of the rows with detectors.
         not_finite: Predictions of all rows that were not finite.
         shown: The sample that the group shows, as a batch of one.
     """
 
     correct: dict[str, int]
+    rejected: dict[str, int]
     not_finite: int
     shown: Defended
 
@@ -73,25 +80,35 @@ def measure_group(
         InputError: A shard is inconsistent.
     """
     correct: dict[str, Tensor] = {}
+    rejected: dict[str, Tensor] = {}
     not_finite = torch.zeros((), dtype=torch.int64, device=device)
-    shown = Defended({}, {})
+    shown = Defended({}, {}, {})
     measured = 0
     for number, batch in enumerate(batches(group.pairs, batch_size)):
         loaded = load(reader, batch, group.attack, device)
         defended = defend(loaded, number)
         for name, classes in defended.predictions.items():
-            correct[name] = correct.get(name, 0) + (classes == loaded.labels).sum()
+            right = classes == loaded.labels
+            if name in defended.rejected:
+                refused = defended.rejected[name]
+                right = right & ~refused if group.attack == CLEAN else right | refused
+                rejected[name] = rejected.get(name, 0) + refused.sum()
+            correct[name] = correct.get(name, 0) + right.sum()
             not_finite += (classes == NO_CLASS).sum()
         if measured <= group.shown < measured + len(batch):
             shown = defended.sample(group.shown - measured)
         measured += len(batch)
         advance(len(batch))
-    counts = {name: int(count) for name, count in correct.items()}
-    return GroupMeasurement(correct=counts, not_finite=int(not_finite), shown=shown)
+    return GroupMeasurement(
+        correct={name: int(count) for name, count in correct.items()},
+        rejected={name: int(count) for name, count in rejected.items()},
+        not_finite=int(not_finite),
+        shown=shown,
+    )
 
 
 def undefended(reader: PairReader, group: Group, classifier: nn.Module, device: torch.device) -> Defended:
     """The sample that a group shows, without a defence, clean and adversarial, for the image strips."""
     loaded = load(reader, [group.pairs[group.shown]], group.attack, device)
     images = {"clean": loaded.clean, "adversarial": loaded.attacked}
-    return Defended(images, {name: predict(classifier, image) for name, image in images.items()})
+    return Defended(images, {name: predict(classifier, image) for name, image in images.items()}, {})

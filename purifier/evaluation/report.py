@@ -12,7 +12,7 @@ from typing import Any
 from impure.manifests.base.files import atomic_path, writing
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.report_page import html
-from impure.purifier.evaluation.report_table import chosen_note, conditions_of, table
+from impure.purifier.evaluation.report_table import conditions_of, remarks, table
 from impure.purifier.evaluation.scores import COLUMNS
 
 
@@ -58,8 +58,8 @@ def markdown(evaluation: Evaluation, images: str) -> str:
     """The tables with their conditions."""
     conditions = "\n".join(f"- {name}: {value}" for name, value in conditions_of(evaluation, images).items())
     heading = "Accuracy (top-1, %) with Wilson's 95 % interval. The mean is over the attacks, without clean."
-    remarks = "\n\n".join(filter(None, (heading, chosen_note(evaluation))))
-    return f"# Purification: accuracy under attack\n\n{remarks}\n\n{table(evaluation)}\n\n{conditions}\n"
+    above = "\n\n".join([heading, *remarks(evaluation)])
+    return f"# Purification: accuracy under attack\n\n{above}\n\n{table(evaluation)}\n\n{conditions}\n"
 
 
 def as_csv(evaluation: Evaluation) -> str:

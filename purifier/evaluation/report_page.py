@@ -12,10 +12,10 @@ from impure.purifier.evaluation.image_strips import Example, class_name, panels
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.report_table import (
     MEAN_LABEL,
-    chosen_note,
     conditions_of,
     labels_of,
     means_by_label,
+    remarks,
     rows_by_attack,
     targets_of,
 )
@@ -34,7 +34,7 @@ def html(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> st
     return environment.get_template("report.html").render(
         blocks=[_block(evaluation, target, classes) for target in targets_of(evaluation)],
         conditions=conditions_of(evaluation, images),
-        note=chosen_note(evaluation),
+        note=" ".join(remarks(evaluation)),
         mean_label=MEAN_LABEL,
         colours=COLOURS,
         amplify=GAIN,

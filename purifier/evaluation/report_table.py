@@ -47,6 +47,27 @@ def chosen_note(evaluation: Evaluation) -> str:
     )
 
 
+def rejected_note(evaluation: Evaluation) -> str:
+    """What defences with detectors rejected, and how that counts; nothing where there are none."""
+    shares: dict[tuple[str, str], str] = {}
+    for row in evaluation.rows:
+        if row.rejected is not None:
+            share = f"{100 * row.rejected / row.n:.1f} % of {row.attack}"
+            column = (row.label, row.target)
+            shares[column] = f"{shares[column]}, {share}" if column in shares else share
+    if not shares:
+        return ""
+    columns = "; ".join(f"{label} on {target} {share}" for (label, target), share in shares.items())
+    return (
+        f"Rejected by detectors: {columns}. That counts as right of attacked images, as wrong of clean ones."
+    )
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """What has to stand beside the table."""
+    return [note for note in (chosen_note(evaluation), rejected_note(evaluation)) if note]
+
+
 def targets_of(evaluation: Evaluation) -> list[str]:
     """The targets in the order of the rows."""
     return list(dict.fromkeys(row.target for row in evaluation.rows))

@@ -22,6 +22,7 @@ class RowRecord(TypedDict):
     wilson95_high: float
     combine: str
     samples: int
+    rejected: int | None
 
 
 COLUMNS = tuple(RowRecord.__annotations__)
@@ -43,6 +44,7 @@ class Row:
     correct: int
     combine: str = "one"  # how the samples became one prediction; see `predict.combined`
     samples: int = 1
+    rejected: int | None = None  # by detectors: right of attacked images, wrong of clean ones; None without
 
     def __post_init__(self) -> None:
         wilson(self.correct, self.n)
@@ -76,6 +78,7 @@ class Row:
             wilson95_high=_short(high),
             combine=self.combine,
             samples=self.samples,
+            rejected=self.rejected,
         )
 
 

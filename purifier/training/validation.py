@@ -148,7 +148,7 @@ class Validator:
             defence.reseed(batch_seed(self._seed, number, 0))
             images = defence(loaded.attacked)
             logits_of = partial(defence.classify, classifier=classifier)
-            defended = Defended({name: images}, {name: predict(logits_of, images)})
+            defended = Defended({name: images}, {name: predict(logits_of, images)}, {})
             advance(len(images))
             return defended
 

@@ -1,4 +1,4 @@
-"""MagNet: autoencoders that reform images, detectors that refuse some (Meng & Chen 2017, arXiv:1705.09064)."""
+"""MagNet: autoencoders reform images, detectors refuse some (Meng & Chen 2017, arXiv:1705.09064)."""
 
 import math
 from collections.abc import Iterable

@@ -146,9 +146,10 @@ def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     assert "| 100.0 [61.0, 100.0] |" in lines[2] and len({len(line) for line in lines}) == 1
     assert table(evaluation) in files[0].read_text()
     rows = list(csv.DictReader(files[1].read_text().splitlines()))
-    assert list(rows[0])[:3] == ["target", "attack", "defence"] and list(rows[0])[-2:] == [
+    assert list(rows[0])[:3] == ["target", "attack", "defence"] and list(rows[0])[-3:] == [
         "combine",
         "samples",
+        "rejected",
     ]
     assert len(rows) == 9 and float(rows[0]["wilson95_low"]) == pytest.approx(0.609666, abs=1e-6)
     document = json.loads(files[2].read_text())

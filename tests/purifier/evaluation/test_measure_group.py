@@ -37,7 +37,7 @@ def test_the_loop_counts_and_keeps_the_sample_that_is_shown(shards: list[Committ
         seen.append((number, len(loaded.labels)))
         right = loaded.labels.clone()
         spoilt = torch.where(loaded.labels == 1, NO_CLASS, loaded.labels)
-        return Defended({"copy": loaded.attacked}, {"right": right, "spoilt": spoilt})
+        return Defended({"copy": loaded.attacked}, {"right": right, "spoilt": spoilt}, {})
 
     group, reader = attacked_group(shards), PairReader()
     measured = measure_group(reader, group, defend, batch_size=4, device=CPU, advance=told.append)
