@@ -40,8 +40,8 @@ MODELS: dict[str, Model] = {
     ),
     "comdefend-tiny": Model(
         network="comdefend",
-        sizes={"width": 3},
-        training={"epochs": 60, "batch_size": 4, **_ADAM, "learning_rate": 2e-3},
+        sizes={"width": 2},
+        training={"epochs": 30, "batch_size": 4, **_ADAM, "learning_rate": 4e-3},
     ),
     "magnet": Model(network="magnet", training={"batch_size": 256, **_ADAM, "learning_rate": 1e-3}),
     "magnet-tiny": Model(

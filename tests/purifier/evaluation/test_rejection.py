@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.purifier.defences.defence import Classifier, Defence
+from impure.purifier.defences.classify import Classifier
+from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
