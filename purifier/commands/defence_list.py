@@ -22,7 +22,9 @@ def print_defences(*, as_json: bool) -> None:
                     "source": entry.kind.source,
                     "gradient": entry.kind.gradient,
                     "threat_model": entry.kind.threat_model,
+                    "keeps_size": entry.kind.keeps_size,
                     "needs_weights": entry.needs_weights,
+                    "extra": entry.kind.extra,
                     "parameters": entry.parameters,
                 }
                 for name, entry in DEFENCES.items()
@@ -41,9 +43,18 @@ def _summary(entry: "Entry") -> str:
 def _description(name: str, entry: "Entry") -> str:
     """What a defence does, and what has to be known to use it, in one paragraph."""
     parts = [f"Gradient: {entry.kind.gradient}.", f"Published against: {entry.kind.threat_model}."]
-    if parameters := ", ".join(f"{key}={value}" for key, value in entry.parameters.items()):
+    if parameters := ", ".join(f"{key}={_text(value)}" for key, value in entry.parameters.items()):
         parts.append(f"Parameters: {parameters}.")
     if entry.needs_weights:
         parts.append(f"Needs a trained network: --checkpoint RUN or {name}:weights=RUN.")
+    if entry.kind.extra:
+        parts.append(f"Needs packages: pip install 'impure[{entry.kind.extra}]'.")
+    if not entry.kind.keeps_size:
+        parts.append("Changes the size: needs a target that takes others.")
     source = f"({entry.kind.source}) " if entry.kind.source else ""
     return f"{_summary(entry)} {source}{' '.join(parts)}"
+
+
+def _text(value: object) -> str:
+    """A parameter's value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -26,12 +26,14 @@ class Defence(nn.Module, ABC):
             `white-box` ones that knew of it.
         keeps_size: Whether the defended images have the size of the given ones; the classifier is shown what
             comes out.
+        extra: The extra of this distribution that brings the packages it needs; empty for none.
     """
 
     source: ClassVar[str] = ""
     gradient: ClassVar[Gradient] = "exact"
     threat_model: ClassVar[str] = "black-box"
     keeps_size: ClassVar[bool] = True
+    extra: ClassVar[str] = ""
 
     @property
     def is_random(self) -> bool:

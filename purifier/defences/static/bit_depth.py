@@ -8,7 +8,7 @@ from impure.purifier.defences.straight_through import straight_through
 
 
 class BitDepth(Defence):
-    """Rounds each channel to the nearest of 2^bits levels from 0 to 1; straight-through gradient.
+    """Rounds each channel to the nearest of 2^bits levels from 0 to 1.
 
     Uncertain: the paper has 5 bits in its best combination of squeezers for ImageNet, which keeps accuracy on
     clean images, and 4 beside it.

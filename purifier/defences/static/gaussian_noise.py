@@ -7,7 +7,7 @@ from impure.purifier.defences.random_defence import RandomDefence
 
 
 class GaussianNoise(RandomDefence):
-    """Adds Gaussian noise as large as the attack, and clips to [0, 1]; exact gradient.
+    """Adds Gaussian noise as large as the attack, and clips to [0, 1].
 
     A perturbation of ±eps/255 with random signs has the L2 norm eps/255 · √n over n = 3·H·W values. Gaussian
     noise of σ = eps/255 has the same mean square norm, σ²·n. A purifier has to do better than this: random

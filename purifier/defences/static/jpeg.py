@@ -19,12 +19,12 @@ Backward = Literal["straight-through", "codec"]
 
 
 class Jpeg(Defence):
-    """Rounds to 8 bits, encodes as JPEG with Pillow (4:2:0), decodes again; straight-through gradient.
+    """Rounds to 8 bits, encodes as JPEG with Pillow (4:2:0), decodes again.
 
-    With `backward="codec"` the gradient is that of kornia's differentiable codec (Reich et al. 2024,
-    arXiv:2309.06978), while the forward pass stays Pillow's. At quality 75 the codec's images differ from
-    Pillow's by 1.1/255 in the mean over 20 Imagenette photographs of 224 px, which JPEG itself changes by
-    2.6/255, and none of its gradients is zero.
+    The gradient is straight-through, or with `backward="codec"` that of kornia's differentiable codec (Reich
+    et al. 2024, arXiv:2309.06978), while the forward pass stays Pillow's. At quality 75 the codec's images
+    differ from Pillow's by 1.1/255 in the mean over 20 Imagenette photographs of 224 px, which JPEG itself
+    changes by 2.6/255, and none of its gradients is zero.
     """
 
     source = "Dziugaite et al. 2016, arXiv:1608.00853"

@@ -6,7 +6,7 @@ from impure.purifier.defences.defence import Defence
 
 
 class NoDefence(Defence):
-    """Hands images on as they are; exact gradient."""
+    """Hands images on as they are."""
 
     source = "no defence"
     gradient = "exact"

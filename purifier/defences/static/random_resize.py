@@ -20,20 +20,21 @@ PADDED = 331
 
 
 class RandomResize(RandomDefence):
-    """Enlarges by nearest neighbours to a random size and pads at random; gradient exact for fixed draws.
+    """Enlarges to a random size and pads at random.
 
-    Images of 299 x 299 are resized to r x r, r uniform among 310 … 330, and put at a uniform place into
-    331 x 331, which the classifier sees; so **the size changes**. For a side s all of these are multiplied by
-    s/299 and rounded. The padding is 0 in the paper's [-1, 1]: mid-grey.
+    Images of 299 x 299 are resized to r x r by nearest neighbours, r uniform among 310 … 330, and put at a
+    uniform place into 331 x 331, which the classifier sees; so **the size changes**. For a side s all these
+    are multiplied by s/299 and rounded. The padding is 0 in the paper's [-1, 1]: mid-grey.
 
-    Every image gets its own draw. Uncertain: the authors' competition program draws once for a batch, also
-    flips images, and adds up the predictions of 30 draws; the paper's defence is one draw without flips.
-    `random-impure` is what RIAE's paper (arXiv:2311.15339) compared with: bilinear, padded with ImageNet's
-    mean.
+    Every image gets its own draw; the gradient is exact for fixed draws. Uncertain: the authors' competition
+    program draws once for a batch, also flips images, and adds up the predictions of 30 draws; the paper's
+    defence is one draw without flips. `random-impure` is what RIAE's paper (arXiv:2311.15339) compared with:
+    bilinear, padded with ImageNet's mean.
     """
 
     source = "Xie et al. 2018, arXiv:1711.01991"
     gradient = "exact"
+    threat_model = "white-box"  # "single-pattern" and "ensemble-pattern" attacks know of it
     keeps_size = False
 
     def __init__(self, *, interpolation: Interpolation = "nearest", padding: Padding = "grey") -> None:

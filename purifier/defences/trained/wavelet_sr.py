@@ -27,6 +27,7 @@ class WaveletSR(NetworkDefence):
     source: ClassVar[str] = "Mustafa et al. 2019, arXiv:1901.01677"
     gradient: ClassVar[Gradient] = "straight-through"
     keeps_size: ClassVar[bool] = False
+    extra: ClassVar[str] = "defences"
     network_kind: ClassVar[type[TrainableNetwork]] = EDSR
 
     def __init__(
