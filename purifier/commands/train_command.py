@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.version_option(package_name="impure")
 @train_options
 def train(**values: Any) -> None:
-    """Train the RIAE purifier, or another defence, on the shards of a collection.
+    """Train RIAE, or another defence, on a collection.
 
     The run's folder gets config.json, run.yaml, log.csv, validation.csv, README.md, model.safetensors, best/
     (the best weights by validation) and the state to go on from: killed at any moment, the same command
