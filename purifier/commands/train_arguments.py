@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.trained.model_names import MODELS
+from impure.purifier.defences.model_names import MODELS
 from impure.purifier.riae.riae_config import DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind
 
@@ -38,7 +38,7 @@ class TrainArguments:
     shards: str | None
     split: str
     attacks: str | None
-    clean_pairs: bool
+    clean_pairs: bool | None
     pretrain: bool
     images: str | None
     labels: Path | None

@@ -15,7 +15,7 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.yaml_options import read_options
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.purifier.commands.shared_inputs import shards_option
-from impure.purifier.defences.trained.model_names import MODELS
+from impure.purifier.defences.model_names import MODELS
 from impure.purifier.losses.recipe import RECIPES
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
@@ -36,8 +36,8 @@ data_options = options(
     click.option("--split", default="train", show_default=True, help="Train on this split."),
     click.option("--attacks", show_default="all there are",
         help="Train on these attacks only, separated by commas, such as fgsm,pgd,mifgsm."),
-    click.option("--clean-pairs/--no-clean-pairs", default=default_of(TrainConfig, "clean_pairs"),
-        show_default=True, help="Also learn to leave clean images alone."),
+    click.option("--clean-pairs/--no-clean-pairs", default=None, show_default="what suits the model",
+        help="Also learn to leave clean images alone."),
     click.option("--pretrain", is_flag=True, help="Pre-train on clean photographs (--images) with the pixel "
         "loss alone, on crops of 160 to 320 pixels."),
     click.option("--images", help="With --pretrain: ImageNet's folder, its tars, or builtin, as for "

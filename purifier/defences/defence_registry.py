@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence, TrainedDefence
 from impure.purifier.defences.parameters import Value, check_values, parameters_of
+from impure.purifier.defences.published_weights import PUBLISHED, published_file
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.static.bit_depth import BitDepth
 from impure.purifier.defences.static.gaussian_noise import GaussianNoise
@@ -21,6 +22,8 @@ from impure.purifier.defences.trained.magnet import MagNet
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.recon import Recon
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
+from impure.purifier.defences.trained.disco import Disco
+from impure.purifier.defences.trained.nrp import NRP
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,11 @@ DEFENCES: dict[str, Entry] = {
     "dir": Entry(DIR),
     "adversarial-training": Entry(AdversarialTraining),
     "riae": Entry(RIAEDefence),
+    "disco": Entry(Disco),
+    "nrp": Entry(NRP),
 }
 
-#: What impure-train trains beside RIAE (see `trained.model_names`), and the defence that it is validated as.
+#: What impure-train trains beside RIAE (see `model_names`), and the defence that it is validated as.
 NETWORKS: dict[str, type[NetworkDefence]] = {
     "edsr": WaveletSR,
     "comdefend": ComDefend,
@@ -74,6 +79,8 @@ NETWORKS: dict[str, type[NetworkDefence]] = {
     "recon": Recon,
     "dir": DIR,
     "adversarial-training": AdversarialTraining,
+    "disco": Disco,
+    "nrp": NRP,
 }
 
 
@@ -95,7 +102,8 @@ def build_defence(text: str) -> Defence:
             raise InputError(
                 f"defence {name!r} needs a trained network; give --checkpoint RUN or {name}:weights=RUN"
             )
-        return entry.kind.from_weights(weights, **values)
+        file = str(published_file(name)) if weights == PUBLISHED else weights
+        return entry.kind.from_weights(file, **values)
     if weights is not None:
         raise InputError(f"defence {name!r} has no weights; leave them out")
     return entry.kind(**values)

@@ -14,7 +14,7 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences import defence_registry as registry
 from impure.purifier.defences.open_checkpoint import open_checkpoint
 from impure.purifier.defences.trained import model_names
-from impure.purifier.defences.trained.model_names import Model
+from impure.purifier.defences.model_names import Model
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.trainable import (
     FeatureDefault,

@@ -88,4 +88,27 @@ MODELS: dict[str, Model] = {
         network="adversarial-training",
         training={"epochs": 6, "learning_rate": 1e-3, "batch_size": 32, "warmup_epochs": 1},
     ),
+    "disco": Model(
+        network="disco",
+        training={"batch_size": 16, "crop": 48, "clean_pairs": False, **_ADAM, "learning_rate": 1e-4},
+    ),
+    "disco-tiny": Model(
+        network="disco",
+        sizes={"width": 16, "blocks": 2, "hidden": 32, "layers": 2},
+        training={"epochs": 3, "batch_size": 16, "clean_pairs": False, **_ADAM, "learning_rate": 3e-3},
+    ),
+    "nrp": Model(network="nrp", training={"batch_size": 16, "crop": 128, **_ADAM, "learning_rate": 1e-4}),
+    "nrp-tiny": Model(
+        network="nrp",
+        sizes={"kind": "residual", "width": 24, "blocks": 3, "steps": 5},
+        training={
+            "feature_network": "builtin",
+            "nodes": ("stages.1",),
+            "lambdas": (1.0,),
+            "epochs": 2,
+            "batch_size": 16,
+            **_ADAM,
+            "learning_rate": 3e-3,
+        },
+    ),
 }  # fmt: skip
