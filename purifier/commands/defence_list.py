@@ -26,6 +26,7 @@ def print_defences(*, as_json: bool) -> None:
                     "needs_weights": entry.needs_weights,
                     "extra": entry.kind.extra,
                     "parameters": entry.parameters,
+                    "published_weights": _published(name),
                 }
                 for name, entry in DEFENCES.items()
             }
@@ -51,6 +52,8 @@ def _description(name: str, entry: "Entry") -> str:
         parts.append(f"Needs packages: pip install 'impure[{entry.kind.extra}]'.")
     if not entry.kind.keeps_size:
         parts.append("Changes the size: needs a target that takes others.")
+    if published := _published(name):
+        parts.append(f"Its authors' weights: {name}:weights=published, {published}.")
     source = f"({entry.kind.source}) " if entry.kind.source else ""
     return f"{_summary(entry)} {source}{' '.join(parts)}"
 
@@ -58,3 +61,11 @@ def _description(name: str, entry: "Entry") -> str:
 def _text(value: object) -> str:
     """A parameter's value as it is typed."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _published(name: str) -> str | None:
+    """Address, licence and digest of the weights that the authors published, where they did."""
+    from impure.purifier.defences.published_weights import PUBLISHED_WEIGHTS
+
+    weights = PUBLISHED_WEIGHTS.get(name)
+    return None if weights is None else str(weights)

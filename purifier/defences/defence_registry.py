@@ -17,13 +17,13 @@ from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining
 from impure.purifier.defences.trained.comdefend import ComDefend
 from impure.purifier.defences.trained.dir import DIR
+from impure.purifier.defences.trained.disco import Disco
 from impure.purifier.defences.trained.hgd import HGD
 from impure.purifier.defences.trained.magnet import MagNet
 from impure.purifier.defences.trained.network_defence import NetworkDefence
+from impure.purifier.defences.trained.nrp import NRP
 from impure.purifier.defences.trained.recon import Recon
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
-from impure.purifier.defences.trained.disco import Disco
-from impure.purifier.defences.trained.nrp import NRP
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ DEFENCES: dict[str, Entry] = {
     "recon": Entry(Recon),
     "dir": Entry(DIR),
     "adversarial-training": Entry(AdversarialTraining),
-    "riae": Entry(RIAEDefence),
     "disco": Entry(Disco),
     "nrp": Entry(NRP),
+    "riae": Entry(RIAEDefence),
 }
 
 #: What impure-train trains beside RIAE (see `model_names`), and the defence that it is validated as.
@@ -88,7 +88,7 @@ def build_defence(text: str) -> Defence:
     """The defence that a text names, such as `jpeg`, `jpeg:quality=50` or `riae:weights=RUN`.
 
     Args:
-        text: `NAME` or `NAME:KEY=VALUE:KEY=VALUE`; weights of others are files of a run, or a hub name.
+        text: `NAME` or `NAME:KEY=VALUE:KEY=VALUE`; weights are a run, a file, a hub name, or `published`.
 
     Raises:
         InputError: Name or key is unknown, a value impossible, or weights are missing or unreadable.

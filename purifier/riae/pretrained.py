@@ -77,7 +77,9 @@ def download(name: str) -> Path:
             "Check the path or the name, the network, and for a private model your token (`hf auth login`)"
         ) from error
     if missing := [file for file in (CONFIG, WEIGHTS) if not (Path(folder) / file).is_file()]:
-        raise InputError(f"{name}: no RIAE; that model on the Hugging Face Hub has no {missing[0]}")
+        raise InputError(
+            f"{name}: no checkpoint of impure-train; that model on the Hugging Face Hub has no {missing[0]}"
+        )
     return Path(folder)
 
 

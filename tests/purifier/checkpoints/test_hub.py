@@ -14,11 +14,14 @@ from urllib.parse import unquote, urlparse
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.checkpoints.checkpoint import save_checkpoint
 from impure.purifier.checkpoints.hub import push_to_hub
 from impure.purifier.checkpoints.model_card import write_card
+from impure.purifier.defences.defence_registry import build_defence
+from impure.purifier.defences.trained.disco import Disco, DiscoNetwork
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.pretrained import is_hub_name
 from tests.common import small_run
@@ -203,8 +206,19 @@ def test_models_that_are_none(hub: Hub, run: Path) -> None:
     with pytest.raises(InputError, match="nobody/nothing: no such path here.*RepositoryNotFound"):
         RIAE.from_pretrained("nobody/nothing")
     hub.models["lab/other"] = {"main": {"config.json": b"{}", "pytorch_model.bin": b"code"}}
-    with pytest.raises(InputError, match=r"lab/other: no RIAE; .* has no model\.safetensors"):
+    with pytest.raises(InputError, match=r"lab/other: no checkpoint of .* has no model\.safetensors"):
         RIAE.from_pretrained("lab/other")
+
+
+def test_a_trained_defence_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    sizes = {"width": 4, "blocks": 1, "hidden": 6, "layers": 1}
+    save_file(DiscoNetwork(**sizes).state_dict(), tmp_path / "weights.safetensors")
+    config = json.dumps({"network": {"name": "disco", **sizes}}).encode()
+    files = {"config.json": config, "model.safetensors": (tmp_path / "weights.safetensors").read_bytes()}
+    hub.models["lab/disco"] = {"main": {}, "v2": files}
+    assert isinstance(build_defence("disco:weights=lab/disco@v2"), Disco)
+    with pytest.raises(InputError, match="a checkpoint of disco; wanted is one of nrp"):
+        build_defence("nrp:weights=lab/disco@v2")
 
 
 def test_refusals_of_the_hub(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining, RobustClassifier
 from impure.purifier.defences.trained.comdefend import ComDefend, ComDefendNetwork
 from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder
+from impure.purifier.defences.trained.disco import Disco, DiscoNetwork
 from impure.purifier.defences.trained.edsr import EDSR
 from impure.purifier.defences.trained.hgd import HGD, DenoisingUNet
 from impure.purifier.defences.trained.magnet import MagNet, MagNetNetwork
+from impure.purifier.defences.trained.nrp import NRP, NRPNetwork
 from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 from tests.purifier.conftest import small_riae
@@ -45,4 +47,6 @@ SMALL: dict[str, Callable[[], Defence]] = {
     "recon": _drawn(lambda: Recon(ReconstructionNetwork(width=2, blocks=1))),
     "dir": _drawn(lambda: DIR(small_dir())),
     "adversarial-training": _drawn(lambda: AdversarialTraining(RobustClassifier())),
+    "disco": _drawn(lambda: Disco(DiscoNetwork(width=4, blocks=1, hidden=6, layers=2))),
+    "nrp": _drawn(lambda: NRP(NRPNetwork(width=4, blocks=1, growth=2))),
 }

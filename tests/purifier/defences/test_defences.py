@@ -47,6 +47,8 @@ CONTRACTS = {
     "recon": Contract(gradient="exact", random=True),
     "dir": Contract(gradient="exact"),
     "adversarial-training": Contract(gradient="exact"),
+    "disco": Contract(gradient="exact"),
+    "nrp": Contract(gradient="exact"),
     "riae": Contract(gradient="exact", random=True),
 }
 

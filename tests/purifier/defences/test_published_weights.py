@@ -1,13 +1,16 @@
 """Published weights: what is known of them is said first, and a file with another digest is refused."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.commands.defence_list import print_defences
 from impure.purifier.defences import published_weights
+from impure.purifier.defences.defence_registry import build_defence
 from impure.purifier.defences.published_weights import (
     PUBLISHED_WEIGHTS,
     PublishedWeights,
@@ -60,6 +63,20 @@ def test_without_a_network(weights: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "no digest known" in capsys.readouterr().err
     with pytest.raises(InputError, match="'disco' are known; there are some of wavelet-sr, nrp"):
         published_file("disco")
+
+
+def test_the_word_published_stands_for_the_file(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="cache.*edsr.pt: not a readable weights file"):
+        build_defence("wavelet-sr:weights=published")
+    with pytest.raises(InputError, match="in a browser"):
+        build_defence("nrp:weights=published")
+    capsys.readouterr()
+    print_defences(as_json=True)
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["wavelet-sr"]["published_weights"] == str(PUBLISHED_WEIGHTS["wavelet-sr"])
+    assert listed["disco"]["published_weights"] is None
+    print_defences(as_json=False)
+    assert "nrp:weights=published, https://drive.google.com" in " ".join(capsys.readouterr().out.split())
 
 
 def test_entries_are_complete() -> None:

@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences import defence_registry as registry
-from impure.purifier.defences.open_checkpoint import open_checkpoint
-from impure.purifier.defences.trained import model_names
+from impure.purifier.defences import model_names
 from impure.purifier.defences.model_names import Model
+from impure.purifier.defences.open_checkpoint import open_checkpoint
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.trainable import (
     FeatureDefault,
