@@ -1,6 +1,6 @@
 """DISCO: an encoder and a local implicit function that predicts each pixel from the features around it."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -30,7 +30,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to features (B, width, H, W)."""
-        features = self.head(images)
+        features: Tensor = self.head(images)
         residual: Tensor = self.body(features)
         return features + residual
 
@@ -50,14 +50,18 @@ class ImplicitFunction(nn.Module):
 
         A linear layer of unfolded features is a convolution: nothing of nine times their size is stored.
         """
-        first = self.layers[0]
+        first = self._first
         weight = first.weight[:, :-PLACE].unflatten(1, (self.width, NEIGHBOURS, NEIGHBOURS))
         return F.conv2d(features, weight, first.bias, padding=NEIGHBOURS // 2)
 
     def forward(self, codes: Tensor, place: Tensor) -> Tensor:
         """Colours (B, N, 3) of codes (B, N, hidden) from `unfold`, each at its place (N, 4)."""
-        colours: Tensor = self.layers[1:](codes + F.linear(place, self.layers[0].weight[:, -PLACE:]))
+        colours: Tensor = self.layers[1:](codes + F.linear(place, self._first.weight[:, -PLACE:]))
         return colours
+
+    @property
+    def _first(self) -> nn.Linear:
+        return cast(nn.Linear, self.layers[0])
 
 
 class DiscoNetwork(TrainableNetwork):
@@ -101,11 +105,12 @@ class DiscoNetwork(TrainableNetwork):
         points = pixel_centres(height, width, images)
         chunk = max(QUERIES // len(images), 1)
         colours = torch.cat([self.query(codes, part) for part in points.split(chunk)], dim=2)
-        return colours.unflatten(2, (height, width)) / 2 + 0.5
+        return colours.reshape(-1, 3, height, width) / 2 + 0.5
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes (B, hidden, H, W) of RGB images in [0,1] (B, 3, H, W), as the function takes them."""
-        return self.imnet.unfold(self.encoder(images * 2 - 1))
+        codes: Tensor = self.imnet.unfold(self.encoder(images * 2 - 1))
+        return codes
 
     def query(self, codes: Tensor, points: Tensor) -> Tensor:
         """The colour of the images at some points.
@@ -123,13 +128,13 @@ class DiscoNetwork(TrainableNetwork):
         place = torch.cat([offset[asked], torch.full_like(offset[asked], 2.0)], dim=1)  # cells of one pixel
         told = codes.flatten(2).index_select(2, index[asked]).transpose(1, 2)  # B, asked, hidden
         colours = self.imnet(told, place.to(told)) * weight[asked, None].to(told)
-        total = colours.new_zeros(len(codes), len(points), 3).index_add(1, point, colours)
+        total: Tensor = colours.new_zeros(len(codes), len(points), 3).index_add(1, point, colours)
         return total.transpose(1, 2)
 
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
         """The L1 distance from clean images, in [-1,1] (section 3.3)."""
-        rebuilt = self(images.adversarial) * 2 - 1
-        return l1(rebuilt, images.clean[images.clean_row] * 2 - 1)[None]
+        rebuilt: Tensor = self(images.adversarial)
+        return l1(rebuilt * 2 - 1, images.clean[images.clean_row] * 2 - 1)[None]
 
 
 class Disco(NetworkDefence):

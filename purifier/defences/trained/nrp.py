@@ -59,7 +59,8 @@ class DenseBlock(nn.Module):
         seen = features
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             seen = torch.cat([seen, F.leaky_relu(conv(seen), 0.2)], dim=1)
-        return features + 0.2 * self.conv5(seen)
+        last: Tensor = self.conv5(seen)
+        return features + 0.2 * last
 
 
 class RRDB(nn.Module):
@@ -71,7 +72,8 @@ class RRDB(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, width, H, W) to the same."""
-        return features + 0.2 * self.RDB3(self.RDB2(self.RDB1(features)))
+        residual: Tensor = self.RDB3(self.RDB2(self.RDB1(features)))
+        return features + 0.2 * residual
 
 
 class ResidualBlock(nn.Module):
@@ -83,7 +85,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, width, H, W) to the same."""
-        return features + self.conv2(self.conv1(features).relu())
+        residual: Tensor = self.conv2(self.conv1(features).relu())
+        return features + residual
 
 
 class RRDBPurifier(nn.Module):
