@@ -48,5 +48,5 @@ SMALL: dict[str, Callable[[], Defence]] = {
     "dir": _drawn(lambda: DIR(small_dir())),
     "adversarial-training": _drawn(lambda: AdversarialTraining(RobustClassifier())),
     "disco": _drawn(lambda: Disco(DiscoNetwork(width=4, blocks=1, hidden=6, layers=2))),
-    "nrp": _drawn(lambda: NRP(NRPNetwork(width=4, blocks=1, growth=2))),
+    "nrp": _drawn(lambda: NRP(NRPNetwork(width=4, blocks=1, growth=2, steps=2))),
 }
