@@ -114,6 +114,7 @@ def commands(root, aside, imagenet, card, every):
     yield "train", "--shards", root, "--model", "tiny", "--dry-run", "--out", aside / "run"
     yield generating(imagenet, card, root)
 
+
 LOGITS = {}  # of `remembering`
 
 

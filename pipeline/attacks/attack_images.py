@@ -9,6 +9,7 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_parameters import Value
 from impure.pipeline.attacks.engine.eval_mode import giving_logits, in_eval_mode
+from impure.pipeline.attacks.engine.parameter_checks import at_least
 from impure.pipeline.attacks.engine.precision import check_precision
 from impure.pipeline.attacks.engine.threat_model import model_dtype
 from impure.pipeline.attacks.run_attack import attack_batch
@@ -27,6 +28,7 @@ def attack(
     targeted: str | None = None,
     restarts: int = 1,
     precision: str = "fp32",
+    eot: int = 1,
     **parameters: Value,
 ) -> Tensor:
     """Attack images as a collection's images are attacked, and return them with all pixels on the 8-bit grid.
@@ -44,6 +46,7 @@ def attack(
         targeted: None, "random" or "least-likely": which class each image is steered to.
         restarts: Runs with fresh random draws, each on the images that withstood those before.
         precision: "fp32", "tf32" or "bf16": what the attack computes in.
+        eot: How often a random model is asked for each gradient; the mean counts.
         parameters: Parameters of the attack that differ from the preset's, such as `steps=40`.
 
     Returns:
@@ -61,13 +64,16 @@ def attack(
         name=name, eps_255=eps, preset=preset, overrides=tuple(parameters.items()), targeted=targeted,
         restarts=restarts, precision=precision,
     )  # fmt: skip
+    at_least("eot", eot, 1)
     device = next((weight.device for weight in model.parameters()), images.device)
     pixels = _to_8_bits(images).to(device)
     classes = _check_labels(labels, len(images)).to(device)
     check_precision(precision, device)
     config.check_classes(_count_classes(model, pixels, classes))
     source_ids = [hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest() for image in pixels]
-    adversarial = attack_batch(config, model, pixels, classes, source_ids, seed).adversarial.to(images.device)
+    adversarial = attack_batch(config, model, pixels, classes, source_ids, seed, eot=eot).adversarial.to(
+        images.device
+    )
     return adversarial.to(images.dtype) / 255 if images.is_floating_point() else adversarial
 
 

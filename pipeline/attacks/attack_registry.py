@@ -1,7 +1,13 @@
 """The registry of attacks: each name and the attack that it stands for, the paper's nine first."""
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
-from impure.pipeline.attacks.methods.apgd import APGD_CE_SPEC, APGD_DLR_SPEC, APGD_T_SPEC
+from impure.pipeline.attacks.methods.annealed_pgd import PGD_CE_SPEC, PGD_DLR_SPEC, PGD_MARGIN_SPEC
+from impure.pipeline.attacks.methods.apgd import (
+    APGD_CE_SPEC,
+    APGD_DLR_SPEC,
+    APGD_MARGIN_SPEC,
+    APGD_T_SPEC,
+)
 from impure.pipeline.attacks.methods.autoattack import AUTOATTACK_SPEC
 from impure.pipeline.attacks.methods.cw import CW_SPEC
 from impure.pipeline.attacks.methods.ddn import DDN_SPEC
@@ -26,6 +32,10 @@ ATTACKS: dict[str, AttackSpec] = {
     "mdifgsm": MDIFGSM_SPEC,
     "apgd-ce": APGD_CE_SPEC,
     "apgd-dlr": APGD_DLR_SPEC,
+    "pgd-ce": PGD_CE_SPEC,
+    "pgd-dlr": PGD_DLR_SPEC,
+    "pgd-margin": PGD_MARGIN_SPEC,
+    "apgd-margin": APGD_MARGIN_SPEC,
     "apgd-t": APGD_T_SPEC,
     "fab-t": FAB_T_SPEC,
     "square": SQUARE_SPEC,

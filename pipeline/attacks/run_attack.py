@@ -35,6 +35,7 @@ def attack_batch(
     *,
     dtype: torch.dtype | None = None,
     compiled: Model | None = None,
+    eot: int = 1,
 ) -> AttackResult:
     """Attack a batch and return the bytes to store.
 
@@ -49,6 +50,7 @@ def attack_batch(
         dtype: what to keep the attack's state in; by default the dtype of the model's parameters, float32 if
             it has none.
         compiled: the same target in another form, to attack through; predictions are `model`'s.
+        eot: how often a random model is asked for each gradient; the mean counts.
 
     Raises:
         AttackError: the attack or the target produced NaN or infinities; the message names the images.
@@ -65,7 +67,7 @@ def attack_batch(
         with matrix_products(config.precision):
             form = problem.model if compiled is None else compiled  # a compiled module has no truth value
             attacked_form = in_precision(form, config.precision, problem.clean)
-            attacked = problem.with_model(attacked_form)
+            attacked = problem.with_model(attacked_form).with_eot(eot)
             proposal = _propose(config, attacked)
             _refuse_broken_target(config, attacked, proposal)
         with matrix_products("fp32"):

@@ -65,4 +65,4 @@ class BestIterates:
     def look_at_last(self, problem: Problem, images: Tensor, norm: Norm) -> None:
         """Look at where the last step went, as stored: it costs no gradient."""
         seen = problem.stored(images)
-        self.look(problem, seen, problem.model(seen), norm)
+        self.look(problem, seen, problem.logits(seen), norm)

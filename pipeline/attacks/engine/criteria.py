@@ -1,5 +1,6 @@
 """What an attack wants the target to predict: any class but the true one, or one class in particular."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +102,25 @@ class Targeted:
     def select(self, indices: Tensor) -> "Targeted":
         """See `Criterion`."""
         return Targeted(self.labels[indices], self.target_classes[indices])
+
+
+Loss = Callable[[Criterion, Tensor], Tensor]
+"""Maps a criterion and logits (N, classes) to the loss to maximise, (N,)."""
+
+
+def cross_entropy_loss(criterion: Criterion, logits: Tensor) -> Tensor:
+    """See `Criterion.cross_entropy`."""
+    return criterion.cross_entropy(logits)
+
+
+def dlr_loss(criterion: Criterion, logits: Tensor) -> Tensor:
+    """See `Criterion.dlr`."""
+    return criterion.dlr(logits)
+
+
+def margin_loss(criterion: Criterion, logits: Tensor) -> Tensor:
+    """See `Criterion.margin`."""
+    return criterion.margin(logits)
 
 
 def logit_of(logits: Tensor, classes: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def step_scale(direction: Tensor, size: float | Tensor) -> Tensor:
 
 
 def loss_and_gradient(
-    model: Model, images: Tensor, loss: Callable[[Tensor], Tensor]
+    model: Model, images: Tensor, loss: Callable[[Tensor], Tensor], samples: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate a loss by the images alone; parameters are never touched.
 
@@ -32,10 +32,31 @@ def loss_and_gradient(
         images: shape (N, C, H, W).
         loss: maps logits (N, classes) to one loss per image, (N,). It is summed over the batch, so that an
             image's gradient does not depend on how many neighbours it has.
+        samples: how often a random target is asked; everything returned is the mean over its answers
+            (expectation over transformation, Athalye et al. 2018, arXiv:1707.07397).
 
     Returns:
         losses (N,), logits (N, classes), gradient (N, C, H, W), all detached.
     """
+    if samples == 1:
+        return _once(model, images, loss)
+    losses, logits, gradient = _once(model, images, loss)
+    for _ in range(samples - 1):
+        for total, part in zip((losses, logits, gradient), _once(model, images, loss), strict=True):
+            total += part
+    return losses / samples, logits / samples, gradient / samples
+
+
+def mean_logits(model: Model, images: Tensor, samples: int) -> Tensor:
+    """The mean of a random target's logits (N, classes) over `samples` answers; differentiable."""
+    logits = model(images)
+    for _ in range(samples - 1):
+        logits = logits + model(images)
+    return logits / samples if samples > 1 else logits
+
+
+def _once(model: Model, images: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, logits and gradient of one answer."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         logits = model(leaf)

@@ -100,7 +100,7 @@ def run_in_sequence(problem: Problem, attempts: Iterable[Attempt]) -> Proposal:
 @torch.no_grad()
 def not_fooled(problem: Problem, images: Tensor) -> Tensor:
     """Return which images, as they would be stored, withstand the attack so far; bool, (N,)."""
-    return not_reached(problem, problem.model(problem.stored(images)))
+    return not_reached(problem, problem.logits(problem.stored(images)))
 
 
 def not_reached(problem: Problem, logits: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.batch_rows import on_device
+from impure.pipeline.attacks.engine.criteria import Loss, cross_entropy_loss
 from impure.pipeline.attacks.engine.gradients import Model, loss_and_gradient, step_scale
 from impure.pipeline.attacks.engine.input_diversity import InputDiversity
 from impure.pipeline.attacks.engine.iterate import iterate, not_fooled
@@ -16,7 +18,7 @@ from impure.pipeline.attacks.engine.threat_model import LEVELS, Problem, Proposa
 
 @dataclass(slots=True, kw_only=True)
 class SignedGradient:
-    """The state of an attack by signed steps up the criterion's cross-entropy, inside the budget.
+    """The state of an attack by signed steps up a loss of the criterion, inside the budget.
 
     x ← clip(x + α·sign(g)), g ← μ·g + ∇J/mean|∇J| (Dong 2018, Eqs. 6 and 7; the mean instead of the sum of
     magnitudes scales every g alike and leaves its sign).
@@ -25,6 +27,8 @@ class SignedGradient:
         problem: target, images and budget.
         images: the current iterates; overwritten.
         alpha: the step size on pixels in [0, 1].
+        annealed_over: the number of steps over which the size falls linearly to zero; 0 keeps it.
+        loss: what is maximised.
         decay: the momentum factor μ; 0 steps along the bare gradient.
         momentum: g, or None without momentum.
         diversity: what the target is shown instead of the iterate, or None.
@@ -34,6 +38,8 @@ class SignedGradient:
     problem: Problem
     images: Tensor
     alpha: float
+    annealed_over: int = 0
+    loss: Loss = cross_entropy_loss
     decay: float = 0.0
     momentum: Tensor | None = None
     diversity: InputDiversity | None = None
@@ -43,14 +49,19 @@ class SignedGradient:
         """Step along the sign of the gradient, or of the momentum."""
         shown = self.problem.model if self.diversity is None else self._diverse(self.diversity, step)
         point = self.problem.clean if self.clean_gradient and step == 0 else self.images
-        direction = loss_and_gradient(shown, point, self.problem.criterion.cross_entropy)[2]
+        loss = partial(self.loss, self.problem.criterion)
+        direction = loss_and_gradient(shown, point, loss, self.problem.eot)[2]
         if self.decay:
             direction = normalised(direction)
             if self.momentum is not None:
                 direction = direction.add_(self.momentum, alpha=self.decay)
             self.momentum = direction
-        self.images.addcmul_(direction.sign(), step_scale(direction, self.alpha))
+        self.images.addcmul_(direction.sign(), step_scale(direction, self._size(step)))
         torch.clamp(self.images, self.problem.lower, self.problem.upper, out=self.images)
+
+    def _size(self, step: int) -> float:
+        """The size of a step on pixels in [0, 1]."""
+        return self.alpha * (1 - step / self.annealed_over) if self.annealed_over else self.alpha
 
     def _diverse(self, diversity: InputDiversity, step: int) -> Model:
         return lambda images: self.problem.model(diversity.view(step, images))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from impure.pipeline.attacks.engine.batch_rows import on_device
 from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, Untargeted
-from impure.pipeline.attacks.engine.gradients import Model
+from impure.pipeline.attacks.engine.gradients import Model, mean_logits
 from impure.pipeline.attacks.engine.rng import KeyedRng
 
 LEVELS = 255
@@ -37,6 +37,7 @@ class Problem:
         lower, upper: the same bounds on pixels in [0, 1].
         rng: the random streams of these images.
         batched_gradients: whether several gradients of one pass may be taken in one batched product.
+        eot: how often a random target is asked for each gradient and each look at logits, whose mean counts.
         quantised: whether attacks evaluate images as they would be stored, in 8 bits; off only to compare
             with libraries, which do not.
     """
@@ -50,6 +51,7 @@ class Problem:
     lower: Tensor
     upper: Tensor
     rng: KeyedRng
+    eot: int = 1
     quantised: bool = True
     batched_gradients: bool = True
 
@@ -57,6 +59,10 @@ class Problem:
     def labels(self) -> Tensor:
         """True classes, int64, shape (N,)."""
         return self.criterion.labels
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the target's logits (N, classes), of a random one the mean of `eot` answers."""
+        return mean_logits(self.model, images, self.eot)
 
     def project(self, images: Tensor) -> Tensor:
         """Clip to ±ε and [0, 1]; a new tensor."""
@@ -98,6 +104,10 @@ class Problem:
     def with_model(self, model: Model, *, batched_gradients: bool = True) -> "Problem":
         """Return the same problem with another form of the target."""
         return replace(self, model=model, batched_gradients=batched_gradients)
+
+    def with_eot(self, samples: int) -> "Problem":
+        """Return the same problem for a random target that is asked so often."""
+        return replace(self, eot=samples)
 
     def with_restart(self, restart: int) -> "Problem":
         """Return the same problem with the random streams of another restart."""

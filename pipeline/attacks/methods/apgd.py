@@ -7,11 +7,19 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.attack_spec import AttackSpec, Params
-from impure.pipeline.attacks.engine.criteria import Criterion, Targeted, top_other_classes
+from impure.pipeline.attacks.engine.criteria import (
+    Criterion,
+    Loss,
+    Targeted,
+    cross_entropy_loss,
+    dlr_loss,
+    margin_loss,
+    top_other_classes,
+)
 from impure.pipeline.attacks.engine.iterate import iterate, run_in_sequence
 from impure.pipeline.attacks.engine.parameter_checks import at_least, within
 from impure.pipeline.attacks.engine.threat_model import Problem, Proposal
-from impure.pipeline.attacks.methods.apgd_state import APGDState, Loss
+from impure.pipeline.attacks.methods.apgd_state import APGDState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +71,7 @@ class APGDCE(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Maximise the cross-entropy."""
-        return self.maximise(problem, _cross_entropy, problem.criterion)
+        return self.maximise(problem, cross_entropy_loss, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +80,16 @@ class APGDDLR(APGD):
 
     def propose(self, problem: Problem) -> Proposal:
         """Maximise DLR."""
-        return self.maximise(problem, _dlr, problem.criterion)
+        return self.maximise(problem, dlr_loss, problem.criterion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class APGDMargin(APGD):
+    """Auto-PGD on the difference of the largest wrong logit and the true class's."""
+
+    def propose(self, problem: Problem) -> Proposal:
+        """Maximise the margin."""
+        return self.maximise(problem, margin_loss, problem.criterion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +109,7 @@ class APGDT(APGD):
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet."""
         with torch.no_grad():
-            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.target_classes)
+            classes = top_other_classes(problem.logits(problem.clean), problem.labels, self.target_classes)
         attempts = [
             partial(self._towards, place, target_classes)
             for place, target_classes in enumerate(classes.unbind(1))
@@ -101,15 +118,7 @@ class APGDT(APGD):
 
     def _towards(self, place: int, target_classes: Tensor, problem: Problem, indices: Tensor) -> Proposal:
         loss_criterion = Targeted(problem.labels, target_classes[indices])
-        return self.maximise(problem.with_part(f"aim-{place}"), _dlr, loss_criterion)
-
-
-def _cross_entropy(criterion: Criterion, logits: Tensor) -> Tensor:
-    return criterion.cross_entropy(logits)
-
-
-def _dlr(criterion: Criterion, logits: Tensor) -> Tensor:
-    return criterion.dlr(logits)
+        return self.maximise(problem.with_part(f"aim-{place}"), dlr_loss, loss_criterion)
 
 
 _AUTO: Params = {"steps": 10, "rho": 0.75, "early_stop": False}
@@ -132,6 +141,15 @@ APGD_DLR_SPEC = AttackSpec(
     random=True,
     min_classes=3,
     min_classes_targeted=4,
+)
+
+APGD_MARGIN_SPEC = AttackSpec(
+    kind=APGDMargin,
+    paper=_AUTO,
+    library=_AUTO,
+    summary="Auto-PGD on the margin of the logits",
+    source="Croce & Hein 2020, arXiv:2003.01690, with the loss of Carlini & Wagner 2017, arXiv:1608.04644",
+    random=True,
 )
 
 APGD_T_SPEC = AttackSpec(

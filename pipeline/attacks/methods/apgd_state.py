@@ -1,6 +1,6 @@
 """The state and the steps of Auto-PGD (Croce & Hein 2020, Algorithm 1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 
 from impure.pipeline.attacks.engine.batch_rows import on_device
-from impure.pipeline.attacks.engine.criteria import Criterion
+from impure.pipeline.attacks.engine.criteria import Criterion, Loss
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient, per_image, step_scale
 from impure.pipeline.attacks.engine.iterate import not_fooled
 from impure.pipeline.attacks.engine.threat_model import Problem
 
 MOMENTUM = 0.75
 """α of Algorithm 1: the weight of the fresh step against the previous move."""
-
-Loss = Callable[[Criterion, Tensor], Tensor]
-"""Maps a criterion and logits (N, classes) to the loss to maximise, (N,)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +53,9 @@ class APGDState:
         images = problem.project(
             noise.to(problem.clean, non_blocking=True).mul_(problem.eps).add_(problem.clean)
         )
-        losses, logits, gradient = loss_and_gradient(problem.model, images, partial(loss, loss_criterion))
+        losses, logits, gradient = loss_and_gradient(
+            problem.model, images, partial(loss, loss_criterion), problem.eot
+        )
         return cls(
             problem=problem,
             loss_criterion=loss_criterion,
@@ -125,10 +124,12 @@ class APGDState:
         loss = partial(self.loss_function, self.loss_criterion)
         if last:
             with torch.no_grad():
-                logits = self.problem.model(self.images)
+                logits = self.problem.logits(self.images)
             self.loss = loss(logits)
         else:
-            self.loss, logits, self.gradient = loss_and_gradient(self.problem.model, self.images, loss)
+            self.loss, logits, self.gradient = loss_and_gradient(
+                self.problem.model, self.images, loss, self.problem.eot
+            )
         return logits
 
     def _record(self, logits: Tensor) -> None:

@@ -82,6 +82,7 @@ class CW:
                 problem.model,
                 seen,
                 lambda logits: c * (self.kappa - problem.criterion.margin(logits)).clamp_min(0),
+                problem.eot,
             )
             margin = problem.criterion.margin(logits)
             success = margin > self.kappa

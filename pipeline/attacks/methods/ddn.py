@@ -57,7 +57,9 @@ class DDN:
         farthest = l2_norm(torch.maximum(problem.clean, 1 - problem.clean))
         for step in range(self.steps):
             seen, progress = problem.stored(images), step / self.steps
-            _, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.cross_entropy)
+            _, logits, gradient = loss_and_gradient(
+                problem.model, seen, problem.criterion.cross_entropy, problem.eot
+            )
             success = best.look(problem, seen, logits, l2_norm)
             across |= best.distance.isfinite() & ~success
             settling = torch.full_like(norm, annealed(self.gamma, self.last_gamma, progress))

@@ -82,7 +82,7 @@ class ForwardPass:
         """Run the target once."""
         with torch.enable_grad():
             stored = problem.stored(images).detach().requires_grad_()
-            return cls(stored, problem.model(stored))
+            return cls(stored, problem.logits(stored))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -66,7 +66,7 @@ class FABT:
     def propose(self, problem: Problem) -> Proposal:
         """Run once for each class, on the images that are not fooled yet within the budget."""
         with torch.no_grad():
-            classes = top_other_classes(problem.model(problem.clean), problem.labels, self.target_classes)
+            classes = top_other_classes(problem.logits(problem.clean), problem.labels, self.target_classes)
         return run_in_sequence(
             problem, [partial(self._towards, target_classes) for target_classes in classes.unbind(1)]
         )
@@ -108,6 +108,7 @@ class FABT:
             problem.model,
             images,
             lambda logits: logit_of(logits, target_classes) - logit_of(logits, problem.labels),
+            problem.eot,
         )
         gap_clean = gap + (slope * (problem.clean - images)).flatten(1).sum(1)
         step = step_to_hyperplane(images, slope, gap)
@@ -155,7 +156,7 @@ def _evaluate_stored(problem: Problem, images: Tensor) -> tuple[Tensor, Tensor]:
     Images whose logits are not finite become NaN.
     """
     stored = _rounded_away(problem.clean, images) if problem.quantised else images
-    logits = problem.model(stored)
+    logits = problem.logits(stored)
     return stored + per_image(logits.sum(1) * 0), problem.criterion.reached(logits)
 
 

@@ -60,7 +60,9 @@ class FMN:
         farthest = self._norm(torch.maximum(problem.clean, 1 - problem.clean))
         for step in range(self.steps):
             seen = problem.stored(images)
-            margin, logits, gradient = loss_and_gradient(problem.model, seen, problem.criterion.margin)
+            margin, logits, gradient = loss_and_gradient(
+                problem.model, seen, problem.criterion.margin, problem.eot
+            )
             success = best.look(problem, seen, logits, self._norm)
             progress = step / self.steps
             gamma = annealed(self.gamma, LAST_GAMMA, progress)

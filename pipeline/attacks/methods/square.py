@@ -137,7 +137,7 @@ class SquareState:
 
 def evaluate_levels(problem: Problem, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Query the target; returns the loss to maximise and whether the search may end, (N,) each."""
-    logits = problem.model(levels / LEVELS)
+    logits = problem.logits(levels / LEVELS)
     targeted = isinstance(problem.criterion, Targeted)
     loss = problem.criterion.cross_entropy(logits) if targeted else problem.criterion.margin(logits)
     return loss, problem.criterion.reached(logits) | ~loss.isfinite()

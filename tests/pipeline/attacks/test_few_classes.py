@@ -15,7 +15,7 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_registry import ATTACKS
 from tests.conftest import WNIDS, run
 
-NEEDED = {"apgd-dlr": 3, "apgd-t": 4, "autoattack": 4}
+NEEDED = {"apgd-dlr": 3, "pgd-dlr": 3, "apgd-t": 4, "autoattack": 4}
 QUICK = {"steps": 2, "queries": 4, "target_classes": 2, "iterations": 2, "search_steps": 1}
 
 
@@ -55,7 +55,7 @@ def test_the_registry_says_how_few_classes_are_enough(name, targeted):
     """With one class fewer it is one line; with so many nothing is raised, fooled or not."""
     if targeted and not ATTACKS[name].targeted:
         return
-    needed = 4 if targeted and name == "apgd-dlr" else NEEDED.get(name, 2)
+    needed = 4 if targeted and name in ("apgd-dlr", "pgd-dlr") else NEEDED.get(name, 2)
     images = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
     model = classifier(needed)
     labels = model(images / 255).argmax(1)
