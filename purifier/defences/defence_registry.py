@@ -16,7 +16,7 @@ from impure.purifier.defences.static.pixel_deflection import PixelDeflection
 from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining
 from impure.purifier.defences.trained.comdefend import ComDefend
-from impure.purifier.defences.trained.dir import DIR
+from impure.purifier.defences.trained.dir import DIR, JointDIR
 from impure.purifier.defences.trained.disco import Disco
 from impure.purifier.defences.trained.hgd import HGD
 from impure.purifier.defences.trained.magnet import MagNet
@@ -64,6 +64,7 @@ DEFENCES: dict[str, Entry] = {
     "hgd": Entry(HGD),
     "recon": Entry(Recon),
     "dir": Entry(DIR),
+    "dir-joint": Entry(JointDIR),
     "adversarial-training": Entry(AdversarialTraining),
     "disco": Entry(Disco),
     "nrp": Entry(NRP),
@@ -78,6 +79,7 @@ NETWORKS: dict[str, type[NetworkDefence]] = {
     "hgd": HGD,
     "recon": Recon,
     "dir": DIR,
+    "dir-joint": JointDIR,
     "adversarial-training": AdversarialTraining,
     "disco": Disco,
     "nrp": NRP,

@@ -26,6 +26,11 @@ class Model:
 #: Adam as most of the papers have it: no decay, no warm-up, the usual second moment.
 _ADAM: dict[str, Any] = {"weight_decay": 0.0, "warmup_epochs": 0, "beta2": 0.999}
 
+_TINY_DIR: dict[str, Value] = {
+    "patch": 4, "width": 64, "depth": 2, "heads": 4, "decoder_width": 64, "decoder_depth": 1,
+    "decoder_heads": 4, "position_period": 30.0, "position_scale": 3.0,
+}  # fmt: skip
+
 #: NAME is the paper's network, NAME-tiny one for the built-in images, learnt within minutes on a CPU.
 MODELS: dict[str, Model] = {
     "edsr": Model(network="edsr", training={"batch_size": 16, "crop": 96, **_ADAM, "learning_rate": 1e-4}),
@@ -74,11 +79,14 @@ MODELS: dict[str, Model] = {
     "dir": Model(network="dir"),  # trained as RIAE is
     "dir-tiny": Model(
         network="dir",
-        sizes={
-            "patch": 4, "width": 64, "depth": 2, "heads": 4, "decoder_width": 64, "decoder_depth": 1,
-            "decoder_heads": 4, "position_period": 30.0, "position_scale": 3.0,
-        },
+        sizes=_TINY_DIR,
         training={"epochs": 4, "learning_rate": 5e-3, "batch_size": 16, "warmup_epochs": 1},
+    ),
+    "dir-joint": Model(network="dir-joint"),
+    "dir-joint-tiny": Model(
+        network="dir-joint",
+        sizes=_TINY_DIR,
+        training={"epochs": 3, "learning_rate": 2e-3, "batch_size": 16, "warmup_epochs": 1},
     ),
     # It begins with the target's weights: less than Madry's 200 epochs, at a small learning rate.
     "adversarial-training": Model(
@@ -86,7 +94,8 @@ MODELS: dict[str, Model] = {
     ),
     "adversarial-training-tiny": Model(
         network="adversarial-training",
-        training={"epochs": 6, "learning_rate": 1e-3, "batch_size": 32, "warmup_epochs": 1},
+        sizes={"eps": 8, "steps": 4},
+        training={"epochs": 10, "learning_rate": 1e-3, "batch_size": 32, "warmup_epochs": 1},
     ),
     "disco": Model(
         network="disco",

@@ -6,16 +6,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from impure.manifests.base.canonical_json import canonical_json, from_mapping, parse_object
+from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_names import PAPER_EPS_255
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.targets.load import build_architecture
 from impure.pipeline.targets.target import Target
-from impure.pipeline.targets.target_card import TargetCard, read_card
-from impure.pipeline.targets.target_names import BUILTIN_CARD
-from impure.pipeline.targets.weights import load_strictly
+from impure.pipeline.targets.trainable_target import TrainableTarget
 from impure.pipeline.tensors import to_float, to_uint8
 from impure.purifier.defences.classify import Classifier
 from impure.purifier.defences.parameters import Value
@@ -35,8 +32,6 @@ class RobustClassifier(TrainableNetwork):
     name = "adversarial-training"
     learns_from = "clean"
     features = FeatureDefault()  # the shards' classifier, with which it begins
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, *, card: str = "", eps: int = PAPER_EPS_255, steps: int = 7, alpha: float = 4.0
@@ -54,20 +49,14 @@ class RobustClassifier(TrainableNetwork):
         """
         super().__init__()
         check_sizes("adversarial-training", steps=(steps, 1000))
-        described = _read_card(card)
-        self.card = canonical_json(described)
+        self.classifier = TrainableTarget(card)
+        self.card = self.classifier.card
         self.eps = eps
         self.steps = steps
         self.alpha = alpha
         self.attack = AttackConfig(
             name="pgd", eps_255=eps, overrides=(("alpha_255", alpha), ("steps", steps))
         )
-        self.network = build_architecture(
-            described.architecture, described.num_classes, described.input_size, "adversarial-training: card"
-        )
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(described.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(described.std).view(1, 3, 1, 1), persistent=False)
 
     @classmethod
     def begin(cls, sizes: dict[str, Value], classifier: nn.Module | None) -> "RobustClassifier":
@@ -80,12 +69,12 @@ class RobustClassifier(TrainableNetwork):
             raise TypeError(f"{type(classifier).__name__} is no target")
         build: Callable[..., RobustClassifier] = cls
         network = build(**{**sizes, "card": canonical_json(classifier.card)})
-        load_strictly(network.network, classifier.network.state_dict(), f"target {classifier.card.name!r}")
+        network.classifier.take(classifier)
         return network
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of RGB in [0,1] (B, 3, H, W)."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
+        logits: Tensor = self.classifier(images)
         return logits
 
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
@@ -109,17 +98,6 @@ class RobustClassifier(TrainableNetwork):
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         result = attack_batch(self.attack, self, clean, images.labels, names, seed)
         return to_float(result.adversarial)
-
-
-def _read_card(text: str) -> TargetCard:
-    """The card that a checkpoint's config holds as JSON; the built-in target's where it is empty.
-
-    Raises:
-        InputError: It is none.
-    """
-    if not text:
-        return read_card(BUILTIN_CARD)
-    return from_mapping(TargetCard, parse_object(text, "card"), "card")
 
 
 class AdversarialTraining(NetworkDefence):

@@ -1,13 +1,22 @@
 """DIR: an autoencoder of two complementary halves of the patches (Zhou et al. 2023, ICML)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
+from impure.pipeline.targets.target import Target
+from impure.pipeline.targets.trainable_target import TrainableTarget
+from impure.pipeline.targets.weights import load_strictly
+from impure.purifier.defences.classify import Classifier
+from impure.purifier.defences.parameters import Value
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (
+    FeatureDefault,
     Features,
     TrainableNetwork,
     TrainingImages,
@@ -47,6 +56,7 @@ class ComplementaryAutoencoder(TrainableNetwork):
         decoder_heads: int = 16,
         position_period: float = 10000.0,
         position_scale: float = 1.0,
+        card: str = "",
     ) -> None:
         """Build it with random weights.
 
@@ -60,6 +70,7 @@ class ComplementaryAutoencoder(TrainableNetwork):
             decoder_heads: Attention heads of the decoder.
             position_period: Base of the positions' frequencies.
             position_scale: Factor of the positions.
+            card: Of the classifier that learns as well (see `JointAutoencoder`), as JSON; empty for none.
 
         Raises:
             InputError: A size is out of range.
@@ -89,6 +100,8 @@ class ComplementaryAutoencoder(TrainableNetwork):
         self.position_period = position_period
         self.position_scale = position_scale
         self.multiple = 2 * patch
+        self.classifier = TrainableTarget(card) if card else None
+        self.card = self.classifier.card if self.classifier else ""
         self.patch_embed = PatchEmbed(patch, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = LayerNorm(width)
@@ -97,7 +110,14 @@ class ComplementaryAutoencoder(TrainableNetwork):
         self.decoder_blocks = nn.ModuleList(Block(decoder_width, decoder_heads) for _ in range(decoder_depth))
         self.decoder_norm = LayerNorm(decoder_width)
         self.decoder_pred = nn.Linear(decoder_width, 3 * patch**2)
-        self.apply(_initialise)
+        for part in (
+            self.patch_embed,
+            self.blocks,
+            self.decoder_embed,
+            self.decoder_blocks,
+            self.decoder_pred,
+        ):
+            part.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, images: Tensor, halves: Tensor) -> Tensor:
@@ -181,6 +201,60 @@ def _initialise(module: nn.Module) -> None:
         module.initialise()
 
 
+class JointAutoencoder(ComplementaryAutoencoder):
+    """Stage 2: the autoencoder of stage 1, and the classifier behind it, which learns as well.
+
+    The loss is the cross-entropy of rebuilt images, and the divergence of the classifier's predictions of
+    these from those of the clean ones. The paper's weights of the two are unknown to us: here they are equal.
+    """
+
+    name = "dir-joint"
+    features = FeatureDefault()  # the shards' classifier, with which it begins
+    loss_names = ("loss", "cross_entropy", "kl")
+    first_stage = ComplementaryAutoencoder
+
+    @classmethod
+    def begin(cls, sizes: dict[str, Value], classifier: nn.Module | None) -> "JointAutoencoder":
+        """The autoencoder with random weights, and the classifier with its own.
+
+        Raises:
+            InputError: A size is out of range.
+        """
+        if not isinstance(classifier, Target):
+            raise TypeError(f"{type(classifier).__name__} is no target")
+        build: Callable[..., JointAutoencoder] = cls
+        network = build(**{**sizes, "card": canonical_json(classifier.card)})
+        network.learner.take(classifier)
+        return network
+
+    @property
+    def learner(self) -> TrainableTarget:
+        """The classifier.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self.classifier is None:
+            raise InputError("dir-joint: the network has no card of its classifier")
+        return self.classifier
+
+    def take(self, network: TrainableNetwork, where: str) -> None:
+        """Begin with an autoencoder of stage 1; the classifier stays as it is."""
+        if network.sizes() != {**self.sizes(), "card": ""}:
+            raise InputError(f"{where}: has sizes {network.sizes()}; here they are {self.sizes()}")
+        own = {name: weight for name, weight in self.state_dict().items() if name.startswith("classifier.")}
+        load_strictly(self, {**network.state_dict(), **own}, where)
+
+    def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
+        """The sum, cross-entropy and KL divergence (3,)."""
+        rebuilt = self(images.adversarial, self.draw_halves(images.adversarial, generator))
+        logits = self.learner(rebuilt).log_softmax(1)
+        clean = self.learner(images.clean).log_softmax(1)[images.clean_row]
+        cross_entropy = F.nll_loss(logits, images.labels)
+        divergence = F.kl_div(logits, clean, log_target=True, reduction="batchmean")
+        return torch.stack([cross_entropy + divergence, cross_entropy, divergence])
+
+
 class DIR(NetworkDefence):
     """Rebuilds images from two complementary halves of their patches; exact gradient."""
 
@@ -196,3 +270,19 @@ class DIR(NetworkDefence):
     def defend(self, images: Tensor) -> Tensor:
         """Return rebuilt images."""
         return self.network.purify(images)
+
+
+class JointDIR(DIR):
+    """`DIR` with the classifier that was trained behind it; exact gradient."""
+
+    network_kind = JointAutoencoder
+
+    def __init__(self, network: JointAutoencoder) -> None:
+        """Put the network in eval mode."""
+        super().__init__(network)
+        self.classifier = network.learner
+
+    def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
+        """Logits of the trained classifier; the other is not asked."""
+        logits: Tensor = self.classifier(defended)
+        return logits

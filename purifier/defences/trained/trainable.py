@@ -7,6 +7,8 @@ from typing import ClassVar, Literal, NamedTuple, Self
 
 from torch import Generator, Tensor, nn
 
+from impure.manifests.base.errors import InputError
+from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.defences.parameters import Value, parameters_of
 
 LearnsFrom = Literal["pairs", "clean"]
@@ -59,6 +61,7 @@ class TrainableNetwork(nn.Module, ABC):
         loss_names: Of what `losses` returns, "loss" first.
         features: The frozen network that its loss needs; None for none.
         multiple: Both sides of training crops are multiples of this many pixels.
+        first_stage: The network whose runs `--init` takes, where it is another.
     """
 
     name: ClassVar[str]
@@ -66,6 +69,7 @@ class TrainableNetwork(nn.Module, ABC):
     loss_names: ClassVar[tuple[str, ...]] = ("loss",)
     features: ClassVar[FeatureDefault | None] = None
     multiple: int = 1
+    first_stage: ClassVar["type[TrainableNetwork] | None"] = None
 
     @classmethod
     def begin(cls, sizes: dict[str, Value], classifier: nn.Module | None) -> Self:
@@ -81,6 +85,16 @@ class TrainableNetwork(nn.Module, ABC):
     def sizes(self) -> dict[str, Value]:
         """The constructor's arguments, for config.json."""
         return {name: getattr(self, name) for name in parameters_of(type(self))}
+
+    def take(self, network: "TrainableNetwork", where: str) -> None:
+        """Begin with the weights of a trained network, that of `first_stage` or the same.
+
+        Raises:
+            InputError: It has other sizes; the message begins with `where`.
+        """
+        if network.sizes() != self.sizes():
+            raise InputError(f"{where}: has sizes {network.sizes()}; here they are {self.sizes()}")
+        load_strictly(self, network.state_dict(), where)
 
     @abstractmethod
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
-from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.checkpoints.init_weights import OUR_LICENSE
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.defence_registry import NETWORKS
@@ -97,11 +96,9 @@ class NetworkObjective(Objective):
         return self._defence(model)
 
     def begin_with(self, weights: Path) -> Mapping[str, Any]:
-        """A run of the same network and sizes."""
-        network = load_network(str(weights), type(self.model))
-        if network.sizes() != self.model.sizes():
-            raise InputError(f"{weights}: has sizes {network.sizes()}; here they are {self.model.sizes()}")
-        load_strictly(self.model, network.state_dict(), str(weights))
+        """A run of the same network, or of its first stage, with the same sizes."""
+        network = load_network(str(weights), self.model.first_stage or type(self.model))
+        self.model.take(network, str(weights))
         file = locate(weights)[1]
         return {
             "origin": "impure",

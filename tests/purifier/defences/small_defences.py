@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import torch
 
+from impure.pipeline.targets.target_names import BUILTIN_CARD
 from impure.purifier.defences.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining, RobustClassifier
 from impure.purifier.defences.trained.comdefend import ComDefend, ComDefendNetwork
-from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder
+from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder, JointAutoencoder, JointDIR
 from impure.purifier.defences.trained.disco import Disco, DiscoNetwork
 from impure.purifier.defences.trained.edsr import EDSR
 from impure.purifier.defences.trained.hgd import HGD, DenoisingUNet
@@ -18,12 +19,11 @@ from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR
 from tests.purifier.conftest import small_riae
 
-
-def small_dir() -> ComplementaryAutoencoder:
-    """ViT blocks of a few numbers."""
-    return ComplementaryAutoencoder(
-        patch=4, width=16, depth=1, heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2
-    )
+SMALL_DIR: dict[str, int] = {
+    "patch": 4, "width": 16, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1,
+    "decoder_heads": 2,
+}  # fmt: skip
+CARD = BUILTIN_CARD.read_text()
 
 
 def _drawn(make: Callable[[], Defence]) -> Callable[[], Defence]:
@@ -45,7 +45,8 @@ SMALL: dict[str, Callable[[], Defence]] = {
     "magnet": _drawn(lambda: MagNet(MagNetNetwork())),
     "hgd": _drawn(lambda: HGD(DenoisingUNet(width=2, levels=3))),
     "recon": _drawn(lambda: Recon(ReconstructionNetwork(width=2, blocks=1))),
-    "dir": _drawn(lambda: DIR(small_dir())),
+    "dir": _drawn(lambda: DIR(ComplementaryAutoencoder(**SMALL_DIR))),  # type: ignore[arg-type]
+    "dir-joint": _drawn(lambda: JointDIR(JointAutoencoder(card=CARD, **SMALL_DIR))),  # type: ignore[arg-type]
     "adversarial-training": _drawn(lambda: AdversarialTraining(RobustClassifier())),
     "disco": _drawn(lambda: Disco(DiscoNetwork(width=4, blocks=1, hidden=6, layers=2))),
     "nrp": _drawn(lambda: NRP(NRPNetwork(width=4, blocks=1, growth=2, steps=2))),

@@ -46,6 +46,7 @@ CONTRACTS = {
     "hgd": Contract(gradient="exact"),
     "recon": Contract(gradient="exact", random=True),
     "dir": Contract(gradient="exact"),
+    "dir-joint": Contract(gradient="exact"),
     "adversarial-training": Contract(gradient="exact"),
     "disco": Contract(gradient="exact"),
     "nrp": Contract(gradient="exact"),

@@ -35,9 +35,11 @@ def test_it_begins_as_the_target(network: RobustClassifier) -> None:
 def test_loss_is_the_cross_entropy_of_the_engines_pgd_images(network: RobustClassifier) -> None:
     images = training_images()
     network.train()
-    statistics = network.network.state_dict()["stem.bn.running_mean"].clone()
+    statistics = network.classifier.network.state_dict()["stem.bn.running_mean"].clone()
     attacked = network.attacked(images, torch.Generator().manual_seed(5))
-    assert network.training and torch.equal(network.network.state_dict()["stem.bn.running_mean"], statistics)
+    assert network.training and torch.equal(
+        network.classifier.network.state_dict()["stem.bn.running_mean"], statistics
+    )
     seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(5)))
     config = AttackConfig(name="pgd", eps_255=8, overrides=(("steps", 2), ("alpha_255", 2.0)))
     clean = images.clean[images.clean_row]

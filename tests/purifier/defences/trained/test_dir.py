@@ -1,11 +1,14 @@
 """DIR: nothing of a half reaches the other's tokens, each decodes a whole image, the two are averaged."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder
+from impure.pipeline.targets.load import load_target
+from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder, JointAutoencoder, JointDIR
 from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.riae.patches import patchify, unpatchify
 
@@ -72,6 +75,45 @@ def test_loss_is_the_mean_squared_error() -> None:
     assert loss.item() == pytest.approx(sum(squares) / 3, rel=1e-12)
     loss.backward()
     assert all(weight.grad is not None for weight in network.parameters())
+
+
+def joint() -> JointAutoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {name: value for name, value in small().sizes().items() if name != "card"}
+        return JointAutoencoder.begin(sizes, load_target("builtin"))
+
+
+def test_stage_2_trains_the_classifier_too() -> None:
+    network = joint().double().eval()
+    adversarial, clean = torch.rand(3, 3, 48, 48).double(), torch.rand(2, 3, 48, 48).double()
+    images = TrainingImages(adversarial, clean, torch.tensor([1, 0, 1]), torch.tensor([4, 0, 2]))
+    total, cross_entropy, divergence = network.losses(images, torch.Generator().manual_seed(1), None)
+    with torch.no_grad():
+        rebuilt = network(adversarial, network.draw_halves(adversarial, torch.Generator().manual_seed(1)))
+        target = load_target("builtin").double()
+        of_rebuilt, of_clean = (target(part).softmax(1).numpy() for part in (rebuilt, clean))
+    wanted = [-math.log(of_rebuilt[row, label]) for row, label in enumerate((4, 0, 2))]
+    ratios = [(of_clean[at], of_clean[at] / of_rebuilt[row]) for row, at in enumerate((1, 0, 1))]
+    apart = [sum(p * math.log(ratio) for p, ratio in zip(*pair, strict=True)) for pair in ratios]
+    assert cross_entropy.item() == pytest.approx(sum(wanted) / 3, rel=1e-9)
+    assert divergence.item() == pytest.approx(sum(apart) / 3, rel=1e-9)
+    assert total.item() == pytest.approx(cross_entropy.item() + divergence.item())
+    total.backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in network.learner.parameters())
+
+
+@torch.no_grad()
+def test_stage_2_begins_with_stage_1_and_brings_its_classifier() -> None:
+    first, second, images = small().float(), joint(), torch.rand(1, 3, 48, 48)
+    second.take(first, "RUN")
+    defence = JointDIR(second)
+    assert torch.equal(defence(images), DIR(first)(images))
+    assert torch.allclose(defence.classify(images, torch.neg), load_target("builtin")(images), atol=1e-5)
+    with pytest.raises(InputError, match="RUN: has sizes"):
+        second.take(ComplementaryAutoencoder(width=16, heads=2, depth=1), "RUN")
+    with pytest.raises(InputError, match="no card"):
+        JointDIR(JointAutoencoder(patch=4, width=16, heads=2, depth=1, decoder_width=8, decoder_heads=2))
 
 
 def test_parameters_at_224_pixels() -> None:
