@@ -224,11 +224,11 @@ class JointAutoencoder(ComplementaryAutoencoder):
             raise TypeError(f"{type(classifier).__name__} is no target")
         build: Callable[..., JointAutoencoder] = cls
         network = build(**{**sizes, "card": canonical_json(classifier.card)})
-        network.learner.take(classifier)
+        network.own_classifier.take(classifier)
         return network
 
     @property
-    def learner(self) -> TrainableTarget:
+    def own_classifier(self) -> TrainableTarget:
         """The classifier.
 
         Raises:
@@ -248,8 +248,8 @@ class JointAutoencoder(ComplementaryAutoencoder):
     def losses(self, images: TrainingImages, generator: Generator, features: Features | None) -> Tensor:
         """The sum, cross-entropy and KL divergence (3,)."""
         rebuilt = self(images.adversarial, self.draw_halves(images.adversarial, generator))
-        logits = self.learner(rebuilt).log_softmax(1)
-        clean = self.learner(images.clean).log_softmax(1)[images.clean_row]
+        logits = self.own_classifier(rebuilt).log_softmax(1)
+        clean = self.own_classifier(images.clean).log_softmax(1)[images.clean_row]
         cross_entropy = F.nll_loss(logits, images.labels)
         divergence = F.kl_div(logits, clean, log_target=True, reduction="batchmean")
         return torch.stack([cross_entropy + divergence, cross_entropy, divergence])
@@ -280,7 +280,7 @@ class JointDIR(DIR):
     def __init__(self, network: JointAutoencoder) -> None:
         """Put the network in eval mode."""
         super().__init__(network)
-        self.classifier = network.learner
+        self.classifier = network.own_classifier
 
     def classify(self, defended: Tensor, classifier: Classifier) -> Tensor:
         """Logits of the trained classifier; the other is not asked."""

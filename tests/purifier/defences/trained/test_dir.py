@@ -100,7 +100,9 @@ def test_stage_2_trains_the_classifier_too() -> None:
     assert divergence.item() == pytest.approx(sum(apart) / 3, rel=1e-9)
     assert total.item() == pytest.approx(cross_entropy.item() + divergence.item())
     total.backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in network.learner.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.any() for weight in network.own_classifier.parameters()
+    )
 
 
 @torch.no_grad()
