@@ -37,7 +37,7 @@ MODELS: dict[str, Model] = {
     "edsr-tiny": Model(
         network="edsr",
         sizes={"blocks": 2, "width": 16},
-        training={"epochs": 10, "batch_size": 8, **_ADAM, "learning_rate": 2e-3},
+        training={"epochs": 20, "batch_size": 8, **_ADAM, "learning_rate": 2e-3},
     ),
     "comdefend": Model(
         network="comdefend",
@@ -51,7 +51,7 @@ MODELS: dict[str, Model] = {
     "magnet": Model(network="magnet", training={"batch_size": 256, **_ADAM, "learning_rate": 1e-3}),
     "magnet-tiny": Model(
         network="magnet",
-        training={"epochs": 60, "batch_size": 16, **_ADAM, "learning_rate": 2e-2},
+        training={"epochs": 20, "batch_size": 4, **_ADAM, "learning_rate": 2e-2},
     ),
     # Adam at 0.001 for 20 to 30 epochs (section 5.2).
     "hgd": Model(

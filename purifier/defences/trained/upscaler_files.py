@@ -22,7 +22,7 @@ from impure.purifier.defences.extras import needs_extra
 from impure.purifier.defences.trained.edsr import EDSR, LEVELS, MEAN
 from impure.purifier.riae.patches import reflect_pad
 
-MOST_BLOCKS = 512  # the largest number in a tensor's name: networks are built by such numbers
+MOST_BLOCKS = 128  # the largest number in a tensor's name: networks are built by such numbers
 _WRAPPERS = ("params_ema", "params")  # BasicSR stores its weights under these
 _BLOCK = re.compile(r"body\.(\d+)\.body\.0\.weight")
 
@@ -113,7 +113,7 @@ def _other(weights: Mapping[str, Tensor], where: str) -> Upscaler:
             ModelLoader(device="meta").load_from_state_dict(dict(weights))
         model = ModelLoader().load_from_state_dict(dict(weights))
     except Exception as error:  # noqa: BLE001 - each of its architectures raises other errors
-        reason = f"{type(error).__name__} {first_line(error)}"
+        reason = f"{type(error).__name__} {first_line(error)}".rstrip(": ")
         raise InputError(f"{where}: neither EDSR x2 nor a network that spandrel reads ({reason})") from error
     needs = model.size_requirements
     if not isinstance(model, ImageModelDescriptor) or needs.square:

@@ -108,14 +108,25 @@ def widen(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights | {"head.0.weight": torch.zeros(512, 3, 3, 3)}
 
 
+#: What RRDB is known by, in a width that would take terabytes: names and shapes are compared first.
+ENORMOUS = {
+    "conv_first.weight": torch.zeros(1, 3, 3, 3).expand(1 << 16, 3, 3, 3),
+    "conv_first.bias": torch.zeros(1),
+    "body.0.rdb1.conv1.weight": torch.zeros(32, 64, 3, 3),
+    "body.1.rdb1.conv1.weight": torch.zeros(32, 64, 3, 3),
+    "conv_body.weight": torch.zeros(64, 64, 3, 3),
+    "conv_last.weight": torch.zeros(3, 64, 3, 3),
+}
+
 HOSTILE: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
     "code": (lambda _: nn.Linear(1, 1), "not a readable weights file"),
     "text": (lambda _: "weights", "holds no weights"),
-    "blocks": (rename, "count more than 512 blocks"),
+    "blocks": (rename, "count more than 128 blocks"),
     "width": (widen, "not of this architecture"),
     "nan": (lambda weights: weights | {"tail.1.bias": torch.full((3,), torch.nan)}, "NaN"),
     "mean": (lambda weights: weights | {"sub_mean.bias": torch.zeros(3)}, "sub_mean.bias is not"),
     "other": (lambda _: {"weight": torch.zeros(3)}, "neither EDSR x2 nor"),
+    "rrdb": (lambda _: ENORMOUS, "neither EDSR x2 nor .*loading state_dict for RRDBNet"),
 }
 
 
