@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from impure.pipeline.commands.data_command import data
+    from impure.purifier.commands.data_group import data
     from impure.purifier.commands.evaluate_command import evaluate
     from impure.purifier.commands.model_command import model
     from impure.purifier.commands.purify_command import purify
@@ -15,7 +15,7 @@ __all__ = ["data", "evaluate", "model", "purify", "train"]
 
 #: The module of each entry point; the same as the imports for type checkers above.
 _MODULES = {
-    "data": "impure.pipeline.commands.data_command",
+    "data": "impure.purifier.commands.data_group",
     "evaluate": "impure.purifier.commands.evaluate_command",
     "model": "impure.purifier.commands.model_command",
     "purify": "impure.purifier.commands.purify_command",

@@ -84,12 +84,12 @@ class FolderSource:
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
         """Read and decode one file."""
         try:
-            data = self._path(image.source_id).read_bytes()
+            data = self.path(image.source_id).read_bytes()
         except OSError as error:
             raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
         return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
 
-    def _path(self, source_id: str) -> Path:
+    def path(self, source_id: str) -> Path:
         """The file of an image."""
         path = self.root / source_id
         return path if path.exists() else self.root / as_file_name(source_id)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defence import Defence, TrainedDefence
+from impure.purifier.defences.diffusion.consistency_purification import ConsistencyPurification
+from impure.purifier.defences.diffusion.diffpure import DiffPure
 from impure.purifier.defences.parameters import Value, check_values, parameters_of
 from impure.purifier.defences.published_weights import PUBLISHED, published_file
 from impure.purifier.defences.riae_defence import RIAEDefence
@@ -69,6 +71,8 @@ DEFENCES: dict[str, Entry] = {
     "disco": Entry(Disco),
     "nrp": Entry(NRP),
     "riae": Entry(RIAEDefence),
+    "diffpure": Entry(DiffPure),
+    "consistency": Entry(ConsistencyPurification),
 }
 
 #: What impure-train trains beside RIAE (see `model_names`), and the defence that it is validated as.
@@ -83,6 +87,7 @@ NETWORKS: dict[str, type[NetworkDefence]] = {
     "adversarial-training": AdversarialTraining,
     "disco": Disco,
     "nrp": NRP,
+    "ddpm": DiffPure,
 }
 
 

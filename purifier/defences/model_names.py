@@ -120,4 +120,21 @@ MODELS: dict[str, Model] = {
             "learning_rate": 3e-3,
         },
     ),
+    # Ho et al. 2020, appendix B: besides, a moving average of the weights, and clipped gradients.
+    "ddpm": Model(
+        network="ddpm",
+        training={"batch_size": 128, **_ADAM, "learning_rate": 2e-4, "clip_grad": 1.0, "ema_decay": 0.9999},
+    ),
+    "ddpm-tiny": Model(
+        network="ddpm",
+        sizes={"channels": 16, "levels": 3, "blocks": 1, "attention": 2},
+        training={
+            "epochs": 100,
+            "batch_size": 32,
+            **_ADAM,
+            "learning_rate": 2e-3,
+            "clip_grad": 1.0,
+            "ema_decay": 0.99,
+        },
+    ),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from impure.pipeline.tensors import check_images, check_levels
 from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
 from impure.purifier.riae.decoders import DECODERS, of_other_subsets
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
+from impure.purifier.riae.noise_schedule import signal_shares
 from impure.purifier.riae.patches import (
     patchify,
     position_table,
@@ -70,13 +71,11 @@ class RIAE(nn.Module):
 
     def _add_constants(self) -> None:
         """Register what is fixed, and therefore in no checkpoint."""
-        # DDPM's schedule: how much of the signal is left at step t (Ho et al. 2020, Eq. 4).
-        signal = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).float()
         grid = self.config.grid
         constants = {
             "mean": torch.tensor(MEAN).view(3, 1, 1),
             "std": torch.tensor(STD).view(3, 1, 1),
-            "signal": signal,
+            "signal": signal_shares().float(),
             "encoder_table": self._table(grid, grid, self.config.encoder_dim),
             "decoder_table": self._table(grid, grid, self.config.decoder_dim),
         }

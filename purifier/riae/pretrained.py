@@ -5,7 +5,7 @@ against the shapes that the config makes one expect, then their values.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -52,11 +52,15 @@ def is_hub_name(where: str) -> bool:
     return _HUB_NAME.fullmatch(where) is not None
 
 
-def download(name: str) -> Path:
+def download(
+    name: str, files: Sequence[str] = HUB_FILES, required: Sequence[str] = (CONFIG, WEIGHTS)
+) -> Path:
     """Bring a checkpoint from the Hub, or from its cache on this machine.
 
     Args:
         name: `owner/name` or `owner/name@revision` (a branch, a tag or a commit).
+        files: Patterns of the names of what is brought.
+        required: What the model must have.
 
     Returns:
         The folder that holds the files.
@@ -69,14 +73,14 @@ def download(name: str) -> Path:
         raise InputError(f"{name}: not a name on the Hugging Face Hub; they look like owner/name@revision")
     try:
         folder = huggingface_hub.snapshot_download(
-            parts["repo"], revision=parts["revision"], allow_patterns=list(HUB_FILES)
+            parts["repo"], revision=parts["revision"], allow_patterns=list(files)
         )
     except Exception as error:  # noqa: BLE001 - each version of the client raises other errors
         raise InputError(
             f"{name}: no such path here, and the Hugging Face Hub did not give it ({hub_reason(error)}). "
             "Check the path or the name, the network, and for a private model your token (`hf auth login`)"
         ) from error
-    if missing := [file for file in (CONFIG, WEIGHTS) if not (Path(folder) / file).is_file()]:
+    if missing := [file for file in required if not (Path(folder) / file).is_file()]:
         raise InputError(
             f"{name}: no checkpoint of impure-train; that model on the Hugging Face Hub has no {missing[0]}"
         )

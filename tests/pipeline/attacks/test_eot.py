@@ -50,7 +50,9 @@ def test_every_attack_asks_a_random_target_more_often(name: str, convolutional: 
     config, calls = quick(name), []
     for eot in (1, 3):
         noisy = Noisy(convolutional.model)
-        attack_batch(config, noisy, convolutional.clean, convolutional.labels, convolutional.ids, SEED, eot=eot)
+        attack_batch(
+            config, noisy, convolutional.clean, convolutional.labels, convolutional.ids, SEED, eot=eot
+        )
         calls.append(noisy.calls)
     factor = 1 if config.ends_early or name == "autoattack" else 2
     assert calls[1] > calls[0] and calls[1] >= factor * calls[0]  # images that are fooled leave some attacks
@@ -59,7 +61,13 @@ def test_every_attack_asks_a_random_target_more_often(name: str, convolutional: 
 def test_with_one_answer_nothing_changes(convolutional: Batch) -> None:
     for eot in (1, 4):  # this target is not random: the mean of equal answers is each of them
         found = attack_batch(
-            quick("apgd-ce"), convolutional.model, convolutional.clean, convolutional.labels, convolutional.ids, SEED, eot=eot
+            quick("apgd-ce"),
+            convolutional.model,
+            convolutional.clean,
+            convolutional.labels,
+            convolutional.ids,
+            SEED,
+            eot=eot,
         )
         assert torch.equal(found.adversarial, convolutional.attack(quick("apgd-ce")).adversarial)
 
@@ -90,7 +98,9 @@ def test_losses_fool_where_plain_pgd_does(name: str, convolutional: Batch) -> No
 
 
 def test_the_public_function_takes_it(convolutional: Batch) -> None:
-    run: Callable[..., Tensor] = partial(attack, convolutional.model, convolutional.clean, convolutional.labels, "pgd", steps=2)
+    run: Callable[..., Tensor] = partial(
+        attack, convolutional.model, convolutional.clean, convolutional.labels, "pgd", steps=2
+    )
     assert torch.equal(run(eot=2), run())
     with pytest.raises(InputError, match="eot must be at least 1"):
         run(eot=0)

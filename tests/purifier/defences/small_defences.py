@@ -6,6 +6,9 @@ import torch
 
 from impure.pipeline.targets.target_names import BUILTIN_CARD
 from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.diffusion.consistency_purification import ConsistencyPurification
+from impure.purifier.defences.diffusion.ddpm import DDPM
+from impure.purifier.defences.diffusion.diffpure import DiffPure
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining, RobustClassifier
 from impure.purifier.defences.trained.comdefend import ComDefend, ComDefendNetwork
@@ -37,6 +40,10 @@ def _drawn(make: Callable[[], Defence]) -> Callable[[], Defence]:
     return made
 
 
+def _ddpm() -> DDPM:
+    return DDPM(size=8, channels=8, levels=2, blocks=1, attention=1)
+
+
 #: By name in DEFENCES.
 SMALL: dict[str, Callable[[], Defence]] = {
     "riae": lambda: RIAEDefence(small_riae()),
@@ -50,4 +57,6 @@ SMALL: dict[str, Callable[[], Defence]] = {
     "adversarial-training": _drawn(lambda: AdversarialTraining(RobustClassifier())),
     "disco": _drawn(lambda: Disco(DiscoNetwork(width=4, blocks=1, hidden=6, layers=2))),
     "nrp": _drawn(lambda: NRP(NRPNetwork(width=4, blocks=1, growth=2, steps=2))),
+    "diffpure": _drawn(lambda: DiffPure(_ddpm(), t=3)),
+    "consistency": _drawn(lambda: ConsistencyPurification(_ddpm())),
 }

@@ -51,6 +51,8 @@ CONTRACTS = {
     "disco": Contract(gradient="exact"),
     "nrp": Contract(gradient="exact"),
     "riae": Contract(gradient="exact", random=True),
+    "diffpure": Contract(gradient="exact", random=True),
+    "consistency": Contract(gradient="exact", random=True),
 }
 
 

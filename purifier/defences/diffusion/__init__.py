@@ -1,0 +1,1 @@
+"""Defences that add noise and let a diffusion model take it off again."""

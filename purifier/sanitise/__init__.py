@@ -1,0 +1,1 @@
+"""Taking backdoor triggers out of a data set."""
