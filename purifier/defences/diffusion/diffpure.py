@@ -67,9 +67,8 @@ class DiffPure(DiffusionDefence):
     def defend(self, images: Tensor) -> Tensor:
         """Return purified images."""
         state = 2 * resize(images, (self.model.size, self.model.size)) - 1
-        noise = _noise(
-            state[:1] if self._alike else state, int(torch.randint(_SEEDS, (), generator=self._generator))
-        )
+        seed = int(torch.randint(_SEEDS, (), generator=self._generator))
+        noise = _noise(state[: self.rows(images)], seed)
         share = self.model.signal[self.t - 1]
         state = share**0.5 * state + (1 - share) ** 0.5 * noise(self.t)
         go_back = _ancestral_step if self.solver == "ddpm" else _sde_step
