@@ -82,6 +82,12 @@ def test_where_there_is_nothing_to_shrink_the_image_stays(sigma: float | None, s
     assert torch.allclose(denoise(stripes, None), stripes, atol=1e-6)
 
 
+def test_colours_beyond_the_cube_are_clipped() -> None:
+    denoised = denoise(torch.rand(1, 3, 32, 32).round().double(), 0.2)
+    assert denoised.min() == 0 and denoised.max() == 1
+    assert (denoised == 0).sum() + (denoised == 1).sum() > 100
+
+
 def test_an_image_is_independent_of_its_batch_and_the_gradient_is_the_identitys() -> None:
     images = torch.rand(3, 3, 20, 20, dtype=torch.float32).requires_grad_()
     denoised = denoise(images, 0.04)
