@@ -129,6 +129,7 @@ def test_pairs_and_photographs_do_not_mix(run: Run, tmp_path: Path, more: tuple[
         (("--recipe", "code", "--feature-node", "features.0"), "'features.0': write NODE=WEIGHT", 1),
         (("--recipe", "code", "--feature-node", "features.0=nan"), "write NODE=WEIGHT", 1),
         (("--feature-weights", "x.pth"), "recipe 'pixel' has no feature network", 1),
+        (("--model", "dir-joint"), "dir-joint begins with a run of --model dir; give --init RUN", 1),
         (("--device", "cuda:77"), "cuda:77", 1),
         (("--mask", "noise"), "'noise' is not one of", 2),
         (("--grad-accum-steps", 20), "batch", 1),

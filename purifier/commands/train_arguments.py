@@ -91,6 +91,8 @@ def check_together(asked: TrainArguments) -> None:
     if asked.lr is not None and asked.blr is not None:
         raise InputError("--lr and --blr both set the learning rate; give one")
     if asked.model in MODELS:
+        if (first := MODELS[asked.model].first_stage) and asked.init is None:
+            raise InputError(f"--model {asked.model} begins with a run of --model {first}; give --init RUN")
         _refuse_typed(_FOR_RIAE, f"is for RIAE; leave it away with --model {asked.model}")
     if not asked.pretrain:
         if asked.images or asked.labels:

@@ -16,11 +16,13 @@ class Model:
         network: A key of `NETWORKS` (see `defence_registry`).
         sizes: Of the network, in place of its constructor's defaults, which are the paper's.
         training: Fields of `TrainConfig`, in place of RIAE's.
+        first_stage: The name whose run it begins with (`--init`); "" where none is needed.
     """
 
     network: str
     sizes: Mapping[str, Value] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    first_stage: str = ""
 
 
 #: Adam as most of the papers have it: no decay, no warm-up, the usual second moment.
@@ -82,11 +84,12 @@ MODELS: dict[str, Model] = {
         sizes=_TINY_DIR,
         training={"epochs": 4, "learning_rate": 5e-3, "batch_size": 16, "warmup_epochs": 1},
     ),
-    "dir-joint": Model(network="dir-joint"),
+    "dir-joint": Model(network="dir-joint", first_stage="dir"),
     "dir-joint-tiny": Model(
         network="dir-joint",
         sizes=_TINY_DIR,
-        training={"epochs": 3, "learning_rate": 2e-3, "batch_size": 16, "warmup_epochs": 1},
+        training={"epochs": 2, "learning_rate": 3e-4, "batch_size": 16, "warmup_epochs": 1},
+        first_stage="dir-tiny",
     ),
     # It begins with the target's weights: less than Madry's 200 epochs, at a small learning rate.
     "adversarial-training": Model(
