@@ -21,14 +21,14 @@ class DDN:
     """DDN (L2): steps along the gradient, brought back to a norm that follows success and failure.
 
     Paper: "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses",
-    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. The target is shown each iterate with 256 levels, as there.
-    Two things are otherwise: steps are summed unrounded, so that those which rounding erases add up, and once an
-    image has come back across the boundary γ anneals, so that its norm settles there.
+    Rony et al. 2019, arXiv:1811.09600, Algorithm 1. The target is shown each iterate with 256 levels, as
+    there. Two things are otherwise: steps are summed unrounded, so that those which rounding erases add up,
+    and once an image has come back across the boundary γ anneals, so that its norm settles there.
 
     Attributes:
         steps: gradient evaluations (preset `paper`: 100).
         gamma: γ, by which fraction the norm shrinks or grows at each step (0.05).
-        last_gamma: to what γ anneals (0.001; preset `library`, as in the paper: 0.05, so that it is constant).
+        last_gamma: to what γ anneals (0.001; preset `library`, as in the paper: 0.05, so it is constant).
         init_norm: the first norm on pixels in [0, 1] (1).
 
     Shapes:

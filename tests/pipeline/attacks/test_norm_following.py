@@ -91,8 +91,10 @@ def levelled(values):
 
 
 def ddn_by_hand(model, clean, label, steps):
-    """Algorithm 1 on one image (C, H, W), its steps unrounded, γ annealed after the first failure that follows
-    a success: the iterates, with 256 levels."""
+    """Algorithm 1 on one image, its steps unrounded, γ annealed from the first failure after a success on.
+
+    Returns the iterates, with 256 levels.
+    """
     iterates, delta, norm, found, across = [], torch.zeros_like(clean), 1.0, False, False
     for step in range(steps):
         image = levelled(clean + delta)[None].requires_grad_()
