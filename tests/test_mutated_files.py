@@ -4,6 +4,7 @@ Nor may one hang, or take more than `MOST_MEMORY`. `IMPURE_MUTATIONS` says how m
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -29,6 +30,12 @@ VALUES = (
     None, True, False, 0, -1, 3, 1.5, 10**39, 1e39, 9 * 10**15, "", "x", "\x1b[2J", "../../x", "a" * 5000,
     [], [1], ["a"], [["a"]], {}, {"a": 1}, {"a": {"b": [1]}},
 )  # fmt: skip
+
+CELLS = {
+    pa.string(): ("", "\x1b[2J", "../../x", None),
+    pa.float32(): (None, -1.0, math.nan, math.inf),
+}
+"""By type; whole numbers for all others."""
 
 
 def places(value, path=()):
@@ -75,10 +82,7 @@ def mutate_plan(root, rng):
         metadata[CONFIG_KEY] = json.dumps(config).encode()
     else:
         rows, name = table.to_pylist(), rng.choice(PLAN.names)
-        kind = PLAN.field(name).type
-        texts = ("", "\x1b[2J", "../../x", None)
-        numbers = (None, -1, 2**31 - 1, 0)
-        new = rng.choice(texts if pa.types.is_string(kind) else numbers)
+        new = rng.choice(CELLS.get(PLAN.field(name).type, (None, -1, 2**31 - 1, 0)))
         rows[rng.randrange(len(rows))][name], done = new, f"{name} {new!r}"
         table = pa.Table.from_pylist(rows, schema=PLAN)
     pq.write_table(table.replace_schema_metadata(metadata), path)
