@@ -22,7 +22,7 @@ from impure.pipeline.generation.time_left import Costs
 from impure.pipeline.generation.worker import ShardWorker
 
 MEASURED_FROM = 10_000
-"""Passes of a run that is long beside the 80 or so that measuring the overhead of batches takes."""
+"""Passes of a run that is long beside the 27 or so that measuring the overhead of batches takes."""
 
 
 @dataclass(frozen=True, slots=True)

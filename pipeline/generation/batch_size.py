@@ -70,13 +70,25 @@ def seconds_per_gradient(target: Target, batch_size: int, precision: str = "fp32
 
 
 def batch_overhead(target: Target, batch_size: int) -> float:
-    """What a gradient of a batch takes beside its images, as if so many images more were in it."""
+    """What a pass of a batch takes beside its images, as if so many images more were in it."""
     several = batch_size if target.mean.is_cuda else min(batch_size, SEVERAL)
     if several == 1:
         return 0.0
-    alone, together = (count * seconds_per_gradient(target, count) for count in (1, several))
+    alone, together = (_seconds_of_a_pass(target, count) for count in (1, several))
     of_an_image = (together - alone) / (several - 1)
     return batch_size if of_an_image <= 0 else min(max(alone / of_an_image - 1, 0.0), batch_size)
+
+
+@torch.inference_mode()
+def _seconds_of_a_pass(target: Target, batch_size: int) -> float:
+    """How long the logits of a batch take, which needs less memory than a gradient; the best of `REPEATS`."""
+    images = _random_images(target, batch_size)
+    durations = []
+    for _ in range(REPEATS):
+        started_at = time.perf_counter()
+        target(images).sum().item()  # waits for the device
+        durations.append(time.perf_counter() - started_at)
+    return min(durations)
 
 
 def _random_images(target: Target, count: int) -> Tensor:

@@ -4,6 +4,7 @@ import errno
 import io
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from impure.manifests.base.images import px_sha256
 from impure.manifests.collection.schema import STATUS_OK
 from impure.manifests.collection.shard_id import ShardId
 from impure.manifests.collection.storage import Storage
-from impure.pipeline.generation import clean_cache
+from impure.manifests.collection.writer import ShardWriter
+from impure.pipeline.generation import attack_batches, clean_cache
 from impure.pipeline.generation.background_writer import (
     MAX_WAITING,
     BackgroundWriter,
@@ -29,6 +31,7 @@ from impure.pipeline.generation.events import ShardFailed, ShardProgress, ShardT
 from impure.pipeline.generation.progress import ProgressBar, _UnbrokenStream
 from impure.pipeline.generation.time_left import Costs
 from impure.pipeline.targets.preprocess import CleanImage
+from tests.pipeline.generation.small_run import arguments
 
 PIXELS = np.full((2, 2, 3), 7, np.uint8)
 PAIRS = Storage()
@@ -128,6 +131,32 @@ def test_the_attack_waits_where_writing_falls_behind():
     writer.close()
     assert not too_early
     assert submitted.is_set()
+
+
+def test_encoded_pairs_that_wait_are_bounded(imagenet, card, run, tmp_path, monkeypatch):
+    """Memory is bounded by this: `MAX_WAITING` batches, the one being written and the one being encoded."""
+    encode, add, waiting, most, most_reached = attack_batches.encode, ShardWriter.add, Counter(), [], []
+
+    def encoded(*arguments):
+        waiting["pairs"] += 1
+        most.append(waiting["pairs"])
+        return encode(*arguments)
+
+    def added(shard, pair):
+        before = -1
+        while not most_reached and len(most) > before:  # until the attack gets no farther ahead
+            before = len(most)
+            time.sleep(0.2)
+        most_reached.append(True)
+        waiting["pairs"] -= 1
+        add(shard, pair)
+
+    monkeypatch.setattr(attack_batches, "encode", encoded)
+    monkeypatch.setattr(ShardWriter, "add", added)
+    given = ("--attack", "clean", "--per-class", 10, "--shard-size", 30, "--batch-size", 2)
+    made = run("data", *arguments(imagenet, card, tmp_path / "root"), *given)
+    assert made.exit_code == 0 and len(most) == 30, made.output
+    assert max(most) <= 2 * (MAX_WAITING + 2)
 
 
 def test_the_next_shard_is_written_while_one_is_committed_and_the_task_ends_last():
