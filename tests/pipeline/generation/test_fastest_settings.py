@@ -11,6 +11,7 @@ from impure.pipeline.commands import sample_arguments
 from impure.pipeline.generation import attack_batches, batch_size
 from impure.pipeline.generation.attack_job import AttackJob
 from impure.pipeline.generation.batch_size import (
+    batch_overhead,
     fastest_batch_size,
     fastest_memory_formats,
     seconds_per_gradient,
@@ -127,3 +128,19 @@ def test_a_plan_without_formats_is_refused():
     plan = SimpleNamespace(config={"memory_formats": 3}, path="plan.parquet")
     with pytest.raises(InputError, match=r"plan\.parquet: says no memory format for fp32"):
         AttackJob.memory_format.fget(SimpleNamespace(plan=plan, attack=None))
+
+
+@pytest.mark.parametrize(("call", "image", "overhead"), [(3, 1, 3), (0, 2, 0), (5, 0, 32)])
+def test_the_overhead_of_a_batch_is_counted_in_images(monkeypatch, call, image, overhead):
+    """A pass takes so many seconds a call and so many an image, also of a target that has no gradient."""
+    clock = [0.0]
+    monkeypatch.setattr(batch_size, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    class Clocked(SimpleNamespace):
+        def __call__(self, images):
+            clock[0] += call + image * len(images)
+            return torch.zeros(len(images), 2)
+
+    target = Clocked(mean=torch.zeros(1), card=SimpleNamespace(crop=4), memory_format=torch.contiguous_format)
+    assert batch_overhead(target, 32) == pytest.approx(overhead)
+    assert batch_overhead(target, 1) == 0
