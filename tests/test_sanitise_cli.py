@@ -65,6 +65,7 @@ def ddpm(tmp_path_factory: pytest.TempPathFactory, run: Run) -> tuple[Path, Path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # with the training
 def test_a_ddpm_trained_here_defends(ddpm: tuple[Path, Path], tmp_path: Path, run: Run) -> None:
     shards, weights = ddpm
     names = [f"diffpure:weights={weights}:t=30:steps=3", f"consistency:weights={weights}:sigma=0.1"]
@@ -81,6 +82,7 @@ def test_a_ddpm_trained_here_defends(ddpm: tuple[Path, Path], tmp_path: Path, ru
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # with the training
 @pytest.mark.parametrize("trigger", ["badnets", "blended"])
 def test_triggers_are_neutralised(ddpm: tuple[Path, Path], trigger: str, tmp_path: Path, run: Run) -> None:
     """At least 80 % of the triggers, and at least 90 % of the benign images keep class and pixels."""

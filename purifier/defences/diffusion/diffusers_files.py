@@ -37,6 +37,7 @@ LARGEST = {
     "norm_num_groups": 4096,
     "attn_norm_num_groups": 4096,
     "time_embedding_dim": 16384,
+    "downsample_padding": 1,
     "num_train_timesteps": MAX_STEPS,
 }
 MAX_BLOCKS = 8
@@ -100,15 +101,27 @@ def _load_unet(folder: Path) -> tuple[nn.Module, int]:
     if not weights.is_file():
         raise InputError(f"{weights}: no such file; of a diffusers model only safetensors are read")
     with torch.device("meta"):  # no memory is taken before the file has been looked at
-        expected = shapes_of(_build_unet(config, str(path)).state_dict())
-    if sum(map(math.prod, expected.values())) > MAX_PARAMETERS:
-        raise InputError(f"{path}: refused, it describes more than {MAX_PARAMETERS} parameters")
+        blank = _build_unet(config, str(path))
+        expected = shapes_of(blank.state_dict())
+        if sum(map(math.prod, expected.values())) > MAX_PARAMETERS:
+            raise InputError(f"{path}: refused, it describes more than {MAX_PARAMETERS} parameters")
+        _check_pass(blank, config["sample_size"], str(path))
     header = {_renamed(name): tensor.shape for name, tensor in read_header(weights).items()}
     check_shapes(expected, header, str(weights))
     unet = _build_unet(config, str(path))
     tensors = {_renamed(name): tensor for name, tensor in read_weights(weights).items()}
     load_strictly(unet, tensors, str(weights))
     return unet.requires_grad_(False), config["sample_size"]
+
+
+def _check_pass(unet: nn.Module, size: int, where: str) -> None:
+    """Make sure that images go through: some UNets can be built, but not be run."""
+    try:
+        shape = tuple(unet(torch.empty(1, 3, size, size), 0).sample.shape)
+    except Exception as error:  # torch raises whatever an impossible size leads it to
+        raise InputError(f"{where}: this UNet takes no images of {size} px ({first_line(error)})") from error
+    if (shape[0], *shape[2:]) != (1, size, size):
+        raise InputError(f"{where}: this UNet makes {shape} of images of {size} px")
 
 
 def _renamed(name: str) -> str:
@@ -142,12 +155,13 @@ def _check_config(config: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where}: this UNet wants to be told an image's class; take an unconditional one")
     if config.get("in_channels", 3) != 3 or config.get("out_channels", 3) not in (3, 6):
         raise InputError(f"{where}: this UNet takes no RGB images (in_channels, out_channels)")
-    if type(config.get("sample_size")) is not int:
-        raise InputError(f"{where}: sample_size is {config.get('sample_size')!r:.40}; it must be one number")
+    size = config.get("sample_size")
+    if type(size) is not int or size < 1:
+        raise InputError(f"{where}: sample_size is {size!r:.40}; it must be one number from 1")
     for name, largest in LARGEST.items():
         value = config.get(name)
         numbers = value if isinstance(value, list) else [] if value is None else [value]
-        if len(numbers) > MAX_BLOCKS or any(type(n) is not int or not 0 < n <= largest for n in numbers):
+        if len(numbers) > MAX_BLOCKS or any(type(n) is not int or not 0 <= n <= largest for n in numbers):
             raise InputError(f"{where}: {name} is {value!r:.40}; whole numbers up to {largest} are taken")
 
 
