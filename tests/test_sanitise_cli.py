@@ -74,7 +74,7 @@ def test_a_ddpm_trained_here_defends(ddpm: tuple[Path, Path], tmp_path: Path, ru
         "--device", "cpu",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    rows = list(csv.DictReader((tmp_path / "report" / "report.csv").open()))
+    rows = csv.DictReader((tmp_path / "report" / "report.csv").read_text().splitlines())
     accuracy = {(row["attack"], row["defence"]): float(row["accuracy"]) for row in rows}
     for name in names:
         assert accuracy["pgd", name] > accuracy["pgd", "none"] + 0.5
