@@ -1,4 +1,4 @@
-"""`impure-eval`: measure defences on the stored shards."""
+"""`impure-eval table1`: measure defences on the stored shards."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -107,12 +107,11 @@ SECTIONS = {"shards": "Data", "checkpoint": "Defences", "batch_size": "Run"}
 """Headings in --help, by the first option below each."""
 
 
-@click.command("impure-eval", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@click.version_option(package_name="impure")
+@click.command("table1", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
 @data_options
 @defence_options
 @run_options
-def evaluate(**values: Any) -> None:
+def table1_command(**values: Any) -> None:
     """Measure accuracy behind defences (the paper's Table 1).
 
     The stored bytes of clean and attacked images are classified bare and behind each defence, by the

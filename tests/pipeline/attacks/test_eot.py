@@ -73,7 +73,7 @@ def test_with_one_answer_nothing_changes(convolutional: Batch) -> None:
 
 
 def test_steps_of_annealed_pgd_fall_to_nothing(convolutional: Batch) -> None:
-    """A target whose gradient never turns: from the start the iterates go Σ ε/4·(1 − t/T) in one direction."""
+    """Before a target whose gradient never turns the iterates go Σ ε/4·(1 − t/T) in one direction."""
     problem = convolutional.problem("pgd-margin", eps_255=200)
 
     def one_way(images: Tensor) -> Tensor:

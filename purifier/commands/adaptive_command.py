@@ -1,0 +1,173 @@
+"""`impure-eval adaptive`: attack through a defence, by somebody who knows it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import (
+    comma_separated,
+    default_of,
+    device_options,
+    json_option,
+    options,
+    shown_default,
+)
+from impure.manifests.commands.console import HELP, SHORTFALL, CommandWithSections, print_json, writable
+from impure.pipeline.commands.shared_options import classifier_options
+from impure.pipeline.sources.source_names import BUILTIN
+from impure.purifier.commands.evaluated_checkpoints import open_checkpoints
+from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option
+from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveArguments:
+    """The values of the options; None where nothing was said."""
+
+    shards: str
+    split: str
+    targets: tuple[str, ...]
+    weights: tuple[str, ...]
+    checkpoints: tuple[Path, ...]
+    defences: str
+    preset: str
+    attacks: str | None
+    eps: str
+    steps: int | None
+    eot: int | None
+    restarts: int | None
+    images: int | None
+    samples: int | None
+    seed: int
+    batch_size: int
+    device: str
+    threads: int | None
+    out: Path
+    as_json: bool
+
+
+def _shown(field: str) -> str:
+    """A field's default with the presets that differ."""
+    return shown_default(AdaptiveConfig, field, PRESETS)
+
+
+data_options = options(
+    shards_option(required=True),
+    click.option("--split", default="test", show_default=True, help="Attack the clean images of this split."),
+    click.option("--images", type=click.IntRange(min=1), show_default=_shown("images"),
+        help="At most this many images of each target."),
+    classifier_options,
+)  # fmt: skip
+defence_options = options(
+    click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True,
+        help="A run of impure-train to attack through, or its name on the Hugging Face Hub; repeatable."),
+    click.option("--defence", "defences", default="none", show_default=True,
+        help="Defences to attack through, separated by commas, as for table1. Checkpoints are added."),
+)  # fmt: skip
+attack_options = options(
+    click.option("--preset", type=click.Choice(list(PRESETS)), default="quick", show_default=True,
+        help="Attacks, steps, draws and images together; options below change one of them."),
+    click.option("--attacks", show_default="the preset's",
+        help="Attacks through the defence, separated by commas; the first is also run by attackers who know "
+        "less."),
+    click.option("--eps", default="4,16", show_default=True,
+        help="L∞ budgets in units of 1/255, separated by commas."),
+    click.option("--steps", type=click.IntRange(min=1), show_default=_shown("steps"),
+        help="Steps of each attack; of Square, hundreds of queries."),
+    click.option("--eot", type=click.IntRange(min=1), show_default=_shown("eot"),
+        help="Expectation over transformation: draws of a random defence for each gradient."),
+    click.option("--restarts", type=click.IntRange(min=1), show_default=_shown("restarts"),
+        help="Runs of each attack from fresh starts."),
+    click.option("--samples", type=click.IntRange(min=1), show_default=_shown("samples"),
+        help="Fresh draws of a random defence for the verdict on each image."),
+    click.option("--seed", type=click.IntRange(min=0), default=default_of(AdaptiveConfig, "seed"),
+        show_default=True, help="Random seed of starts and draws."),
+)  # fmt: skip
+run_options = options(
+    click.option("--batch-size", type=click.IntRange(min=1), show_default=True,
+        default=default_of(AdaptiveConfig, "batch_size"), help="Images at once."),
+    device_options,
+    click.option("--out", type=click.Path(path_type=Path), default=Path("impure-adaptive"),
+        show_default=True, help="Folder of the evaluation: the same command goes on there where it was."),
+    json_option,
+)  # fmt: skip
+
+SECTIONS = {"shards": "Data", "checkpoint": "Defences", "preset": "Attacks", "batch_size": "Run"}
+"""Headings in --help, by the first option below each."""
+
+
+@click.command("adaptive", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@data_options
+@defence_options
+@attack_options
+@run_options
+def adaptive_command(**values: Any) -> None:
+    """Attack through defences, end to end.
+
+    Gradients go through defence and target, averaged over the defence's draws; every attacked image is stored
+    as 8 bits and classified behind fresh draws. Three figures stand side by side: the mean of draws, images
+    right in every draw, and the vote of draws. Checks below the table tell whether the attack can be
+    believed; exit code 3 where one failed. Results of every image are in OUT/results, as Parquet, written as
+    they come: stopped at any moment, the same command goes on.
+
+    \b
+      impure-eval adaptive --shards ROOT --checkpoint RUN/best
+      impure-eval adaptive --shards ROOT --checkpoint RUN/best --preset standard --eps 4
+      impure-eval adaptive --shards ROOT --defence none,jpeg --images 50 --steps 10
+    """
+    from impure.pipeline.attacks.attack_config import AttackConfig
+    from impure.pipeline.generation.attack_job import software
+    from impure.pipeline.targets.of_collection import classifiers_of, describe_images
+    from impure.purifier.defences.defence_registry import build_defences
+    from impure.purifier.evaluation.adaptive.adaptive_report import block, document, write_adaptive_report
+    from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively
+
+    asked = AdaptiveArguments(**values)
+    config = adaptive_config(asked)
+    shards = open_shards(asked.shards, {"splits": [asked.split]})
+    trained = {column: each.defence for column, each in open_checkpoints(asked.checkpoints).items()}
+    defences = build_defences(comma_separated(asked.defences), trained)
+    out = writable(asked.out)
+    tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
+    device = open_device(asked.device, asked.threads, tiny=tiny)
+    classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    for attack in config.attacks:
+        for classifier in classifiers.values():
+            AttackConfig(name=attack).check_classes(classifier.card.num_classes)
+    results = evaluate_adaptively(shards, classifiers, defences, config, out, device=device, progress=True)
+    conditions = {
+        "threat_model": "adaptive: white box through defence and target, L∞, verdict on stored 8-bit images",
+        "images": describe_images(shards),
+        "preset": asked.preset,
+        "software": [f"{name} {version}" for name, version in software()["software"].items()],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    paths = write_adaptive_report(results, conditions, out)
+    if asked.as_json:
+        print_json(document(results, conditions))
+    else:
+        click.echo("\n\n".join(block(result) for result in results))
+        click.echo("\nReport: " + " ".join(str(path) for path in paths))
+    raise SystemExit(SHORTFALL if any(result.is_broken for result in results) else 0)
+
+
+def adaptive_config(asked: AdaptiveArguments) -> AdaptiveConfig:
+    """The preset, with what the user set.
+
+    Raises:
+        InputError: A value is impossible.
+    """
+    names = ("steps", "eot", "restarts", "images", "samples", "seed", "batch_size")
+    values: dict[str, Any] = {name: getattr(asked, name) for name in names}
+    if asked.attacks is not None:
+        values["attacks"] = tuple(comma_separated(asked.attacks))
+    try:
+        values["eps"] = tuple(int(text) for text in comma_separated(asked.eps))
+    except ValueError as error:
+        raise InputError(f"--eps {asked.eps!r}: write whole numbers of 1/255, such as 4,16") from error
+    given = {name: value for name, value in values.items() if value is not None}
+    return AdaptiveConfig.preset(asked.preset, **given)

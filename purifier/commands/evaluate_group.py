@@ -1,0 +1,37 @@
+"""`impure-eval`: its commands; without a name it is `table1`."""
+
+import click
+
+from impure.manifests.commands.console import HELP, Group
+from impure.purifier.commands.adaptive_command import adaptive_command
+from impure.purifier.commands.evaluate_command import table1_command
+
+DEFAULT = "table1"
+
+
+class _WithDefault(Group):
+    """Options without a command's name before them are those of the default command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {name for option in self.get_params(ctx) for name in option.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("impure-eval", cls=_WithDefault, context_settings=HELP)
+@click.version_option(package_name="impure")
+def evaluate() -> None:
+    """Measure what defences are worth.
+
+    `table1` measures accuracy on the stored, black-box attacks; it is meant where no command is named.
+    `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists the options of each.
+
+    \b
+      impure-eval --shards ROOT --checkpoint RUN/best
+      impure-eval adaptive --shards ROOT --checkpoint RUN/best
+    """
+
+
+evaluate.add_command(table1_command)
+evaluate.add_command(adaptive_command)

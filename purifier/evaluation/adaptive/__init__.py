@@ -1,0 +1,1 @@
+"""Attacks through a defence by somebody who knows it: gradients end to end, expectation over its draws."""

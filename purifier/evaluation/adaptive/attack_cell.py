@@ -1,0 +1,117 @@
+"""Attacks one batch through a defence, and asks for the verdict on the stored bytes with fresh draws."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.engine.rng import KeyedRng
+from impure.pipeline.attacks.run_attack import attack_batch
+from impure.pipeline.tensors import to_float
+from impure.purifier.defences.defence import Defence
+from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, NOISE, Cell, overrides_of
+from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence, draw_seed
+from impure.purifier.evaluation.predict import predict
+
+ATTACK, VERDICT = 0, 1  # streams of samples: those of the verdict are fresh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellBatch:
+    """What came of one batch.
+
+    Attributes:
+        predictions: Classes of the attacked images, stored as 8 bits, behind each draw (draws, B).
+        linf_255: Largest change of each image, in units of 1/255 (B,).
+        grad_evals: Gradients that the attack took of each image, each of `eot` draws (B,).
+        seconds: Of the attack, for each image.
+    """
+
+    predictions: Tensor
+    linf_255: Tensor
+    grad_evals: Tensor
+    seconds: float
+
+
+def run_batch(
+    cell: Cell,
+    number: int,
+    defence: Defence,
+    classifier: nn.Module,
+    clean: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+) -> CellBatch:
+    """Attack a batch of a cell.
+
+    Args:
+        cell: Which attack, by whom, on what.
+        number: Of the batch; it and the cell's seed decide all draws.
+        defence: In eval mode, on the images' device.
+        classifier: The target, likewise.
+        clean: uint8 RGB (B, 3, H, W).
+        labels: True classes (B,).
+        ids: The images' names, for random starts.
+
+    Raises:
+        AttackError: Target or attack gave NaN.
+        InputError: The attack cannot be run on this target or through this defence.
+    """
+    started_at = time.perf_counter()
+    attacked, grad_evals = _attacked(cell, number, defence, classifier, clean, labels, ids)
+    seconds = (time.perf_counter() - started_at) / len(clean)
+    change = (attacked.short() - clean.short()).abs().flatten(1).amax(1)
+    return CellBatch(
+        predictions=verdicts(cell, number, defence, classifier, attacked),
+        linf_255=change,
+        grad_evals=grad_evals,
+        seconds=seconds,
+    )
+
+
+def _attacked(
+    cell: Cell,
+    number: int,
+    defence: Defence,
+    classifier: nn.Module,
+    clean: Tensor,
+    labels: Tensor,
+    ids: Sequence[str],
+) -> tuple[Tensor, Tensor]:
+    """The bytes of the attacked images (B, 3, H, W), and gradients taken of each (B,)."""
+    if cell.attack in (CLEAN, NOISE):
+        return _control(cell, clean, ids), torch.zeros_like(labels)
+    config = AttackConfig(
+        name=cell.attack,
+        eps_255=cell.eps,
+        overrides=tuple(overrides_of(cell.attack, cell.steps).items()),
+        restarts=cell.restarts,
+    )
+    model = AttackedDefence(defence, classifier, cell.knowledge, draw_seed(cell.seed, number, ATTACK))
+    done = attack_batch(config, model, clean, labels, ids, cell.seed, eot=cell.eot, dtype=torch.float32)
+    return done.adversarial, done.grad_evals
+
+
+def _control(cell: Cell, clean: Tensor, ids: Sequence[str]) -> Tensor:
+    """The images as they are, or with the budget in random directions."""
+    if cell.attack == CLEAN:
+        return clean
+    rng = KeyedRng(seed=cell.seed, attack=NOISE, source_ids=tuple(ids))
+    signs = (rng.uniform("sign", clean.shape[1:]) < 0.5).to(clean.device)
+    return (clean.short() + cell.eps * (2 * signs.short() - 1)).clamp(0, 255).to(torch.uint8)
+
+
+@torch.no_grad()
+def verdicts(cell: Cell, number: int, defence: Defence, classifier: nn.Module, attacked: Tensor) -> Tensor:
+    """Classes of images, uint8 (B, 3, H, W), behind fresh draws of the defence: (draws, B)."""
+    images = to_float(attacked)
+    logits_of = partial(defence.classify, classifier=classifier)
+    predictions = []
+    for draw in range(cell.samples):
+        defence.reseed(draw_seed(cell.seed, number, VERDICT, draw))
+        predictions.append(predict(logits_of, defence(images)))
+    return torch.stack(predictions)

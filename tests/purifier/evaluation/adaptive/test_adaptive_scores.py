@@ -1,0 +1,45 @@
+"""Aggregations of draws, and tests of significance, against independent computations."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import binomtest
+
+from impure.manifests.base.errors import InputError
+from impure.purifier.evaluation.adaptive.adaptive_scores import Verdicts, mcnemar
+from impure.purifier.evaluation.adaptive.cell_results import correctness
+
+
+def table(predictions: list[list[int]], labels: list[int]) -> pa.Table:
+    return pa.table({"predictions": predictions, "label": pa.array(labels, pa.int32())})
+
+
+def test_mean_worst_and_vote_against_a_plain_loop() -> None:
+    rng = np.random.default_rng(0)
+    predictions, labels = rng.integers(0, 3, (40, 5)), rng.integers(0, 3, 40)
+    found = Verdicts.of(table(predictions.tolist(), labels.tolist()))
+    for index, (drawn, label) in enumerate(zip(predictions.tolist(), labels.tolist(), strict=True)):
+        assert found.share[index] == pytest.approx(sum(each == label for each in drawn) / 5)
+        assert found.worst[index] == all(each == label for each in drawn)
+        most = max(Counter(drawn).values())
+        assert found.vote[index] == (min(c for c, n in Counter(drawn).items() if n == most) == label)
+
+
+def test_the_least_over_attacks_is_per_image() -> None:
+    one = Verdicts.of(table([[1, 1], [1, 0]], [1, 1]))
+    other = Verdicts.of(table([[1, 0], [1, 1]], [1, 1]))
+    least = one.least(other)
+    assert least.share.tolist() == [0.5, 0.5] and not least.worst.any()
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (12, 4), (40, 61)])
+def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
+    wanted = binomtest(first, first + second).pvalue if first + second else 1.0
+    assert mcnemar(first, second) == pytest.approx(wanted, abs=1e-12) == mcnemar(second, first)
+
+
+def test_rows_of_different_numbers_of_draws_are_refused() -> None:
+    with pytest.raises(InputError, match="different numbers of draws"):
+        correctness(table([[1], [1, 0]], [1, 1]))
