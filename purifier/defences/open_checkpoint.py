@@ -6,7 +6,7 @@ from typing import NamedTuple
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.defence_registry import NETWORKS
+from impure.purifier.defences.defence_registry import DEFENCES, NETWORKS
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.trained_weights import network_name
@@ -16,7 +16,7 @@ RIAE_NAME = "riae"
 
 
 class Checkpoint(NamedTuple):
-    """A trained defence, and the name of what was trained: `riae`, or a key of `NETWORKS`."""
+    """A trained defence and its name: a key of `DEFENCES`."""
 
     name: str
     defence: Defence
@@ -34,7 +34,8 @@ def open_checkpoint(where: str | Path) -> Checkpoint:
     kind = checkpoint_kind(locate(where)[0])
     if kind is None:
         return Checkpoint(RIAE_NAME, RIAEDefence.from_weights(str(where)))
-    return Checkpoint(kind.network_kind.name, kind.from_weights(str(where)).eval())
+    (name, *_presets) = (name for name, entry in DEFENCES.items() if entry.kind is kind)
+    return Checkpoint(name, kind.from_weights(str(where)).eval())
 
 
 def checkpoint_kind(folder: Path) -> type[NetworkDefence] | None:

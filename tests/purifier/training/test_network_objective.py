@@ -85,6 +85,7 @@ class ToyWithFeatures(Toy):
 @pytest.fixture(autouse=True)
 def toy_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.NETWORKS, "toy", Toy)
+    monkeypatch.setitem(registry.DEFENCES, "toy-defence", registry.Entry(Toy))
     monkeypatch.setitem(registry.NETWORKS, "with-features", ToyWithFeatures)
     training: dict[str, Any] = {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2}
     for name in ("toy", "with-features"):
@@ -111,7 +112,7 @@ def test_a_run_is_saved_validated_and_opened(shards: list[CommittedShard], tmp_p
     }
     for folder in (out, out / "best"):
         name, defence = open_checkpoint(folder)
-        assert name == "toy" and isinstance(defence, Toy) and not defence.training
+        assert name == "toy-defence" and isinstance(defence, Toy) and not defence.training
     assert "# toy: a defence" in (out / "README.md").read_text()
 
 

@@ -39,7 +39,7 @@ def test_a_network_after_one_update(name: str, tmp_path: Path) -> None:
     config = {"network": {"name": network.name, **network.sizes()}}
     save_weights(tmp_path, network.state_dict(), config)
     opened = open_checkpoint(tmp_path)
-    assert opened.name == network.name
+    assert opened.name == name
     assert isinstance(opened.defence, NetworkDefence) and not opened.defence.training
     defence.eval()
     with torch.no_grad():
