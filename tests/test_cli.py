@@ -229,7 +229,7 @@ def test_evaluation_of_several_draws_of_few_images(collection_root, card, tmp_pa
 
 def test_a_checkpoint_that_is_not_there_is_one_clear_line(collection_root, imagenet, tmp_path, run):
     asked = ("evaluate", "--shards", collection_root, "--out", tmp_path / "report")
-    one_line(run(*asked), "needs a trained purifier; give --checkpoint")
+    one_line(run(*asked, "--defence", "riae"), "needs a trained network; give --checkpoint")
     one_line(run(*asked, "--checkpoint", tmp_path / "run"), "run: no checkpoint there")
     one_line(run("purify", imagenet, tmp_path / "out", "--checkpoint", tmp_path / "run"), "no checkpoint")
     assert not list(tmp_path.iterdir())

@@ -106,7 +106,7 @@ def test_the_weights_of_another_target_are_one_clear_line(options, root, run):
     one_line(run("evaluate", "--shards", root, "--defence", "none", *swapped), "other weights.*second=FILE")
 
 
-@pytest.mark.parametrize("command", [("train",), ("evaluate",), ("data", "verify")])
+@pytest.mark.parametrize("command", [("train",), ("evaluate", "table1"), ("data", "verify")])
 def test_help_says_that_targets_and_weights_can_be_repeated(run, command):
     text = " ".join(run(*command, "--help").output.split())
     assert text.count("Repeat it for more") >= 2

@@ -14,9 +14,9 @@ from impure.purifier.checkpoints import checkpoint
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import RIAEConfig
-from impure.purifier.training import train_step as learning
 from impure.purifier.training import trainer as module
 from impure.purifier.training.data_source import PairSource
+from impure.purifier.training.objectives import riae_objective as objectives
 from impure.purifier.training.run_folder import keep_options, only_trainer
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
@@ -151,14 +151,14 @@ def test_another_config_is_refused_by_name(tmp_path: Path, shards: list[Committe
 def test_nan_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = learning.l1
+    whole = objectives.l1
 
     def broken(output: Tensor, wanted: Tensor, per_position: bool = False) -> Tensor:
         calls.append(1)
         return whole(output, wanted, per_position) * (float("nan") if len(calls) > 4 else 1)
 
     calls: list[int] = []
-    monkeypatch.setattr(learning, "l1", broken)
+    monkeypatch.setattr(objectives, "l1", broken)
     with pytest.raises(InputError, match="no longer finite at step 8"):
         train(config(), shards, None, tmp_path)
     state = torch.load(tmp_path / "state.pt", weights_only=True)

@@ -2,11 +2,12 @@ import csv
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError, WriteError
 from impure.manifests.collection.collection import CommittedShard
@@ -132,14 +133,14 @@ def test_unchanging_things_are_done_once(tmp_path: Path) -> None:
     kept = validator(stored, tmp_path / "kept", target)
     forgetful = validator(stored, tmp_path / "forgetful", cache_bytes=0)
     for each in (kept, forgetful):
-        each(small_riae(), 1)
+        each(RIAEDefence(small_riae()), "riae", 1)
     first = target.images
     for shard in stored:
         shard.tar.write_bytes(b"")
-    kept(small_riae(), 2)
+    kept(RIAEDefence(small_riae()), "riae", 2)
     assert (first, target.images - first) == (18 + 18 + 6, 18)
     with pytest.raises(InputError):
-        forgetful(small_riae(), 2)
+        forgetful(RIAEDefence(small_riae()), "riae", 2)
 
 
 def test_images_are_limited_and_of_all_classes(tmp_path: Path) -> None:
@@ -167,8 +168,8 @@ def test_noise_is_the_same_whatever_was_drawn_before(
     seen: list[Tensor] = []
     whole = RIAE.purify
 
-    def watched(riae: RIAE, images: Tensor, *, seed: int | Generator = 0) -> Tensor:
-        seen.append(whole(riae, images, seed=seed))
+    def watched(riae: RIAE, images: Tensor, **options: Any) -> Tensor:
+        seen.append(whole(riae, images, **options))
         return seen[-1]
 
     monkeypatch.setattr(RIAE, "purify", watched)
@@ -182,14 +183,14 @@ def test_noise_is_the_same_whatever_was_drawn_before(
 def test_a_resumed_run_takes_epochs_again(shards: list[CommittedShard], tmp_path: Path) -> None:
     check = validator(shards, tmp_path)
     for epoch in (1, 2, 3):
-        check(small_riae(), epoch)
+        check(RIAEDefence(small_riae()), "riae", epoch)
     before = (tmp_path / "validation.csv").read_bytes()
     resumed = validator(shards, tmp_path)
     assert resumed.best() == check.best() and check.best() is not None
     resumed.forget_after(1)
     assert [line["epoch"] for line in lines(tmp_path)] == ["0"] * 3 + ["1"] * 3
     for epoch in (2, 3, 3):
-        resumed(small_riae(), epoch)
+        resumed(RIAEDefence(small_riae()), "riae", epoch)
     assert (tmp_path / "validation.csv").read_bytes() == before
     assert not list(tmp_path.glob(".*.tmp"))
 
@@ -199,7 +200,7 @@ def test_best_is_the_latest_of_equals(shards: list[CommittedShard], tmp_path: Pa
     assert check.best() is None
     nn.init.constant_(dark.decoder_rb1.bias, torch.nan)  # type: ignore[arg-type]
     for epoch, riae in ((1, dark), (2, small_riae()), (3, small_riae()), (4, dark)):
-        check(riae, epoch)
+        check(RIAEDefence(riae), "riae", epoch)
     best = check.best()
     assert best is not None and best[0] == 3 and best[1].overall > 0
 
