@@ -81,9 +81,9 @@ class AttackJob:
         precision = "fp32" if self.attack is None else self.attack.precision
         formats = self.plan.config.get("memory_formats")
         chosen = formats.get(precision) if isinstance(formats, dict) else None
-        if chosen not in MEMORY_FORMATS:
+        if not isinstance(chosen, str) or chosen not in MEMORY_FORMATS:
             raise InputError(f"{self.plan.path}: says no memory format for {precision}; choose another --out")
-        return str(chosen)
+        return chosen
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the stored pixels, as JSON."""

@@ -124,8 +124,9 @@ def test_the_format_is_frozen_with_the_plan_and_recorded(imagenet, card, run, tm
     assert replayed.exit_code == 0, replayed.output
 
 
-def test_a_plan_without_formats_is_refused():
-    plan = SimpleNamespace(config={"memory_formats": 3}, path="plan.parquet")
+@pytest.mark.parametrize("formats", [3, {}, {"fp32": []}, {"fp32": "upside-down"}])
+def test_a_plan_without_formats_is_refused(formats):
+    plan = SimpleNamespace(config={"memory_formats": formats}, path="plan.parquet")
     with pytest.raises(InputError, match=r"plan\.parquet: says no memory format for fp32"):
         AttackJob.memory_format.fget(SimpleNamespace(plan=plan, attack=None))
 
