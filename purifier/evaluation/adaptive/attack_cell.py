@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,20 @@ from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence
 from impure.purifier.evaluation.predict import predict
 
 ATTACK, VERDICT = 0, 1  # streams of samples: those of the verdict are fresh
+
+
+class LabelledImages(NamedTuple):
+    """A batch on the device.
+
+    Attributes:
+        clean: uint8 RGB (B, 3, H, W).
+        labels: True classes (B,).
+        ids: The images' names, for random starts.
+    """
+
+    clean: Tensor
+    labels: Tensor
+    ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +57,7 @@ def run_batch(
     number: int,
     defence: Defence,
     classifier: nn.Module,
-    clean: Tensor,
-    labels: Tensor,
-    ids: Sequence[str],
+    images: LabelledImages,
 ) -> CellBatch:
     """Attack a batch of a cell.
 
@@ -53,18 +66,16 @@ def run_batch(
         number: Of the batch; it and the cell's seed decide all draws.
         defence: In eval mode, on the images' device.
         classifier: The target, likewise.
-        clean: uint8 RGB (B, 3, H, W).
-        labels: True classes (B,).
-        ids: The images' names, for random starts.
+        images: What is attacked.
 
     Raises:
         AttackError: Target or attack gave NaN.
         InputError: The attack cannot be run on this target or through this defence.
     """
     started_at = time.perf_counter()
-    attacked, grad_evals = _attacked(cell, number, defence, classifier, clean, labels, ids)
-    seconds = (time.perf_counter() - started_at) / len(clean)
-    change = (attacked.short() - clean.short()).abs().flatten(1).amax(1)
+    attacked, grad_evals = _attacked(cell, number, defence, classifier, images)
+    seconds = (time.perf_counter() - started_at) / len(images.clean)
+    change = (attacked.short() - images.clean.short()).abs().flatten(1).amax(1)
     return CellBatch(
         predictions=verdicts(cell, number, defence, classifier, attacked),
         linf_255=change,
@@ -78,13 +89,11 @@ def _attacked(
     number: int,
     defence: Defence,
     classifier: nn.Module,
-    clean: Tensor,
-    labels: Tensor,
-    ids: Sequence[str],
+    images: LabelledImages,
 ) -> tuple[Tensor, Tensor]:
     """The bytes of the attacked images (B, 3, H, W), and gradients taken of each (B,)."""
     if cell.attack in (CLEAN, NOISE):
-        return _control(cell, clean, ids), torch.zeros_like(labels)
+        return _control(cell, images), torch.zeros_like(images.labels)
     config = AttackConfig(
         name=cell.attack,
         eps_255=cell.eps,
@@ -92,17 +101,17 @@ def _attacked(
         restarts=cell.restarts,
     )
     model = AttackedDefence(defence, classifier, cell.knowledge, draw_seed(cell.seed, number, ATTACK))
-    done = attack_batch(config, model, clean, labels, ids, cell.seed, eot=cell.eot, dtype=torch.float32)
+    done = attack_batch(config, model, *images, cell.seed, eot=cell.eot, dtype=torch.float32)
     return done.adversarial, done.grad_evals
 
 
-def _control(cell: Cell, clean: Tensor, ids: Sequence[str]) -> Tensor:
+def _control(cell: Cell, images: LabelledImages) -> Tensor:
     """The images as they are, or with the budget in random directions."""
     if cell.attack == CLEAN:
-        return clean
-    rng = KeyedRng(seed=cell.seed, attack=NOISE, source_ids=tuple(ids))
-    signs = (rng.uniform("sign", clean.shape[1:]) < 0.5).to(clean.device)
-    return (clean.short() + cell.eps * (2 * signs.short() - 1)).clamp(0, 255).to(torch.uint8)
+        return images.clean
+    rng = KeyedRng(seed=cell.seed, attack=NOISE, source_ids=tuple(images.ids))
+    signs = (rng.uniform("sign", images.clean.shape[1:]) < 0.5).to(images.clean.device)
+    return (images.clean.short() + cell.eps * (2 * signs.short() - 1)).clamp(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from impure.manifests.base.canonical_json import digest
@@ -20,7 +20,7 @@ from impure.purifier.data.pairs import Pair, pairs_digest
 from impure.purifier.defences.defence import Defence
 from impure.purifier.evaluation.adaptive.adaptive_config import AdaptiveConfig, Cell
 from impure.purifier.evaluation.adaptive.adaptive_scores import AdaptiveRow, rows_of
-from impure.purifier.evaluation.adaptive.attack_cell import run_batch
+from impure.purifier.evaluation.adaptive.attack_cell import LabelledImages, run_batch
 from impure.purifier.evaluation.adaptive.cell_results import CellResults
 from impure.purifier.evaluation.adaptive.cells import Subject, cells_of, table_cells
 from impure.purifier.evaluation.adaptive.gradient_probe import probe_gradients
@@ -121,8 +121,10 @@ class _SubjectRun:
         """Attack what has not been attacked yet, and sum up."""
         tables = {cell: self._table(cell, device, bar) for cell in self.cells}
         pairs = next(batches(self.group.pairs, min(self.config.probe, self.config.batch_size)))
-        images, labels = self._load(pairs, device)
-        gradients = probe_gradients(self.defence, self.classifier, to_float(images), labels, self.config.seed)
+        probe = self._load(pairs, device)
+        gradients = probe_gradients(
+            self.defence, self.classifier, to_float(probe.clean), probe.labels, self.config.seed
+        )
         return SubjectResult(
             subject=self.subject,
             rows=tuple(rows_of({cell: tables[cell] for cell in table_cells(self.config, self.subject)})),
@@ -135,14 +137,14 @@ class _SubjectRun:
         bar.set_postfix_str(f"{cell.target} {cell.defence} {cell.label}")
         for number, pairs in enumerate(batches(self.group.pairs[: cell.images], cell.batch_size)):
             if not results.has(number):
-                images, labels = self._load(pairs, device)
-                ids = [pair.clean_sha256 for pair in pairs]
-                done = run_batch(cell, number, self.defence, self.classifier, images, labels, ids)
+                images = self._load(pairs, device)
+                done = run_batch(cell, number, self.defence, self.classifier, images)
                 results.put(number, pairs, done)
             bar.update(len(pairs))
         return results.read()
 
-    def _load(self, pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Clean images, uint8 (B, 3, H, W), and their labels (B,)."""
-        images = torch.stack([self.reader.clean(pair) for pair in pairs]).to(device)
-        return images, torch.tensor([pair.label for pair in pairs], device=device)
+    def _load(self, pairs: Sequence[Pair], device: torch.device) -> LabelledImages:
+        """Clean images on the device."""
+        clean = torch.stack([self.reader.clean(pair) for pair in pairs]).to(device)
+        labels = torch.tensor([pair.label for pair in pairs], device=device)
+        return LabelledImages(clean, labels, [pair.clean_sha256 for pair in pairs])
