@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from impure.purifier.commands.data_group import data
-    from impure.purifier.commands.evaluate_group import evaluate
+    from impure.purifier.commands.evaluate.evaluate_group import evaluate
     from impure.purifier.commands.model_command import model
     from impure.purifier.commands.purify_command import purify
     from impure.purifier.commands.train_command import train
@@ -16,7 +16,7 @@ __all__ = ["data", "evaluate", "model", "purify", "train"]
 #: The module of each entry point; the same as the imports for type checkers above.
 _MODULES = {
     "data": "impure.purifier.commands.data_group",
-    "evaluate": "impure.purifier.commands.evaluate_group",
+    "evaluate": "impure.purifier.commands.evaluate.evaluate_group",
     "model": "impure.purifier.commands.model_command",
     "purify": "impure.purifier.commands.purify_command",
     "train": "impure.purifier.commands.train_command",

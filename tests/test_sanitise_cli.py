@@ -12,7 +12,7 @@ from click.testing import Result
 from impure.manifests.base.parquet import read_table
 from impure.pipeline.builtin.drawing import CLASSES
 from impure.pipeline.targets.load import load_target
-from impure.purifier.defences.purify_files import read_image
+from impure.purifier.defences.files.purify_files import read_image
 from impure.purifier.sanitise.sanitise_folder import SCHEMA
 from tests.common import one_line
 from tests.purifier.defences.diffusion.small_unets import save_ddpm

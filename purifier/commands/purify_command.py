@@ -72,8 +72,8 @@ def purify(
       impure-purify photo.jpg clean.png --checkpoint ./impure-runs/builtin-tiny
       impure-purify ./photos ./purified --checkpoint lab/purifier --samples 4
     """
-    from impure.purifier.defences.purify_files import purify_path
-    from impure.purifier.defences.tiles import tile_side
+    from impure.purifier.defences.files.purify_files import purify_path
+    from impure.purifier.defences.files.tiles import tile_side
     from impure.purifier.riae.model import RIAE
 
     riae = RIAE.from_pretrained(checkpoint)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence, TrainedDefence
+from impure.purifier.defences.base.defence import Defence, TrainedDefence
+from impure.purifier.defences.base.parameters import Value, check_values, parameters_of
+from impure.purifier.defences.base.published_weights import PUBLISHED, published_file
 from impure.purifier.defences.diffusion.consistency_purification import ConsistencyPurification
 from impure.purifier.defences.diffusion.diffpure import DiffPure
-from impure.purifier.defences.parameters import Value, check_values, parameters_of
-from impure.purifier.defences.published_weights import PUBLISHED, published_file
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.static.bit_depth import BitDepth
 from impure.purifier.defences.static.gaussian_noise import GaussianNoise

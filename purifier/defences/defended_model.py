@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.tensors import check_images
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE
 

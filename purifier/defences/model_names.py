@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from impure.pipeline.sources.source_names import BUILTIN
-from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.base.parameters import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

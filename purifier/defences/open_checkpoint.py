@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import DEFENCES, NETWORKS
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.network_defence import NetworkDefence

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import TrainedDefence
+from impure.purifier.defences.base.defence import TrainedDefence
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition, Randomness
 

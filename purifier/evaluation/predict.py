@@ -12,7 +12,7 @@ from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair
-from impure.purifier.defences.classify import Classifier
+from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.evaluation.evaluate_config import Combine
 
 NO_CLASS = -1  # predicted where an image or its largest logit is not finite: always wrong

@@ -10,7 +10,7 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import list_pairs
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.predict import load
 from impure.purifier.evaluation.select import batches, evenly
 

@@ -10,7 +10,7 @@ from impure.pipeline.sources.source import Source, SourceImage
 from impure.pipeline.targets.preprocess import CleanImage, load_clean
 from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_float, to_tensor
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.sanitise.purification_rounds import ImageRounds, flips, purification_rounds
 from impure.purifier.sanitise.sanitise_config import SanitiseConfig
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from impure.manifests.base.images import Pixels
 from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_float, to_pixels, to_uint8
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.sanitise.sanitise_config import SanitiseConfig
 
 

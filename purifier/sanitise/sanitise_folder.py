@@ -20,7 +20,7 @@ from impure.manifests.base.parquet import read_table, write_table
 from impure.pipeline.sources.folder import FolderSource
 from impure.pipeline.sources.source import as_file_name
 from impure.pipeline.targets.target import Target, state_sha256
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.sanitise.examine_images import Examined, Examiner
 from impure.purifier.sanitise.sanitise_config import SanitiseConfig
 from impure.purifier.sanitise.target_classes import target_classes

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.base.parameters import Value
 from impure.purifier.defences.model_names import MODELS
-from impure.purifier.defences.parameters import Value
 from impure.purifier.losses.recipe import RECIPES, Recipe
 from impure.purifier.riae.riae_config import DecoderKind, Mask, RIAEConfig, preset
 

@@ -8,9 +8,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.base.extras import needs_extra
 from impure.purifier.defences.diffusion.noise_predictor import NoisePredictor
 from impure.purifier.defences.diffusion.resizing import resize
-from impure.purifier.defences.extras import needs_extra
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import Features, TrainableNetwork, TrainingImages
 from impure.purifier.riae.noise_schedule import signal_shares

@@ -17,9 +17,9 @@ from impure.manifests.base.errors import InputError, first_line
 from impure.manifests.base.files import read_json
 from impure.manifests.commands.console import say
 from impure.pipeline.targets.weights import check_shapes, load_strictly, read_header, read_weights, shapes_of
+from impure.purifier.defences.base.extras import needs_extra
 from impure.purifier.defences.diffusion.consistency_model import ConsistencyModel
 from impure.purifier.defences.diffusion.noise_predictor import NoisePredictor
-from impure.purifier.defences.extras import needs_extra
 from impure.purifier.riae.pretrained import CONFIG, WEIGHTS, download, is_hub_name
 
 PIPELINE = "model_index.json"

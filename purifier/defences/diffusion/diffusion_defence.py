@@ -4,9 +4,9 @@ from abc import ABC
 
 from torch import nn
 
+from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.defences.diffusion.ddpm import DDPM
 from impure.purifier.defences.diffusion.diffusers_files import find_diffusers_folder, load_diffusion_model
-from impure.purifier.defences.random_defence import RandomDefence
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 
 

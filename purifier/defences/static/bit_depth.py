@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.defence import Defence
+from impure.purifier.defences.base.straight_through import straight_through
 
 
 class BitDepth(Defence):

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.random_defence import RandomDefence
+from impure.purifier.defences.base.random_defence import RandomDefence
 
 
 class GaussianNoise(RandomDefence):

@@ -11,9 +11,9 @@ from torch import Tensor
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import Pixels
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
-from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.extras import needs_extra
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.defence import Defence
+from impure.purifier.defences.base.extras import needs_extra
+from impure.purifier.defences.base.straight_through import straight_through
 
 Backward = Literal["straight-through", "codec"]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 
 
 class NoDefence(Defence):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.random_defence import RandomDefence
+from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.defences.static.wavelet_denoising import check_installed, denoise
 
 Channels = Literal["apart", "together"]

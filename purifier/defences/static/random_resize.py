@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.random_defence import RandomDefence
+from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.riae.model import MEAN
 
 Interpolation = Literal["nearest", "bilinear"]

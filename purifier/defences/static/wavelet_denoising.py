@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impure.purifier.defences.extras import needs_extra
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.extras import needs_extra
+from impure.purifier.defences.base.straight_through import straight_through
 
 Plane = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.trainable_target import TrainableTarget
 from impure.pipeline.tensors import to_float, to_uint8
-from impure.purifier.defences.classify import Classifier
-from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.base.classify import Classifier
+from impure.purifier.defences.base.parameters import Value
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (

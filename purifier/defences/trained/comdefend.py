@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from impure.purifier.defences.defence import Gradient
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.defence import Gradient
+from impure.purifier.defences.base.straight_through import straight_through
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (

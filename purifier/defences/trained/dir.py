@@ -11,8 +11,8 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.trainable_target import TrainableTarget
 from impure.pipeline.targets.weights import load_strictly
-from impure.purifier.defences.classify import Classifier
-from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.base.classify import Classifier
+from impure.purifier.defences.base.parameters import Value
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (

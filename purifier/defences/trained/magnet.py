@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.classify import Classifier
-from impure.purifier.defences.defence import Gradient
+from impure.purifier.defences.base.classify import Classifier
+from impure.purifier.defences.base.defence import Gradient
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes
 from impure.purifier.defences.trained.trainable import (

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from impure.purifier.defences.defence import TrainedDefence
+from impure.purifier.defences.base.defence import TrainedDefence
 from impure.purifier.defences.trained.trainable import TrainableNetwork
 from impure.purifier.defences.trained.trained_weights import load_network
 

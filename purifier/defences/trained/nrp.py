@@ -20,7 +20,7 @@ from impure.pipeline.targets.weights import (
     read_saved,
     shapes_of,
 )
-from impure.purifier.defences.parameters import Value
+from impure.purifier.defences.base.parameters import Value
 from impure.purifier.defences.trained.edsr import conv3
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.network_sizes import check_sizes

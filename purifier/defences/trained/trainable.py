@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly
-from impure.purifier.defences.parameters import Value, parameters_of
+from impure.purifier.defences.base.parameters import Value, parameters_of
 
 LearnsFrom = Literal["pairs", "clean"]
 Features = Callable[[Tensor], list[Tensor]]

@@ -8,7 +8,7 @@ import torch
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.pipeline.targets.weights import load_strictly, shapes_of
-from impure.purifier.defences.parameters import Value, check_values
+from impure.purifier.defences.base.parameters import Value, check_values
 from impure.purifier.defences.trained.trainable import TrainableNetwork
 from impure.purifier.riae.pretrained import CONFIG, locate, read_parameters
 

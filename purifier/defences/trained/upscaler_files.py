@@ -18,7 +18,7 @@ from impure.pipeline.targets.weights import (
     read_saved,
     shapes_of,
 )
-from impure.purifier.defences.extras import needs_extra
+from impure.purifier.defences.base.extras import needs_extra
 from impure.purifier.defences.trained.edsr import EDSR, LEVELS, MEAN
 from impure.purifier.riae.patches import reflect_pad
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Gradient
+from impure.purifier.defences.base.defence import Gradient
 from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.wavelet_denoising import denoise
 from impure.purifier.defences.trained.edsr import EDSR

@@ -13,7 +13,7 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.tensors import to_float
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, NOISE, Cell, overrides_of
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence, draw_seed
 from impure.purifier.evaluation.predict import predict

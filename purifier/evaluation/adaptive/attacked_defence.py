@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.defence import Defence
+from impure.purifier.defences.base.straight_through import straight_through
 from impure.purifier.evaluation.adaptive.adaptive_config import Knowledge
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from impure.pipeline.attacks.engine.criteria import Untargeted
 from impure.pipeline.attacks.engine.gradients import loss_and_gradient
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence
 
 DRAWS = 10

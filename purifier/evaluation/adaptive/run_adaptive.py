@@ -17,7 +17,7 @@ from impure.pipeline.targets.target import state_sha256
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair, pairs_digest
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.adaptive.adaptive_config import AdaptiveConfig, Cell
 from impure.purifier.evaluation.adaptive.adaptive_scores import AdaptiveRow, rows_of
 from impure.purifier.evaluation.adaptive.attack_cell import LabelledImages, run_batch

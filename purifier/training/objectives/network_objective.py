@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import sha256_file
 from impure.purifier.checkpoints.init_weights import OUR_LICENSE
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import NETWORKS
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.trainable import Features, TrainableNetwork, TrainingImages

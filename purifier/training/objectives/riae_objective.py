@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.checkpoints.init_weights import initialise
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.losses.perceptual import PerceptualLoss, l1

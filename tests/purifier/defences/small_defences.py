@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from impure.pipeline.targets.target_names import BUILTIN_CARD
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.diffusion.consistency_purification import ConsistencyPurification
 from impure.purifier.defences.diffusion.ddpm import DDPM
 from impure.purifier.defences.diffusion.diffpure import DiffPure

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import DEFENCES, build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.riae.model import RIAE

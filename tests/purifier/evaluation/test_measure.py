@@ -13,15 +13,15 @@ from torchvision.transforms import v2
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
-from impure.purifier.evaluation.report import write_report
-from impure.purifier.evaluation.report_page import data_uri, html
-from impure.purifier.evaluation.report_table import table
+from impure.purifier.evaluation.reports.report import write_report
+from impure.purifier.evaluation.reports.report_page import data_uri, html
+from impure.purifier.evaluation.reports.report_table import table
 from impure.purifier.evaluation.scores import wilson
 from impure.purifier.evaluation.select import select_groups
 from tests.purifier.conftest import Brightness, small_riae, write_collection

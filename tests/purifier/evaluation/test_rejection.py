@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.purifier.defences.classify import Classifier
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.classify import Classifier
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
-from impure.purifier.evaluation.report import write_report
-from impure.purifier.evaluation.report_table import rejected_note, terminal_table
+from impure.purifier.evaluation.reports.report import write_report
+from impure.purifier.evaluation.reports.report_table import rejected_note, terminal_table
 from tests.purifier.conftest import Brightness
 
 

@@ -13,7 +13,7 @@ from impure.manifests.base.parquet import read_table
 from impure.pipeline.sources.folder import FolderSource
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import TargetCard
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 from impure.purifier.sanitise.sanitise_config import SanitiseConfig
 from impure.purifier.sanitise.sanitise_folder import SCHEMA, SanitiseSummary, sanitise_folder
 

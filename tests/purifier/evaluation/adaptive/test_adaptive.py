@@ -16,8 +16,8 @@ from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import list_pairs
-from impure.purifier.defences.defence import Defence
-from impure.purifier.defences.random_defence import RandomDefence
+from impure.purifier.defences.base.defence import Defence
+from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.defences.static.gaussian_noise import GaussianNoise
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.defences.static.random_resize import RandomResize

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from impure.manifests.base.errors import InputError, WriteError
-from impure.purifier.defences.purify_files import purify_path, read_image
+from impure.purifier.defences.files.purify_files import purify_path, read_image
 from impure.purifier.riae.model import RIAE
 
 CPU = torch.device("cpu")

@@ -10,12 +10,12 @@ from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.target_card import read_card
 from impure.pipeline.targets.target_names import BUILTIN_CARD
-from impure.purifier.defences.classify import classify
+from impure.purifier.defences.base.classify import classify
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.defended_model import DefendedModel
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import evaluate
-from impure.purifier.evaluation.report import write_report
+from impure.purifier.evaluation.reports.report import write_report
 from tests.purifier.conftest import Brightness, write_collection
 
 

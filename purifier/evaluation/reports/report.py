@@ -11,8 +11,8 @@ from typing import Any
 
 from impure.manifests.base.files import atomic_path, writing
 from impure.purifier.evaluation.measure import Evaluation
-from impure.purifier.evaluation.report_page import html
-from impure.purifier.evaluation.report_table import conditions_of, remarks, table
+from impure.purifier.evaluation.reports.report_page import html
+from impure.purifier.evaluation.reports.report_table import conditions_of, remarks, table
 from impure.purifier.evaluation.scores import COLUMNS
 
 

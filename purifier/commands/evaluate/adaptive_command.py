@@ -19,7 +19,7 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.console import HELP, SHORTFALL, CommandWithSections, print_json, writable
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
-from impure.purifier.commands.evaluated_checkpoints import open_checkpoints
+from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
 from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option
 from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
 

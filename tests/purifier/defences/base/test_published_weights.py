@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.commands.defence_list import print_defences
-from impure.purifier.defences import published_weights
-from impure.purifier.defences.defence_registry import build_defence
-from impure.purifier.defences.published_weights import (
+from impure.purifier.commands.evaluate.defence_list import print_defences
+from impure.purifier.defences.base import published_weights
+from impure.purifier.defences.base.published_weights import (
     PUBLISHED_WEIGHTS,
     PublishedWeights,
     published_file,
 )
+from impure.purifier.defences.defence_registry import build_defence
 
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

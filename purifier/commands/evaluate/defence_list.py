@@ -65,7 +65,7 @@ def _text(value: object) -> str:
 
 def _published(name: str) -> str | None:
     """Address, licence and digest of the weights that the authors published, where they did."""
-    from impure.purifier.defences.published_weights import PUBLISHED_WEIGHTS
+    from impure.purifier.defences.base.published_weights import PUBLISHED_WEIGHTS
 
     weights = PUBLISHED_WEIGHTS.get(name)
     return None if weights is None else str(weights)

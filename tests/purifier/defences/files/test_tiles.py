@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from impure.purifier.defences.tiles import _starts, needs_tiles, purify_in_tiles, tile_side
+from impure.purifier.defences.files.tiles import _starts, needs_tiles, purify_in_tiles, tile_side
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.riae_config import PRESETS
 

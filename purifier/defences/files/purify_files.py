@@ -15,7 +15,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.images import decode_photo, photo_suffixes
 from impure.pipeline.tensors import to_float, to_pixels, to_tensor, to_uint8
-from impure.purifier.defences.tiles import needs_tiles, purify_in_tiles
+from impure.purifier.defences.files.tiles import needs_tiles, purify_in_tiles
 from impure.purifier.riae.model import RIAE
 from impure.purifier.riae.noise import Partition
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from impure.manifests.base.errors import InputError
 
 if TYPE_CHECKING:
-    from impure.purifier.defences.defence import Defence
+    from impure.purifier.defences.base.defence import Defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ import torch
 from torch.func import grad, vmap
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.extras import needs_extra
-from impure.purifier.defences.straight_through import straight_through
+from impure.purifier.defences.base.extras import needs_extra
+from impure.purifier.defences.base.straight_through import straight_through
 
 
 def test_the_value_is_kept_to_the_last_bit_and_the_gradient_goes_to_the_images() -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from impure.purifier.defences.defence import Defence
+from impure.purifier.defences.base.defence import Defence
 
 
 class RandomDefence(Defence):

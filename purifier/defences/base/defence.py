@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.tensors import check_images
-from impure.purifier.defences.classify import Classifier, classify
+from impure.purifier.defences.base.classify import Classifier, classify
 
 Gradient = Literal["exact", "straight-through", "none"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.commands.evaluated_checkpoints import endings, open_checkpoints, report_folder
+from impure.purifier.commands.evaluate.evaluated_checkpoints import endings, open_checkpoints, report_folder
 from impure.purifier.defences.defence_registry import build_defences
 from tests.common import small_run
 

@@ -19,8 +19,8 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
-from impure.purifier.commands.defence_list import print_defences
-from impure.purifier.commands.evaluated_checkpoints import open_checkpoints, report_folder
+from impure.purifier.commands.evaluate.defence_list import print_defences
+from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints, report_folder
 from impure.purifier.commands.shared_inputs import (
     feature_step_option,
     image_step_option,
@@ -127,12 +127,12 @@ def table1_command(**values: Any) -> None:
     from impure.pipeline.generation.attack_job import software
     from impure.pipeline.targets.of_collection import class_names, classifiers_of, describe_images
     from impure.pipeline.targets.target import state_sha256
-    from impure.purifier.defences.defence import TrainedDefence
+    from impure.purifier.defences.base.defence import TrainedDefence
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.defences.riae_defence import RIAEDefence
     from impure.purifier.evaluation.measure import evaluate as measure
-    from impure.purifier.evaluation.report import as_document, write_report
-    from impure.purifier.evaluation.report_table import remarks, terminal_table
+    from impure.purifier.evaluation.reports.report import as_document, write_report
+    from impure.purifier.evaluation.reports.report_table import remarks, terminal_table
 
     asked = EvaluateArguments(**values)
     if asked.defences == "list":

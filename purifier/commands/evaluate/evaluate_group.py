@@ -3,8 +3,8 @@
 import click
 
 from impure.manifests.commands.console import HELP, Group
-from impure.purifier.commands.adaptive_command import adaptive_command
-from impure.purifier.commands.evaluate_command import table1_command
+from impure.purifier.commands.evaluate.adaptive_command import adaptive_command
+from impure.purifier.commands.evaluate.evaluate_command import table1_command
 
 DEFAULT = "table1"
 

@@ -1,0 +1,1 @@
+"""Purifying image files, large ones in tiles."""
