@@ -19,9 +19,9 @@ from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
+from impure.purifier.evaluation.image_strips import Example, example
 from impure.purifier.evaluation.measure_group import Defended, GroupMeasurement, measure_group, undefended
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
-from impure.purifier.evaluation.reports.image_strips import Example, example
 from impure.purifier.evaluation.scores import Mean, Row, means
 from impure.purifier.evaluation.select import Group, select_groups
 from impure.purifier.evaluation.thresholds import set_thresholds

@@ -16,9 +16,9 @@ from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.static.none import NoDefence
+from impure.purifier.evaluation.image_strips import draw_strips, example
 from impure.purifier.evaluation.measure_group import Defended, measure_group, undefended
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
-from impure.purifier.evaluation.reports.image_strips import draw_strips, example
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.select import Group, select_groups
 from impure.purifier.evaluation.validation_table import FILE, NONE, Score, ValidationTable

@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 
 from impure.manifests.base.images import GAIN, Pixels, encode_png
+from impure.purifier.evaluation.image_strips import Example, class_name, panels
 from impure.purifier.evaluation.measure import Evaluation
-from impure.purifier.evaluation.reports.image_strips import Example, class_name, panels
 from impure.purifier.evaluation.reports.report_table import (
     MEAN_LABEL,
     conditions_of,
