@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.files import atomic_path, writing
+from impure.purifier.evaluation.kind_files import unused_folder
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.report_page import html
 from impure.purifier.evaluation.reports.report_table import conditions_of, remarks, table
@@ -39,19 +39,12 @@ def write_report(
         "report.json": json.dumps(as_document(evaluation, images), indent=1, allow_nan=False) + "\n",
         "report.html": html(evaluation, images, classes),
     }
-    out = _without_report(out)
+    out = unused_folder(out, "report")
     with writing(out):
         for name, text in texts.items():
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     return [out / name for name in texts]
-
-
-def _without_report(out: Path) -> Path:
-    """The folder itself, or the first of NAME-2, NAME-3, … that holds no report: none is ever lost."""
-    out = out if out.name else out.absolute()  # the working folder has no name to put a number behind
-    numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([out], numbered) if not any(folder.glob("report.*")))
 
 
 def markdown(evaluation: Evaluation, images: str) -> str:

@@ -1,10 +1,10 @@
 """An evaluation's tables for terminal and Markdown, and what has to be known to read them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.shard_id import CLEAN
+from impure.purifier.evaluation.kind_files import as_texts
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.scores import Row
 
@@ -120,8 +120,4 @@ def _percent(row: Row) -> str:
 
 def conditions_of(evaluation: Evaluation, images: str) -> dict[str, str]:
     """What has to be known to read the numbers, as text."""
-    shown: Mapping[str, Any] = {"images": images, **evaluation.conditions}
-    return {
-        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in shown.items()
-    }
+    return as_texts({"images": images, **evaluation.conditions})
