@@ -28,6 +28,7 @@ class SampleArguments:
     target: str | None
     weights: Path | None
     per_class: int | None
+    validation_per_class: int | None
     seed: int
     allow_short: bool
     shard_size: int
@@ -64,6 +65,8 @@ def find_locations(arguments: SampleArguments, workers: int | None = None) -> Lo
         say("Images: the built-in dataset (ten drawn classes, no photographs); see --images for ImageNet.")
     if arguments.split == "all" and arguments.images.endswith(".tar"):
         raise InputError("tars hold one of ImageNet's splits: say which with --split train or --split val")
+    if arguments.split == "train" and arguments.validation_per_class is not None:
+        raise InputError("--validation-per-class: --split train has no validation images; leave it away")
     target = arguments.target_name
     source = open_source(arguments.images, arguments.labels)
     root = writable(arguments.out or Path("impure-data") / source.name)
@@ -112,6 +115,7 @@ def sample_configs(run: GenerationRun, arguments: SampleArguments, threads: int)
         SampleConfig(
             split=split,
             per_class=arguments.per_class or PER_CLASS[split],
+            validation_per_class=arguments.validation_per_class if split == "val" else None,
             seed=arguments.seed,
             shard_size=arguments.shard_size,
             batch_size=int(size),

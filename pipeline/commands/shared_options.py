@@ -41,6 +41,8 @@ sample_options = options(
     click.option("--per-class", type=click.IntRange(min=1),
         show_default=f"{PER_CLASS['train']} in train, {PER_CLASS['val']} in validation and in test",
         help="Number of correctly classified images of each class in each split."),
+    click.option("--validation-per-class", type=click.IntRange(min=1), show_default="as --per-class",
+        help="The same of the split validation alone, of which fewer may do."),
     click.option("--seed", type=click.IntRange(min=0), default=default_of(SampleConfig, "seed"),
         show_default=True, help="Random seed of the sample and of the attacks."),
     click.option("--allow-short", is_flag=True,

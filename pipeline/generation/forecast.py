@@ -66,8 +66,11 @@ def forecast(run: GenerationRun, samples: Sequence[SampleConfig], config: Genera
 def _images_of_splits(run: GenerationRun, sample: SampleConfig) -> list[int]:
     """How many images each split of the collection has or will have."""
     plans = frozen_plans(run.collection, run.source, run.target, sample)
-    wanted = len(classes_in(run.source, run.target, sample.split)) * sample.per_class
-    return [wanted if plan is None else len(plan.table) for plan in plans]
+    classes = len(classes_in(run.source, run.target, sample.split))
+    return [
+        classes * size if plan is None else len(plan.table)
+        for plan, size in zip(plans, sample.sizes.values(), strict=True)
+    ]
 
 
 def _bytes_per_image(run: GenerationRun, config: GenerateConfig) -> int:

@@ -19,7 +19,7 @@ from impure.pipeline.attacks.engine.compiled_target import CompiledTarget
 from impure.pipeline.devices import cores, device_of, open_device
 from impure.pipeline.generation.attack_job import AttackJob, software
 from impure.pipeline.generation.events import ShardTask
-from impure.pipeline.generation.sample_config import SPLITS_OF, SampleConfig
+from impure.pipeline.generation.sample_config import SampleConfig
 from impure.pipeline.generation.sampling import classes_in, sample
 from impure.pipeline.generation.worker import ShardWorker, shard_tasks
 from impure.pipeline.sources.open_source import open_source
@@ -91,9 +91,7 @@ class GenerationRun:
             InputError: The source has no such split, or classes that nobody knows.
         """
         return sum(
-            len(classes_in(self.source, self.target, config.split))
-            * config.per_class
-            * len(SPLITS_OF[config.split])
+            len(classes_in(self.source, self.target, config.split)) * sum(config.sizes.values())
             for config in samples
         )
 

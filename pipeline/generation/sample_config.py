@@ -24,6 +24,7 @@ class SampleConfig:
     Attributes:
         split: ImageNet's split, `train` or `val`.
         per_class: Images of each class in each split of the collection.
+        validation_per_class: Of the split validation, where it shall differ; None for the same.
         seed: Of the order in which a class's images are tried.
         shard_size: Images in a shard.
         batch_size: Images that the target classifies, and attacks take, at once.
@@ -35,6 +36,7 @@ class SampleConfig:
 
     split: str
     per_class: int
+    validation_per_class: int | None = None
     seed: int = 0
     shard_size: int = 500
     batch_size: int = 32
@@ -49,7 +51,17 @@ class SampleConfig:
         for name in ("per_class", "shard_size", "batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, it is {getattr(self, name)}")
+        if self.validation_per_class is not None and (self.split != "val" or self.validation_per_class < 1):
+            raise InputError(
+                f"validation_per_class is {self.validation_per_class}; it is for val, and at least 1"
+            )
         if set(self.memory_formats) != set(PRECISIONS):
             raise InputError(f"memory_formats must name one for each of {', '.join(PRECISIONS)}")
         if self.shard_size > MAX_SAMPLES:
             raise InputError(f"shard_size must be at most {MAX_SAMPLES}, it is {self.shard_size}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images of each class by split of the collection, in the order in which they are drawn."""
+        sizes = dict.fromkeys(SPLITS_OF[self.split], self.per_class)
+        return sizes | ({"validation": self.validation_per_class} if self.validation_per_class else {})

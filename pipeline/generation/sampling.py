@@ -25,6 +25,8 @@ from impure.pipeline.targets.preprocess import CleanImage, load_clean
 from impure.pipeline.targets.target import Target
 from impure.pipeline.tensors import to_float, to_tensor
 
+_OPTIONAL = "validation_per_class"  # in a plan's config only where it was asked for
+
 
 def sample(
     collection: Collection,
@@ -51,7 +53,7 @@ def sample(
     Raises:
         InputError: A frozen plan was drawn with another config; a class is short; a class is unknown.
     """
-    identity, splits = _identity(source, target, config), SPLITS_OF[config.split]
+    identity = _identity(source, target, config)
     frozen = frozen_plans(collection, source, target, config)
     if all(frozen):
         return [plan for plan in frozen if plan is not None]
@@ -63,14 +65,17 @@ def sample(
         "batch_size": config.batch_size,
         "threads": config.threads,
         "memory_formats": dict(config.memory_formats),
-        "asked": config.per_class * len(tallies),
         "misclassified": sum(tally.misclassified for tally in tallies.values()),
     }
+    asked = {split: size * len(tallies) for split, size in config.sizes.items()}
     tables = {
-        split: mix_into_shards(split, _rows_of_split(tallies, index, config), facts)
-        for index, split in enumerate(splits)
+        split: mix_into_shards(split, rows, facts | {"asked": asked[split]})
+        for split, rows in _rows_by_split(tallies, config).items()
     }
-    return [collection.freeze_plan(split, table, facts) for split, table in tables.items()]
+    return [
+        collection.freeze_plan(split, table, facts | {"asked": asked[split]})
+        for split, table in tables.items()
+    ]
 
 
 def frozen_plans(
@@ -96,7 +101,8 @@ def _frozen_plan(
     plan = collection.plan(target, split)
     if plan is None:
         return None
-    if differing := differing_fields(identity, {key: plan.config.get(key) for key in identity}):
+    drawn = {key: plan.config.get(key) for key in (*identity, _OPTIONAL)}
+    if differing := differing_fields(identity, drawn):
         grow = identity["per_class"] > plan.config.get("per_class", 0)
         hint = " (a frozen plan does not grow; there the same --seed takes these images too)" if grow else ""
         raise InputError(
@@ -105,12 +111,14 @@ def _frozen_plan(
     return plan
 
 
-def _rows_of_split(tallies: Mapping[str, Tally], index: int, config: SampleConfig) -> list[Row]:
-    """The rows of one of the splits that are drawn together; unreadable images are named in the first."""
-    rows = []
-    for tally in tallies.values():
-        rows += tally.chosen[index * config.per_class : (index + 1) * config.per_class]
-        rows += tally.unreadable if index == 0 else []
+def _rows_by_split(tallies: Mapping[str, Tally], config: SampleConfig) -> dict[str, list[Row]]:
+    """The rows of the splits that are drawn together; unreadable images are named in the first."""
+    rows: dict[str, list[Row]] = {}
+    begin = 0
+    for split, size in config.sizes.items():
+        rows[split] = [row for tally in tallies.values() for row in tally.chosen[begin : begin + size]]
+        begin += size
+    rows[next(iter(rows))] += [row for tally in tallies.values() for row in tally.unreadable]
     return rows
 
 
@@ -148,6 +156,7 @@ def _identity(source: Source, target: Target, config: SampleConfig) -> dict[str,
             "seed": config.seed,
             "shard_size": config.shard_size,
             "split": config.split,
+            **({} if (few := config.validation_per_class) is None else {_OPTIONAL: few}),
         }
     )
 
@@ -167,7 +176,7 @@ def _draw(
         wnid: sorted(images, key=lambda image: shuffled(config.seed, image.source_id))
         for wnid, images in by_class.items()
     }
-    wanted = config.per_class * len(SPLITS_OF[config.split])
+    wanted = sum(config.sizes.values())
     accuracy = Accuracy(target.card.name, target.card.num_classes)
     with ThreadPoolExecutor(cores(), "decode") as pool:
 
@@ -223,7 +232,7 @@ def _row(clean: CleanImage, status: str) -> Row:
 
 def _check_shortfall(tallies: Mapping[str, Tally], config: SampleConfig, allow_short: bool) -> None:
     """Refuse classes with too few images, naming them and why."""
-    wanted = config.per_class * len(SPLITS_OF[config.split])
+    wanted = sum(config.sizes.values())
     short = {wnid: tally for wnid, tally in tallies.items() if len(tally.chosen) < wanted}
     if not short or allow_short:
         return

@@ -113,6 +113,19 @@ def test_what_was_passed_over_is_counted(tmp_path, imagenet, target):
     assert sum(count["short"] for count in counts) == 54 - right
 
 
+def test_the_validation_split_may_be_smaller(tmp_path, imagenet, target):
+    """The same images in the same order, divided elsewhere."""
+    plans = draw(tmp_path / "few", imagenet, target, per_class=4, validation_per_class=2)
+    even = draw(tmp_path / "even", imagenet, target, per_class=3)
+    assert [plan.counts()["asked"] for plan in plans] == [6, 12]
+    few, same = ({row for plan in drawn for row in plan.table["source_id"].to_pylist()} for drawn in (plans, even))
+    assert few == same and len(few) == 18
+    with pytest.raises(InputError, match=r"validation_per_class \(there 2, now None\)"):
+        draw(tmp_path / "few", imagenet, target, per_class=4)
+    with pytest.raises(InputError, match="it is for val"):
+        SampleConfig(split="train", per_class=1, validation_per_class=1)
+
+
 def test_two_images_of_one_name_are_refused_before_anything_is_attacked(tmp_path, imagenet, target):
     images = shutil.copytree(imagenet, tmp_path / "images")
     for wnid in ("n01440764", "n02102040"):

@@ -1,0 +1,60 @@
+"""The proof on photographs in one command: targets, pairs, purifiers, evaluations, docs/results.md.
+
+    .venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS --out DIR
+
+Killed at any moment, the same command goes on: finished stages stand in DIR/times.json, and the product resumes what
+it was in the middle of. SMALL=1 makes everything as small as can be.
+"""
+
+import os
+from pathlib import Path
+
+import click
+from results import write_results
+from run_stages import Runs, done, run_stage, shown
+from scales import SCALES, small
+from stages import Proof, Stage, stages
+
+
+@click.command()
+@click.option("--scale", type=click.Choice(list(SCALES)), default="cpu", show_default=True, help="The size.")
+@click.option("--photographs", type=Path, required=True, help="Imagenette: train/<wnid>/*, val/<wnid>/*.")
+@click.option("--cards", type=Path, required=True, help="Folder of the shared targets' cards and weights.")
+@click.option("--out", type=Path, required=True, help="Everything that is made.")
+@click.option("--results", type=Path, show_default="OUT/results.md", help="The page that is written.")
+@click.option("--until", metavar="STAGE", help="The last stage to run.")
+@click.option("--dry-run", is_flag=True, help="List stages and commands, and what is done already.")
+def main(
+    scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, until: str | None, dry_run: bool
+) -> None:
+    """Make the proof, or go on with it."""
+    chosen = small(SCALES[scale]) if os.environ.get("SMALL") else SCALES[scale]
+    proof = Proof(scale=chosen, out=out.absolute(), photographs=photographs.absolute(), cards=cards.absolute())
+    planned = _until(stages(proof), until)
+    runs = Runs(proof.out / "times.json")
+    if dry_run:
+        for stage in planned:
+            click.echo(f"{'done' if done(stage, runs) else 'to do'}: {stage.name}\n  {shown(stage)}")
+        return
+    failed = 0
+    for stage in planned:
+        if not done(stage, runs):
+            failed += run_stage(stage, runs, proof.out)
+        write_results(planned, runs, proof, results or proof.out / "results.md")
+    raise SystemExit(1 if failed else 0)
+
+
+def _until(planned: list[Stage], last: str | None) -> list[Stage]:
+    """The stages up to one of them.
+
+    Raises:
+        click.UsageError: There is none of that name.
+    """
+    names = [stage.name for stage in planned]
+    if last is not None and last not in names:
+        raise click.UsageError(f"--until {last}: no stage; choose from {', '.join(names)}")
+    return planned if last is None else planned[: names.index(last) + 1]
+
+
+if __name__ == "__main__":
+    main()

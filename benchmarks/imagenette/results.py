@@ -1,0 +1,195 @@
+"""Writes the page of results from the JSON of the evaluations that are there."""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run_stages import Run, Runs, done, shown
+from scales import AGNOSTIC
+from stages import Proof, Stage
+
+from impure.manifests.base.tables import markdown_table
+from impure.purifier.evaluation.scores import wilson
+
+CLEAN, NONE, MEAN = "clean", "none", "mean of attacks"
+
+TITLES = {
+    "table1": "Table 1: without a defence, and behind RIAE",
+    "table2": "Table 2: every defence",
+    "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
+    "seeds": "The same training from three seeds",
+    "transfer": "Transfer: trained on the pairs of two targets, tested on a third",
+}
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path) -> None:
+    """Write what is known so far."""
+    finished = [stage for stage in planned if done(stage, runs)]
+    tables = {stage.name: _document(stage.fresh) for stage in finished if stage.fresh}
+    parts = [
+        f"# Results on photographs\n\n{_what(proof, tables)}",
+        *(_section(name, document) for name, document in tables.items() if not name.startswith("choice-")),
+        *_choices(tables),
+        *_adaptive(proof.out / "evaluations" / "adaptive" / "adaptive.json"),
+        _looks(runs.all),
+        _commands(finished, runs, proof),
+    ]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n\n".join(parts) + "\n")
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    """The document of an evaluation."""
+    (file,) = folder.glob("*.json")
+    document: dict[str, Any] = json.loads(file.read_text())
+    return document
+
+
+def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was measured on what."""
+    scale = proof.scale
+    conditions = next((document["conditions"] for document in tables.values()), {})
+    train, validation, test = scale.per_class
+    size = f"{scale.size} px, ten-class targets fine-tuned by the same command" if scale.size else "full size"
+    return (
+        f"Imagenette, {size}. Main target: {proof.target(0)}. Nine attacks, L∞, ε = {scale.eps[0]}/255 where "
+        f"nothing else is said. Images of each class, all classified correctly when clean: {train} to train on, "
+        f"{validation} to choose by, {test} to test. Accuracy (top-1) in %; below it Wilson's 95 % interval. The "
+        "mean's takes the attacks of an image as one observation, so it is rather too wide. *Recovered*: (defence "
+        "- none) / (clean - none), mean of the attacks. The attacker did not know the defence (black-box), "
+        "unless a heading says adaptive. Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
+        "The command that made all of it, and makes it again:\n\n"
+        "```\n.venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS "
+        "--out OUT --results docs/results.md\n```"
+    )
+
+
+def _section(name: str, document: Mapping[str, Any]) -> str:
+    """A heading and a table of one target each."""
+    title, _, eps = name.partition("-eps")
+    heading = TITLES.get(title, title) + (f", ε = {eps}/255" if eps else "")
+    rows: Rows = document["rows"]
+    targets = dict.fromkeys(row["target"] for row in rows)
+    counts = sorted({row["n"] for row in rows})
+    shown_counts = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    blocks = [_table([row for row in rows if row["target"] == target]) for target in targets]
+    caption = f"{document['conditions'].get('images', '')}; {shown_counts} images a column."
+    seeds = [_of_seeds(rows)] if name == "seeds" else []
+    return "\n\n".join([f"## {heading}", caption, *blocks, *seeds])
+
+
+def _table(rows: Rows) -> str:
+    """Defences in lines, attacks in columns."""
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    cells = {(_label(row), row["attack"]): row for row in rows}
+    labels = list(dict.fromkeys(_label(row) for row in rows))
+    lines = [
+        [label, *(_cell(cells.get((label, attack))) for attack in attacks), *_summary(cells, label, attacks)]
+        for label in labels
+    ]
+    return markdown_table(["defence", *attacks, MEAN, "recovered"], lines)
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """The defence, and how its samples were combined where there were several."""
+    samples = row.get("samples", 1)
+    return str(row["defence"]) if samples == 1 else f"{row['defence']} ({row['combine']} of {samples})"
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    """Accuracy above its interval."""
+    return "" if row is None else _percent(row["correct"], row["n"])
+
+
+def _percent(correct: float, n: int) -> str:
+    low, high = wilson(round(correct), n)
+    return f"{100 * correct / n:.1f}<br>{100 * low:.1f}-{100 * high:.1f}"
+
+
+def _summary(cells: Mapping[tuple[str, str], Mapping[str, Any]], label: str, attacks: list[str]) -> list[str]:
+    """Mean over the attacks, and the share of the lost accuracy that came back."""
+    attacked = [attack for attack in attacks if attack != CLEAN and (label, attack) in cells]
+    if not attacked:
+        return ["", ""]
+    mine = [cells[label, attack] for attack in attacked]
+    mean = statistics.fmean(row["correct"] / row["n"] for row in mine)
+    n = min(row["n"] for row in mine)
+    share = recovered(cells, label, attacked)
+    return [_percent(mean * n, n), "" if share is None or label == NONE else f"{share:.2f}"]
+
+
+def recovered(
+    cells: Mapping[tuple[str, str], Mapping[str, Any]], label: str, attacked: Sequence[str]
+) -> float | None:
+    """(defence - none) / (clean - none), mean of the attacks; None where it was not measured without one."""
+    if (NONE, CLEAN) not in cells:
+        return None
+    clean = _rate(cells[NONE, CLEAN])
+    shares = [
+        (_rate(cells[label, attack]) - bare) / (clean - bare)
+        for attack in attacked
+        if (bare := _rate(cells[NONE, attack])) < clean
+    ]
+    return statistics.fmean(shares) if shares else None
+
+
+def _rate(row: Mapping[str, Any]) -> float:
+    return float(row["correct"]) / int(row["n"])
+
+
+def _of_seeds(rows: Rows) -> str:
+    """Mean and deviation over trainings that differ in their seed."""
+    labels = dict.fromkeys(_label(row) for row in rows if row["defence"] != NONE)
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    rates = {attack: [_rate(row) for row in rows if row["attack"] == attack and row["defence"] != NONE] for attack in attacks}
+    attacked = [values for attack, values in rates.items() if attack != CLEAN]
+    rates[MEAN] = [statistics.fmean(values) for values in zip(*attacked, strict=True)]
+    spread = [f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.pstdev(values):.1f}" for values in rates.values()]
+    return markdown_table([f"mean and deviation of {len(labels)}", *rates], [["riae", *spread]])
+
+
+def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What was compared on validation images."""
+    lines = []
+    for name, document in tables.items():
+        if name.startswith("choice-"):
+            rows = [row for row in document["rows"] if row["defence"] != NONE]
+            attacked = [_rate(row) for row in rows if row["attack"] != CLEAN]
+            clean = [_rate(row) for row in rows if row["attack"] == CLEAN]
+            shares = [f"{100 * statistics.fmean(values):.1f}" for values in (attacked, clean)]
+            lines.append([name.removeprefix("choice-"), *shares, rows[0]["n"]])
+    if lines:
+        head = ["RIAE, on validation images", MEAN, CLEAN, "n"]
+        yield "## Choices\n\nMade on validation images alone.\n\n" + markdown_table(head, lines)
+
+
+def _adaptive(file: Path) -> Iterator[str]:
+    """Attacks through the defences, as their own report shows them."""
+    page = file.with_suffix(".md")
+    if page.exists():
+        yield page.read_text().strip().replace("# Adaptive evaluation", "# Attacks through the defences").replace("\n#", "\n##").replace("# A", "## A", 1)
+
+
+def _looks(runs: Sequence[Run]) -> str:
+    """Every look at the test images."""
+    lines = [[run["begun"], run["stage"], run["code"]] for run in runs if run["looks"]]
+    table = markdown_table(["begun", "stage", "exit code"], lines) if lines else "None so far."
+    return f"## Looks at the test images\n\n{table}"
+
+
+def _commands(finished: Sequence[Stage], runs: Runs, proof: Proof) -> str:
+    """What was run, and how long it took."""
+    places = {str(proof.out): "OUT", str(proof.photographs): "IMAGENETTE", str(proof.cards): "TARGETS"}
+    lines = []
+    for stage in finished:
+        text = shown(stage)
+        for place, word in places.items():
+            text = text.replace(place, word)
+        seconds = sum(run["seconds"] for run in runs.of(stage))
+        lines.append(f"# {stage.name}: {seconds:.0f} s\n{text}")
+    total = sum(run["seconds"] for run in runs.all)
+    listed = "\n".join(lines)
+    return f"## Commands and times\n\nIn all {total / 60:.0f} minutes, on one CPU core.\n\n```\n{listed}\n```"

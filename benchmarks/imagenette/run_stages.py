@@ -1,0 +1,97 @@
+"""Runs a stage as a process of its own, and keeps a record of every run."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypedDict
+
+import click
+from stages import Stage
+
+HERE = Path(__file__).parent
+ENTRY_POINTS = {"impure-data": "data", "impure-train": "train", "impure-eval": "evaluate"}
+SHORTFALL = 3  # exit code: done, but for something that was said
+
+
+class Run(TypedDict):
+    """One run of a stage."""
+
+    stage: str
+    command: str
+    begun: str
+    seconds: float
+    code: int
+    looks: bool
+
+
+class Runs:
+    """All runs so far, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.all: list[Run] = json.loads(path.read_text()) if path.exists() else []
+
+    def add(self, run: Run) -> None:
+        """Add a run; the file is replaced as a whole."""
+        self.all.append(run)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.all, indent=1) + "\n")
+        temporary.replace(self.path)
+
+    def of(self, stage: Stage) -> list[Run]:
+        """Those of a stage with its present command."""
+        return [run for run in self.all if (run["stage"], run["command"]) == (stage.name, shown(stage))]
+
+
+def shown(stage: Stage) -> str:
+    """The command as it is typed."""
+    return shlex.join(stage.command)
+
+
+def done(stage: Stage, runs: Runs) -> bool:
+    """Whether it was finished, with this command."""
+    return any(run["code"] in (0, SHORTFALL) for run in runs.of(stage))
+
+
+def run_stage(stage: Stage, runs: Runs, out: Path) -> bool:
+    """Run a stage and record it; returns whether it failed, or what it needs is missing."""
+    finished = {run["stage"] for run in runs.all if run["code"] in (0, SHORTFALL)}
+    if missing := [name for name in stage.needs if name not in finished]:
+        click.echo(f"{stage.name}: left out, as {', '.join(missing)} failed or is no stage")
+        return True
+    if stage.fresh is not None:
+        shutil.rmtree(stage.fresh, ignore_errors=True)
+    log = out / "logs" / f"{stage.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    click.echo(f"{begun} {stage.name}: {shown(stage)}")
+    with log.open("ab") as file:
+        code = subprocess.run(_process(stage.command), stdout=file, stderr=file, env=_environment()).returncode
+    seconds = round(time.monotonic() - clock, 1)
+    click.echo(f"  exit code {code} after {seconds} s" + ("" if code in (0, SHORTFALL) else f"; see {log}"))
+    runs.add(
+        Run(stage=stage.name, command=shown(stage), begun=begun, seconds=seconds, code=code, looks=stage.looks)
+    )
+    return code not in (0, SHORTFALL)
+
+
+def _process(command: Sequence[str]) -> list[str]:
+    """A command by this interpreter, so that the product need not be installed."""
+    program, *options = command
+    if program in ENTRY_POINTS:
+        name = ENTRY_POINTS[program]
+        return [sys.executable, "-c", f"from impure.cli import {name}; {name}()", *options]
+    return [sys.executable, str(HERE / program), *options]
+
+
+def _environment() -> dict[str, str]:
+    """With the package of this checkout."""
+    paths = [str(HERE.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

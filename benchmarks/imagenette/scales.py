@@ -1,0 +1,86 @@
+"""The sizes at which the proof is made: how many photographs, which networks, for how long."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+DEAR = ("cw", "deepfool")  # they cost more than all others together
+CHEAP = ("fgsm", "pgd", "mifgsm", "difgsm", "mdifgsm", "apgd-ce", "apgd-dlr")
+AGNOSTIC = "fgsm,pgd,mifgsm"  # what the paper's Table 3 trains on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """One size of the proof.
+
+    Attributes:
+        targets: Names of shared cards; the first is the main target.
+        size: Height = width of ten-class targets that are made of these, pixels; 0 takes them as they are.
+        target_epochs: Of that training.
+        classes_of: The shared card whose classes the new targets know.
+        eps: Budgets in units of 1/255; the first is the main one.
+        per_class: Images of each class in the splits train, validation and test.
+        cheap: Attacks that are made first.
+        riae: Options of impure-train for RIAE; `{NAME}` stands for the card of the target NAME.
+        seeds: How many RIAE are trained on the main target.
+        choices: Options of impure-eval that are compared on validation images.
+        test_options: Those that were chosen, for all tables.
+        static: Defences without training, for Table 2, and those with parameters; `{runs}` is the trainings' folder.
+        defences: Networks that are trained beside RIAE -> their options.
+        adaptive: Options of impure-eval adaptive.
+        common: Options of every command of the product: device and threads.
+    """
+
+    targets: tuple[str, ...]
+    size: int = 0
+    target_epochs: int = 0
+    classes_of: str = ""
+    eps: tuple[int, ...] = (16, 4)
+    per_class: tuple[int, int, int]
+    cheap: tuple[str, ...] = CHEAP
+    riae: tuple[str, ...]
+    seeds: int = 3
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    test_options: tuple[str, ...] = ()
+    static: str
+    defences: Mapping[str, tuple[str, ...]]
+    adaptive: tuple[str, ...]
+    common: tuple[str, ...]
+
+
+def _options(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+CPU = Scale(
+    targets=("resnet10t", "mobilenetv3_small_075", "efficientnet_lite0"),
+    size=64,
+    target_epochs=10,
+    classes_of="resnet10t",
+    per_class=(100, 10, 50),
+    riae=_options("--model mini --epochs 20"),
+    choices={
+        "as-trained": (),
+        "4-samples": _options("--samples 4"),
+        "random-partition": _options("--partition random"),
+        "image-200-features-300": _options("--image-step 200 --feature-step 300"),
+        "image-100-features-200": _options("--image-step 100 --feature-step 200"),
+    },
+    static="all,diffpure:weights={runs}/ddpm:t=100:steps=10",
+    defences={
+        "hgd": _options("--model hgd-tiny --epochs 8"),
+        "nrp": _options("--model nrp-tiny --features {mobilenetv3_small_075} --epochs 6"),
+        "dir": _options("--model dir-tiny --epochs 8"),
+        "dir-joint": _options("--model dir-joint-tiny --epochs 4 --init {runs}/dir"),
+        "magnet": _options("--model magnet-tiny --epochs 20"),
+        "disco": _options("--model disco-tiny --epochs 6"),
+        "recon": _options("--model recon-tiny --features {resnet10t} --epochs 6"),
+        "comdefend": _options("--model comdefend-tiny --epochs 30"),
+        "edsr": _options("--model edsr-tiny --epochs 20"),
+        "adversarial-training": _options("--model adversarial-training-tiny --epochs 6"),
+        "ddpm": _options("--model ddpm-tiny --epochs 60 --validate none"),
+    },
+    adaptive=_options("--preset quick --images 100"),
+    common=_options("--device cpu --threads 1"),
+)
+
+SCALES = {"cpu": CPU}
