@@ -2,11 +2,13 @@
 
     .venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS --out DIR
 
-Killed at any moment, the same command goes on: finished stages stand in DIR/times.json, and the product resumes what
-it was in the middle of. SMALL=1 makes everything as small as can be.
+Killed at any moment, the same command goes on: finished stages stand in DIR/times.json, and the product
+resumes what it was in the middle of. SMALL=1 makes everything as small as can be.
 """
 
+import math
 import os
+import time
 from pathlib import Path
 
 import click
@@ -22,24 +24,28 @@ from stages import Proof, Stage, stages
 @click.option("--cards", type=Path, required=True, help="Folder of the shared targets' cards and weights.")
 @click.option("--out", type=Path, required=True, help="Everything that is made.")
 @click.option("--results", type=Path, show_default="OUT/results.md", help="The page that is written.")
+@click.option("--minutes", type=float, default=math.inf, help="Stop after this time, wherever it is.")
 @click.option("--until", metavar="STAGE", help="The last stage to run.")
 @click.option("--dry-run", is_flag=True, help="List stages and commands, and what is done already.")
 def main(
-    scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, until: str | None, dry_run: bool
-) -> None:
+    scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, minutes: float,
+    until: str | None, dry_run: bool,
+) -> None:  # fmt: skip
     """Make the proof, or go on with it."""
     chosen = small(SCALES[scale]) if os.environ.get("SMALL") else SCALES[scale]
-    proof = Proof(scale=chosen, out=out.absolute(), photographs=photographs.absolute(), cards=cards.absolute())
+    proof = Proof(
+        scale=chosen, out=out.absolute(), photographs=photographs.absolute(), cards=cards.absolute()
+    )
     planned = _until(stages(proof), until)
     runs = Runs(proof.out / "times.json")
     if dry_run:
         for stage in planned:
             click.echo(f"{'done' if done(stage, runs) else 'to do'}: {stage.name}\n  {shown(stage)}")
         return
-    failed = 0
+    failed, end = 0, time.monotonic() + 60 * minutes
     for stage in planned:
         if not done(stage, runs):
-            failed += run_stage(stage, runs, proof.out)
+            failed += run_stage(stage, runs, proof.out, end - time.monotonic())
         write_results(planned, runs, proof, results or proof.out / "results.md")
     raise SystemExit(1 if failed else 0)
 

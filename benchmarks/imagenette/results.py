@@ -56,11 +56,12 @@ def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
     size = f"{scale.size} px, ten-class targets fine-tuned by the same command" if scale.size else "full size"
     return (
         f"Imagenette, {size}. Main target: {proof.target(0)}. Nine attacks, L∞, ε = {scale.eps[0]}/255 where "
-        f"nothing else is said. Images of each class, all classified correctly when clean: {train} to train on, "
-        f"{validation} to choose by, {test} to test. Accuracy (top-1) in %; below it Wilson's 95 % interval. The "
-        "mean's takes the attacks of an image as one observation, so it is rather too wide. *Recovered*: (defence "
-        "- none) / (clean - none), mean of the attacks. The attacker did not know the defence (black-box), "
-        "unless a heading says adaptive. Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
+        f"nothing else is said. Images of each class, all classified correctly when clean: {train} to train "
+        f"on, {validation} to choose by, {test} to test. Accuracy (top-1) in %; below it Wilson's 95 % "
+        "interval. The mean's takes the attacks of an image as one observation, so it is rather too wide. "
+        "*Recovered*: (defence - none) / (clean - none), mean of the attacks. The attacker did not know the "
+        "defence (black-box), but under *Attacks through the defences*. "
+        "Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
         "The command that made all of it, and makes it again:\n\n"
         "```\n.venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS "
         "--out OUT --results docs/results.md\n```"
@@ -144,10 +145,13 @@ def _of_seeds(rows: Rows) -> str:
     """Mean and deviation over trainings that differ in their seed."""
     labels = dict.fromkeys(_label(row) for row in rows if row["defence"] != NONE)
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    rates = {attack: [_rate(row) for row in rows if row["attack"] == attack and row["defence"] != NONE] for attack in attacks}
+    trained = [row for row in rows if row["defence"] != NONE]
+    rates = {attack: [_rate(row) for row in trained if row["attack"] == attack] for attack in attacks}
     attacked = [values for attack, values in rates.items() if attack != CLEAN]
     rates[MEAN] = [statistics.fmean(values) for values in zip(*attacked, strict=True)]
-    spread = [f"{100 * statistics.fmean(values):.1f} ± {100 * statistics.pstdev(values):.1f}" for values in rates.values()]
+    spread = [
+        f"{100 * statistics.fmean(of):.1f} ± {100 * statistics.pstdev(of):.1f}" for of in rates.values()
+    ]
     return markdown_table([f"mean and deviation of {len(labels)}", *rates], [["riae", *spread]])
 
 
@@ -170,7 +174,9 @@ def _adaptive(file: Path) -> Iterator[str]:
     """Attacks through the defences, as their own report shows them."""
     page = file.with_suffix(".md")
     if page.exists():
-        yield page.read_text().strip().replace("# Adaptive evaluation", "# Attacks through the defences").replace("\n#", "\n##").replace("# A", "## A", 1)
+        lines = page.read_text().strip().splitlines()[1:]
+        below = "\n".join(f"#{line}" if line.startswith("#") else line for line in lines)
+        yield f"## Attacks through the defences\n{below}"
 
 
 def _looks(runs: Sequence[Run]) -> str:

@@ -1,6 +1,7 @@
 """Runs a stage as a process of its own, and keeps a record of every run."""
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -10,13 +11,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict
+from typing import IO, TypedDict
 
 import click
 from stages import Stage
 
 HERE = Path(__file__).parent
 ENTRY_POINTS = {"impure-data": "data", "impure-train": "train", "impure-eval": "evaluate"}
+OUT_OF_TIME = 124  # as timeout(1) has it
 SHORTFALL = 3  # exit code: done, but for something that was said
 
 
@@ -60,8 +62,8 @@ def done(stage: Stage, runs: Runs) -> bool:
     return any(run["code"] in (0, SHORTFALL) for run in runs.of(stage))
 
 
-def run_stage(stage: Stage, runs: Runs, out: Path) -> bool:
-    """Run a stage and record it; returns whether it failed, or what it needs is missing."""
+def run_stage(stage: Stage, runs: Runs, out: Path, seconds_left: float) -> bool:
+    """Run a stage and record it; returns whether it failed, had no time, or what it needs is missing."""
     finished = {run["stage"] for run in runs.all if run["code"] in (0, SHORTFALL)}
     if missing := [name for name in stage.needs if name not in finished]:
         click.echo(f"{stage.name}: left out, as {', '.join(missing)} failed or is no stage")
@@ -73,13 +75,26 @@ def run_stage(stage: Stage, runs: Runs, out: Path) -> bool:
     begun, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     click.echo(f"{begun} {stage.name}: {shown(stage)}")
     with log.open("ab") as file:
-        code = subprocess.run(_process(stage.command), stdout=file, stderr=file, env=_environment()).returncode
+        code = _exit_code(stage.command, file, seconds_left)
     seconds = round(time.monotonic() - clock, 1)
     click.echo(f"  exit code {code} after {seconds} s" + ("" if code in (0, SHORTFALL) else f"; see {log}"))
     runs.add(
-        Run(stage=stage.name, command=shown(stage), begun=begun, seconds=seconds, code=code, looks=stage.looks)
+        Run(
+            stage=stage.name, command=shown(stage), begun=begun, seconds=seconds, code=code, looks=stage.looks
+        )
     )
     return code not in (0, SHORTFALL)
+
+
+def _exit_code(command: Sequence[str], log: IO[bytes], seconds_left: float) -> int:
+    """Run a command; what takes too long is killed, which the product survives."""
+    try:
+        timeout = None if seconds_left == math.inf else max(seconds_left, 0)
+        return subprocess.run(
+            _process(command), stdout=log, stderr=log, env=_environment(), timeout=timeout, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return OUT_OF_TIME
 
 
 def _process(command: Sequence[str]) -> list[str]:

@@ -19,12 +19,11 @@ class Scale:
         classes_of: The shared card whose classes the new targets know.
         eps: Budgets in units of 1/255; the first is the main one.
         per_class: Images of each class in the splits train, validation and test.
-        cheap: Attacks that are made first.
         riae: Options of impure-train for RIAE; `{NAME}` stands for the card of the target NAME.
         seeds: How many RIAE are trained on the main target.
         choices: Options of impure-eval that are compared on validation images.
         test_options: Those that were chosen, for all tables.
-        static: Defences without training, for Table 2, and those with parameters; `{runs}` is the trainings' folder.
+        static: Defences without training, for Table 2, and others with parameters; `{runs}`: the trainings.
         defences: Networks that are trained beside RIAE -> their options.
         adaptive: Options of impure-eval adaptive.
         common: Options of every command of the product: device and threads.
@@ -36,7 +35,6 @@ class Scale:
     classes_of: str = ""
     eps: tuple[int, ...] = (16, 4)
     per_class: tuple[int, int, int]
-    cheap: tuple[str, ...] = CHEAP
     riae: tuple[str, ...]
     seeds: int = 3
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -83,4 +81,44 @@ CPU = Scale(
     common=_options("--device cpu --threads 1"),
 )
 
-SCALES = {"cpu": CPU}
+GPU = replace(
+    CPU,
+    targets=("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    size=0,
+    eps=(16,),
+    per_class=(30, 2, 10),
+    riae=_options(
+        "--model small --features {efficientnet_lite1} --feature-node blocks.4=10 --epochs 40 --bf16"
+    ),
+    seeds=1,
+    choices={name: CPU.choices[name] for name in ("as-trained", "4-samples")},
+    static="none,jpeg,bit-depth,random",
+    defences={
+        "hgd": _options("--model hgd --epochs 4 --bf16"),
+        "disco": _options("--model disco --epochs 4"),
+        "recon": _options("--model recon --features {efficientnet_lite0} --epochs 4"),
+        "adversarial-training": _options("--model adversarial-training --epochs 4"),
+    },
+    adaptive=_options("--preset quick --images 50"),
+    common=_options("--device cuda"),
+)
+
+SCALES = {"cpu": CPU, "gpu": GPU}
+
+
+def small(scale: Scale) -> Scale:
+    """The same stages as small as can be, on a CPU: no command shall fail for a slip where time is dear."""
+    return replace(
+        scale,
+        target_epochs=1,
+        per_class=(2, 1, 1),
+        riae=_one_epoch(scale.riae),
+        defences={name: _one_epoch(options) for name, options in scale.defences.items()},
+        adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),
+        common=CPU.common,
+    )
+
+
+def _one_epoch(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Options of a training, for a single epoch."""
+    return (*(word for word in options if word != "--bf16"), "--epochs", "1")

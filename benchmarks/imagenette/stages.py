@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scales import AGNOSTIC, DEAR, Scale
+from scales import AGNOSTIC, CHEAP, DEAR, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Stage:
         name: In times.json and in the results.
         command: As it is typed; its program is the product's, or a script beside this file.
         needs: Stages without which it cannot be run.
-        fresh: Folder that must not be there when it begins: an evaluation takes another rather than overwrite.
+        fresh: Folder that must not be there when it begins: evaluations overwrite nothing.
         looks: Whether it measures on the split test: each such look stands in the results.
     """
 
@@ -44,13 +44,14 @@ class Proof:
         """A target's card."""
         return str((self.out / "targets" if self.scale.size else self.cards) / f"{self.target(number)}.json")
 
-    def pairs(self, eps: int) -> Path:
-        """The collection of a budget; it holds all targets."""
-        return self.out / f"pairs-{eps}"
+    def pairs(self, eps: int, number: int) -> str:
+        """The collection of a budget; the last target, on which transfer is tested, has one of its own."""
+        held_out = number and number == len(self.scale.targets) - 1
+        return str(self.out / (f"pairs-{eps}-held-out" if held_out else f"pairs-{eps}"))
 
     def shards(self, eps: int, number: int) -> str:
         """A target's shards in it."""
-        return f"{self.pairs(eps)}/{self.target(number)}/*/*/*.tar"
+        return f"{self.pairs(eps, number)}/{self.target(number)}/*/*/*.tar"
 
     def run(self, name: str) -> str:
         """Folder of a training."""
@@ -62,10 +63,11 @@ def stages(proof: Proof) -> list[Stage]:
     scale = proof.scale
     main, *other_eps = scale.eps
     riae = "riae-0"
-    others = range(1, len(scale.targets))
     seeds = [f"riae-{seed}" for seed in range(scale.seeds)]
     return [
+        *_target(proof, 0),
         *_collection(proof, 0, main),
+        *(stage for number in range(1, len(scale.targets)) for stage in _target(proof, number)),
         _train_riae(proof, riae, "--seed", "0"),
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
@@ -76,11 +78,10 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
         *(_train_riae(proof, name, "--seed", name[-1]) for name in seeds[1:]),
         _evaluate(proof, "seeds", seeds, "none"),
-        *(stage for eps in other_eps for stage in _collection(proof, 0, eps)),
-        *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps) for eps in other_eps),
+        *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
+        *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
         _adaptive(proof, [riae, "adversarial-training"]),
-        *(stage for number in others for stage in _collection(proof, number, main)),
-        *_transfer(proof, main),
+        *_transfer(proof),
     ]
 
 
@@ -89,73 +90,88 @@ def _purifiers(scale: Scale) -> list[str]:
     return [name for name in scale.defences if name != "ddpm"]
 
 
-def _collection(proof: Proof, number: int, eps: int) -> Iterator[Stage]:
-    """The target, where it is made, and its attacked photographs of a budget: training first, then the rest."""
+def _target(proof: Proof, number: int) -> Iterator[Stage]:
+    """The training of a ten-class target; none where the shared one is taken as it is."""
     scale, target = proof.scale, proof.target(number)
-    needs = (f"target-{target}",) if scale.size else ()
-    if scale.size and eps == scale.eps[0]:
+    if scale.size:
         command = (
             "targets.py", "--card", str(proof.cards / f"{scale.targets[number]}.json"),
             "--classes-of", str(proof.cards / f"{scale.classes_of}.json"), "--images", str(proof.photographs),
             "--size", str(scale.size), "--epochs", str(scale.target_epochs), "--out", proof.card(number),
         )  # fmt: skip
-        yield Stage(name=needs[0], command=command)
+        yield Stage(name=f"target-{target}", command=command)
+
+
+def _collection(
+    proof: Proof, number: int, eps: int, *, splits: tuple[str, ...] = ("train", "val")
+) -> list[Stage]:
+    """Attacked photographs of a target and a budget; the dear attacks last."""
+    scale, target = proof.scale, proof.target(number)
     train, validation, test = scale.per_class
     common = (
         "impure-data", "generate", "--images", str(proof.photographs), "--target", proof.card(number),
-        "--eps", str(eps), "--out", str(proof.pairs(eps)), "--clean", "once", "--allow-short", *scale.common,
+        "--eps", str(eps), "--out", proof.pairs(eps, number), "--clean", "once", "--allow-short",
+        *scale.common,
     )  # fmt: skip
-    parts = {
-        "train": ("--split", "train", "--per-class", str(train)),
-        "val": ("--split", "val", "--per-class", str(test), "--validation-per-class", str(validation)),
+    sizes = {
+        "train": ("--per-class", str(train)),
+        "val": ("--per-class", str(test), "--validation-per-class", str(validation)),
     }
-    for attacks in ("clean," + ",".join(scale.cheap), ",".join(DEAR)):
-        for split, sizes in parts.items():
-            yield Stage(
-                name=f"pairs-{eps}-{target}-{split}-{'first' if 'clean' in attacks else 'dear'}",
-                command=(*common, "--attack", attacks, *sizes),
-                needs=needs,
-            )
+    return [
+        Stage(
+            name=f"pairs-{eps}-{target}-{split}-{name}",
+            command=(*common, "--split", split, *sizes[split], "--attack", attacks),
+            needs=tuple(stage.name for stage in _target(proof, number)),
+        )
+        for name, attacks in (("cheap", ",".join(("clean", *CHEAP))), ("dear", ",".join(DEAR)))
+        for split in splits
+    ]
 
 
-def _train_riae(proof: Proof, name: str, *options: str, shards: str = "") -> Stage:
-    """RIAE, with the feature network of its loss where the scale has one of its own."""
-    return _train(proof, name, *proof.scale.riae, *options, shards=shards)
+def _train_riae(proof: Proof, name: str, *options: str) -> Stage:
+    """RIAE on the main target's pairs."""
+    return _train(proof, name, *proof.scale.riae, *options)
 
 
-def _train(proof: Proof, name: str, *options: str, shards: str = "") -> Stage:
-    """A training on the main target's pairs, or on others; `{main}` and such in options are cards."""
-    scale = proof.scale
-    main = scale.eps[0]
+def _train(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,)) -> Stage:
+    """A training on the pairs of one target, or on those of all that have no collection of their own."""
+    scale, main = proof.scale, proof.scale.eps[0]
     cards = {shared: proof.card(number) for number, shared in enumerate(scale.targets)}
     command = (
-        "impure-train", "--shards", shards or proof.shards(main, 0), "--target", proof.card(0), *scale.common,
+        "impure-train", "--shards", proof.shards(main, 0) if targets == (0,) else proof.pairs(main, 0),
+        *(word for number in targets for word in ("--target", proof.card(number))), *scale.common,
         *(option.format(**cards, runs=proof.out / "runs") for option in options), "--out", proof.run(name),
     )  # fmt: skip
-    needed = [stage.name for stage in _collection(proof, 0, main)]
-    if name == "dir-joint":
-        needed.append("dir")
-    return Stage(name=name, command=command, needs=tuple(needed))
+    needs = [stage.name for number in targets for stage in _collection(proof, number, main)]
+    return Stage(name=name, command=command, needs=(*needs, *(["dir"] if name == "dir-joint" else [])))
 
 
 def _checkpoints(proof: Proof, names: list[str]) -> list[str]:
-    """The options that name trainings: RIAE's weights that were best on validation images, others' last ones."""
+    """The options that name trainings: RIAE's weights that were best in validation, others' last ones."""
     best = {name: proof.run(name) + ("/best" if name.startswith("riae") else "") for name in names}
     return [word for name in names for word in ("--checkpoint", best[name])]
 
 
 def _evaluate(
-    proof: Proof, name: str, runs: list[str], defences: str, eps: int = 0, *, options: tuple[str, ...] = ()
+    proof: Proof,
+    name: str,
+    runs: list[str],
+    defences: str,
+    *,
+    eps: int = 0,
+    target: int = 0,
+    options: tuple[str, ...] = (),
 ) -> Stage:
-    """Accuracy on all test images behind trainings and other defences."""
-    eps = eps or proof.scale.eps[0]
+    """Accuracy behind trainings and other defences, on all test images unless the options say otherwise."""
     folder = proof.out / "evaluations" / name
     command = (
-        "impure-eval", "table1", "--shards", proof.shards(eps, 0), "--target", proof.card(0),
-        "--defence", defences.format(runs=proof.out / "runs"), *_checkpoints(proof, runs),
-        *(options or proof.scale.test_options), *proof.scale.common, "--out", str(folder),
+        "impure-eval", "table1", "--shards", proof.shards(eps or proof.scale.eps[0], target),
+        "--target", proof.card(target), "--defence", defences.format(runs=proof.out / "runs"),
+        *_checkpoints(proof, runs), *(options or proof.scale.test_options), *proof.scale.common,
+        "--out", str(folder),
     )  # fmt: skip
-    return Stage(name=name, command=command, needs=tuple(runs), fresh=folder, looks="validation" not in options)
+    looks = "validation" not in options
+    return Stage(name=name, command=command, needs=tuple(runs), fresh=folder, looks=looks)
 
 
 def _choice(proof: Proof, name: str, options: tuple[str, ...]) -> Stage:
@@ -172,3 +188,13 @@ def _adaptive(proof: Proof, runs: list[str]) -> Stage:
         *_checkpoints(proof, runs), *proof.scale.adaptive, *proof.scale.common, "--out", str(folder),
     )  # fmt: skip
     return Stage(name="adaptive", command=command, needs=tuple(runs), looks=True)
+
+
+def _transfer(proof: Proof) -> Iterator[Stage]:
+    """RIAE trained on the pairs of all targets but the last, tested on the last."""
+    main, last = proof.scale.eps[0], len(proof.scale.targets) - 1
+    for number in range(1, last):
+        yield from _collection(proof, number, main)
+    yield _train(proof, "riae-transfer", *proof.scale.riae, targets=tuple(range(last)))
+    yield from _collection(proof, last, main, splits=("val",))
+    yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer"], "none,jpeg", target=last)

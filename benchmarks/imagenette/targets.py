@@ -1,4 +1,4 @@
-"""Ten-class targets of a smaller size: networks fine-tuned on the training photographs, each with its card."""
+"""Fine-tunes a network on the training photographs: a ten-class target of a smaller size, with its card."""
 
 import json
 from dataclasses import asdict, replace

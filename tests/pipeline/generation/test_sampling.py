@@ -118,7 +118,9 @@ def test_the_validation_split_may_be_smaller(tmp_path, imagenet, target):
     plans = draw(tmp_path / "few", imagenet, target, per_class=4, validation_per_class=2)
     even = draw(tmp_path / "even", imagenet, target, per_class=3)
     assert [plan.counts()["asked"] for plan in plans] == [6, 12]
-    few, same = ({row for plan in drawn for row in plan.table["source_id"].to_pylist()} for drawn in (plans, even))
+    few, same = (
+        {row for plan in drawn for row in plan.table["source_id"].to_pylist()} for drawn in (plans, even)
+    )
     assert few == same and len(few) == 18
     with pytest.raises(InputError, match=r"validation_per_class \(there 2, now None\)"):
         draw(tmp_path / "few", imagenet, target, per_class=4)

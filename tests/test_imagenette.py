@@ -1,0 +1,126 @@
+"""The proof on photographs: its stages, their order, its records and its page; the stages themselves are dear."""
+
+import importlib
+import json
+import runpy
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+MODULES = ("scales", "stages", "run_stages", "results")
+
+
+@pytest.fixture
+def proof_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "imagenette"))
+    modules = {name: importlib.import_module(name) for name in MODULES}
+    yield SimpleNamespace(**modules)
+    for name in MODULES:
+        sys.modules.pop(name)
+
+
+def proof_of(modules: SimpleNamespace, out: Path, scale: str = "cpu") -> Any:
+    chosen = modules.scales.SCALES[scale]
+    return modules.stages.Proof(scale=chosen, out=out, photographs=Path("photos"), cards=Path("cards"))
+
+
+def options_of(command: str) -> set[str]:
+    """The options of one of the product's commands."""
+    from impure import cli
+
+    names = {"impure-data": "data", "impure-train": "train", "impure-eval": "evaluate"}
+    program, below = command.split()[0], command.split()[1]
+    entry = getattr(cli, names[program])
+    entry = getattr(entry, "commands", {}).get(below, entry)
+    return {option for parameter in entry.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+def test_every_stage_has_a_name_comes_after_what_it_needs_and_types_options_that_exist(
+    proof_modules: SimpleNamespace, tmp_path: Path, scale: str
+) -> None:
+    planned = proof_modules.stages.stages(proof_of(proof_modules, tmp_path, scale))
+    names = [stage.name for stage in planned]
+    assert len(set(names)) == len(names)
+    for place, stage in enumerate(planned):
+        assert set(stage.needs) <= set(names[:place]), stage.name
+        if stage.command[0].startswith("impure-"):
+            typed = {word for word in stage.command if word.startswith("--")}
+            assert typed <= options_of(" ".join(stage.command[:2])), stage.name
+    assert [stage.name for stage in planned if stage.looks][:1] == ["table1"]
+    assert all("validation" in stage.command for stage in planned if stage.name.startswith("choice-"))
+
+
+def test_small_takes_the_same_stages(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
+    proof = proof_of(proof_modules, tmp_path)
+    small = replace(proof, scale=proof_modules.scales.small(proof.scale))
+    first, second = ([stage.name for stage in proof_modules.stages.stages(each)] for each in (proof, small))
+    assert first == second
+
+
+def test_a_stage_is_run_once_and_again_if_its_command_changes(
+    proof_modules: SimpleNamespace, tmp_path: Path
+) -> None:
+    (tmp_path / "old").mkdir()
+    script = tmp_path / "stage.py"
+    script.write_text("import sys; sys.exit(int(sys.argv[1]))")
+    make, module = proof_modules.stages.Stage, proof_modules.run_stages
+    runs = module.Runs(tmp_path / "times.json")
+    good = make(name="good", command=(str(script), "3"), fresh=tmp_path / "old")
+    bad = make(name="bad", command=(str(script), "1"), needs=("good",))
+    late = make(name="late", command=(str(script), "0"), needs=("bad",))
+    assert [module.run_stage(stage, runs, tmp_path, 60.0) for stage in (good, bad, late)] == [
+        False,
+        True,
+        True,
+    ]
+    assert not (tmp_path / "old").exists()
+    again = module.Runs(tmp_path / "times.json")
+    assert [module.done(stage, again) for stage in (good, bad, late)] == [True, False, False]
+    assert not module.done(replace(good, command=(str(script), "0")), again)
+    assert module.run_stage(replace(good, name="slow"), again, tmp_path, 0.0)
+    assert again.all[-1]["code"] == module.OUT_OF_TIME
+
+
+def row(attack: str, defence: str, correct: int) -> dict[str, Any]:
+    return {"target": "t", "attack": attack, "defence": defence, "n": 100, "correct": correct, "samples": 1}
+
+
+def test_the_page_says_what_came_back_with_its_interval(
+    proof_modules: SimpleNamespace, tmp_path: Path
+) -> None:
+    proof = proof_of(proof_modules, tmp_path)
+    planned = proof_modules.stages.stages(proof)
+    table1 = next(stage for stage in planned if stage.name == "table1")
+    rows = [
+        *(row(attack, "none", correct) for attack, correct in (("clean", 100), ("pgd", 0), ("fgsm", 20))),
+        *(row(attack, "riae", correct) for attack, correct in (("clean", 90), ("pgd", 60), ("fgsm", 60))),
+    ]
+    table1.fresh.mkdir(parents=True)
+    (table1.fresh / "report.json").write_text(json.dumps({"conditions": {}, "rows": rows}))
+    runs = proof_modules.run_stages.Runs(tmp_path / "times.json")
+    command = proof_modules.run_stages.shown(table1)
+    runs.add({"stage": "table1", "command": command, "begun": "now", "seconds": 60, "code": 0, "looks": True})
+    proof_modules.results.write_results(planned, runs, proof, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "60.0<br>50.2-69.1" in page  # Wilson's interval of 60 of 100
+    line = next(line for line in page.splitlines() if line.startswith("| riae"))
+    assert line.split("|")[-2].strip() == "0.55"  # the mean of 60/100 and 40/80
+    assert "| now   |" in page and str(tmp_path) not in page
+    assert "Table 2" not in page  # what is not measured is not there
+
+
+def test_the_command_lists_its_stages(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
+    main = runpy.run_path(str(ROOT / "benchmarks" / "imagenette" / "__main__.py"))["main"]
+    given = ("--photographs", "photos", "--cards", "cards", "--out", str(tmp_path), "--dry-run")
+    listed = CliRunner().invoke(main, [*given, "--until", "riae-0"])
+    assert listed.exit_code == 0 and listed.output.splitlines()[-2] == "to do: riae-0"
+    refused = CliRunner().invoke(main, [*given, "--until", "riae-9"])
+    assert refused.exit_code == 2 and "choose from target-resnet10t-64" in refused.output
