@@ -38,6 +38,11 @@ OTHERS = {
     "--rounds",
     "--size",
     "--count",
+    "--photographs",
+    "--cards",
+    "--results",
+    "--scale",
+    "--minutes",
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -1,4 +1,4 @@
-"""The proof on photographs: its stages, their order, its records and its page; the stages themselves are dear."""
+"""The proof on photographs: its stages, their order, its records and its page."""
 
 import importlib
 import json

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scales import AGNOSTIC, CHEAP, DEAR, Scale
+from scales import AGNOSTIC, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def _target(proof: Proof, number: int) -> Iterator[Stage]:
 def _collection(
     proof: Proof, number: int, eps: int, *, splits: tuple[str, ...] = ("train", "val")
 ) -> list[Stage]:
-    """Attacked photographs of a target and a budget; the dear attacks last."""
+    """Attacked photographs of a target and a budget."""
     scale, target = proof.scale, proof.target(number)
     train, validation, test = scale.per_class
     common = (
@@ -120,10 +120,10 @@ def _collection(
     return [
         Stage(
             name=f"pairs-{eps}-{target}-{split}-{name}",
-            command=(*common, "--split", split, *sizes[split], "--attack", attacks),
+            command=(*common, "--split", split, *sizes[split], *attacks),
             needs=tuple(stage.name for stage in _target(proof, number)),
         )
-        for name, attacks in (("cheap", ",".join(("clean", *CHEAP))), ("dear", ",".join(DEAR)))
+        for name, attacks in proof.scale.attacks.items()
         for split in splits
     ]
 

@@ -122,7 +122,7 @@ def test_the_validation_split_may_be_smaller(tmp_path, imagenet, target):
         {row for plan in drawn for row in plan.table["source_id"].to_pylist()} for drawn in (plans, even)
     )
     assert few == same and len(few) == 18
-    with pytest.raises(InputError, match=r"validation_per_class \(there 2, now None\)"):
+    with pytest.raises(InputError, match=r"validation_per_class \(there 2, now null\)"):
         draw(tmp_path / "few", imagenet, target, per_class=4)
     with pytest.raises(InputError, match="it is for val"):
         SampleConfig(split="train", per_class=1, validation_per_class=1)
