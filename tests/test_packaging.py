@@ -36,7 +36,7 @@ def test_the_only_top_level_name_is_impure(wheel):
 def test_the_wheel_holds_all_modules_and_data(wheel):
     held = {name.removeprefix("impure/") for name in zipfile.ZipFile(wheel).namelist()}
     rooms = ("pipeline", "purifier", "manifests")
-    kinds = (".py", ".json", ".safetensors", ".html", ".j2")
+    kinds = (".py", ".json", ".safetensors", ".j2", ".css", ".js")
     wanted = {path.relative_to(ROOT).as_posix() for room in rooms for path in (ROOT / room).rglob("*")
               if path.suffix in kinds}  # fmt: skip
     assert wanted | {"cli.py", "py.typed", "__init__.py"} <= held

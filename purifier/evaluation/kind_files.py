@@ -90,6 +90,23 @@ def unused_folder(out: Path, stem: str) -> Path:
     return next(folder for folder in itertools.chain([out], numbered) if not any(folder.glob(f"{stem}.*")))
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write one file as a whole.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    with writing(path), atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def unused_file(path: Path) -> Path:
+    """The path itself, or the first of NAME-2, NAME-3, … that is not there yet."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists())
+
+
 def as_texts(conditions: Mapping[str, object]) -> dict[str, str]:
     """Conditions as people read them."""
     return {

@@ -62,7 +62,7 @@ class Row:
     @property
     def label(self) -> str:
         """The defence, and how its samples were combined where there were several."""
-        return self.defence if self.samples == 1 else f"{self.defence} ({self.combine} of {self.samples})"
+        return _label(self.defence, self.combine, self.samples)
 
     def record(self) -> RowRecord:
         """The row as files hold it."""
@@ -93,6 +93,11 @@ class Mean:
     combine: str = "one"
     samples: int = 1
 
+    @property
+    def label(self) -> str:
+        """The column, as of a row."""
+        return _label(self.defence, self.combine, self.samples)
+
 
 def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
     """The mean over the attacks for each target, defence and combination, in the order of the rows."""
@@ -112,6 +117,11 @@ def means(rows: Iterable[Row]) -> tuple[Mean, ...]:
         )
         for (target, defence, combine, samples), accuracies in groups.items()
     )
+
+
+def _label(defence: str, combine: str, samples: int) -> str:
+    """A column's name."""
+    return defence if samples == 1 else f"{defence} ({combine} of {samples})"
 
 
 def _short(value: float) -> float:

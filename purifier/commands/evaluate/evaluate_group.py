@@ -5,6 +5,8 @@ import click
 from impure.manifests.commands.console import HELP, Group
 from impure.purifier.commands.evaluate.adaptive_command import adaptive_command
 from impure.purifier.commands.evaluate.evaluate_command import table1_command
+from impure.purifier.commands.evaluate.leaderboard_command import leaderboard_command
+from impure.purifier.commands.evaluate.report_command import report_command
 
 DEFAULT = "table1"
 
@@ -35,3 +37,5 @@ def evaluate() -> None:
 
 evaluate.add_command(table1_command)
 evaluate.add_command(adaptive_command)
+evaluate.add_command(report_command)
+evaluate.add_command(leaderboard_command)

@@ -89,8 +89,7 @@ def rows_by_attack(evaluation: Evaluation, target: str) -> dict[str, dict[str, R
 
 def means_by_label(evaluation: Evaluation, target: str) -> dict[str, float]:
     """A target's means over the attacks by column, in per cent; none where there is no attack."""
-    means = [100 * mean.accuracy for mean in evaluation.means if mean.target == target]
-    return dict(zip(labels_of(evaluation, target), means, strict=True)) if means else {}
+    return {mean.label: 100 * mean.accuracy for mean in evaluation.means if mean.target == target}
 
 
 def _block(

@@ -1,0 +1,55 @@
+"""`impure-eval leaderboard`: what defences withstand, in RobustBench's fields."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from impure.manifests.commands.click_options import json_option
+from impure.manifests.commands.console import HELP, Command, print_json, print_text, say
+
+
+@click.command("leaderboard", cls=Command, context_settings=HELP)
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("leaderboard.json"),
+    show_default=True,
+    help="The file; with a number behind its name where there is one already.",
+)
+@json_option  # fmt: skip
+def leaderboard_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Rank defences by what adaptive attacks left of their accuracy.
+
+    One entry for each defence, target and budget of the documents below the folders: those of `impure-eval
+    adaptive`, with the mean over stored attacks (`table1`) beside them. Entries whose checks failed, or that
+    nobody attacked through the defence, have no rank. What was not measured is null.
+
+    \b
+      impure-eval leaderboard ./impure-runs ./impure-adaptive --out leaderboard.json
+    """
+    from impure.manifests.base.errors import InputError
+    from impure.purifier.evaluation.kind_files import unused_file, write_text
+    from impure.purifier.evaluation.reports.documents import find_documents
+    from impure.purifier.evaluation.reports.leaderboard import (
+        leaderboard,
+        leaderboard_document,
+        leaderboard_table,
+    )
+
+    documents, complaints = find_documents(folders)
+    entries, refused = leaderboard(documents)
+    complaints += refused
+    for complaint in complaints:
+        say(f"Left out: {complaint}")
+    if not entries:
+        raise InputError(f"{', '.join(map(str, folders))}: no results of impure-eval adaptive or table1")
+    made = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "left_out": complaints}
+    document = leaderboard_document(entries, made)
+    path = write_text(unused_file(out), json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if as_json:
+        return print_json(document)
+    print_text(leaderboard_table(entries))
+    return print_text(f"\nAccuracy in %, ranked by the worst case of all attacks and draws: {path}")
