@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, CONTROLS
+from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, CONTROLS, NOISE
 from impure.purifier.evaluation.adaptive.adaptive_scores import ALL
 from impure.purifier.evaluation.reports.documents import NAME, as_text, count_of, records_of
 from impure.purifier.evaluation.reports.page import CheckLine
@@ -34,7 +34,9 @@ class AttackLine:
         knowledge: Of the attacker.
         samples: Draws of a verdict.
         n: Images.
-        verdicts: Under the attack.
+        attacked: Accuracies under the attack.
+        clean: Accuracies of untouched images; empty where they are not told.
+        noise: Accuracies of random noise of the attack's size; likewise.
         record: The rest.
     """
 
@@ -43,7 +45,9 @@ class AttackLine:
     knowledge: str
     samples: int
     n: int
-    verdicts: Mapping[str, Share]
+    attacked: Mapping[str, Share]
+    clean: Mapping[str, float]
+    noise: Mapping[str, float]
     record: Record
 
     @property
@@ -64,6 +68,12 @@ class AttackedSubject:
     checks: Sequence[CheckLine]
 
     @property
+    def weights(self) -> tuple[str, str]:
+        """SHA-256 of the target's and of the defence's weights, as the first row has them."""
+        record = self.lines[0].record if self.lines else {}
+        return as_text(record.get("target_weights"), NAME), as_text(record.get("defence_weights"), NAME)
+
+    @property
     def is_broken(self) -> bool:
         """Whether a check failed; an attack that nobody checked counts as well."""
         return not self.checks or not all(check.passed for check in self.checks)
@@ -80,16 +90,6 @@ class AttackedSubject:
             line for line in self.lines if line.attack not in (ALL, *CONTROLS) and line.knowledge == "full"
         ]
 
-    def control(self, name: str, line: AttackLine) -> AttackLine | None:
-        """Clean images, or noise of an attack's size, under the same verdict as the attack."""
-        eps = 0 if name == CLEAN else line.eps
-        same = (
-            other
-            for other in self.lines
-            if (other.attack, other.eps, other.samples) == (name, eps, line.samples)
-        )
-        return next(same, None)
-
 
 def attacked_subjects(content: Record) -> list[AttackedSubject]:
     """What a document says of each defence before each target.
@@ -97,15 +97,24 @@ def attacked_subjects(content: Record) -> list[AttackedSubject]:
     Raises:
         InputError: Something is not what it has to be.
     """
+    lines: dict[tuple[str, str], list[AttackLine]] = {}
+    for record in records_of(content, "rows"):
+        lines.setdefault(_names(record), []).append(_line(record))
+    checks = {_names(subject): records_of(subject, "checks") for subject in records_of(content, "defences")}
     return [
         AttackedSubject(
-            defence=as_text(subject.get("defence"), NAME),
-            target=as_text(subject.get("target"), NAME),
-            lines=[_line(row) for row in records_of(subject, "rows")],
-            checks=[_check(check) for check in records_of(subject, "checks")],
+            defence=defence,
+            target=target,
+            lines=lines.get((defence, target), []),
+            checks=[_check(check) for check in checks.get((defence, target), [])],
         )
-        for subject in records_of(content, "defences")
+        for defence, target in dict.fromkeys([*checks, *lines])
     ]
+
+
+def _names(record: Record) -> tuple[str, str]:
+    """A defence and a target."""
+    return as_text(record.get("defence"), NAME), as_text(record.get("target"), NAME)
 
 
 def _check(record: Record) -> CheckLine:
@@ -126,7 +135,9 @@ def _line(record: Record) -> AttackLine:
         eps=count_of(record, "eps"),
         samples=count_of(record, "samples"),
         n=count_of(record, "n"),
-        verdicts={verdict: _share(record, verdict) for verdict in VERDICTS},
+        attacked={verdict: _share(record, verdict) for verdict in VERDICTS},
+        clean=_controls(record, CLEAN),
+        noise=_controls(record, NOISE),
         record=record,
     )
 
@@ -137,13 +148,19 @@ def _share(record: Record, verdict: str) -> Share:
     Raises:
         InputError: One of the three numbers is none from 0 to 1.
     """
-    interval = record.get(f"{verdict}_interval")
-    values = [record.get(verdict), *(interval if isinstance(interval, list) else [])]
-    if len(values) != 3 or not all(is_share(value) for value in values):
-        raise InputError(f"a row's {verdict} and {verdict}_interval are no numbers from 0 to 1")
-    return Share(*values)
+    values = [record.get(name) for name in (verdict, f"{verdict}_low", f"{verdict}_high")]
+    if not all(map(_is_share, values)):
+        raise InputError(f"a row's {verdict}, {verdict}_low and {verdict}_high are no numbers from 0 to 1")
+    rate, low, high = values
+    return Share(rate, low, high)
 
 
-def is_share(value: Any) -> bool:
+def _controls(record: Record, name: str) -> dict[str, float]:
+    """The verdicts on images that nobody attacked, as far as they are told."""
+    values = {verdict: record.get(f"{name}_{verdict}") for verdict in VERDICTS}
+    return {verdict: value for verdict, value in values.items() if _is_share(value)}
+
+
+def _is_share(value: Any) -> TypeGuard[float]:
     """Whether something is a number from 0 to 1."""
     return type(value) in (int, float) and 0 <= value <= 1

@@ -1,5 +1,6 @@
 """A leaderboard out of the documents of evaluations: one entry a defence, target and budget."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +12,6 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_names import PAPER_EPS_255
 from impure.purifier.defences.defence_registry import DEFENCES
-from impure.purifier.evaluation.adaptive.adaptive_config import NOISE
 from impure.purifier.evaluation.reports.adaptive_records import (
     AttackedSubject,
     AttackLine,
@@ -26,6 +26,7 @@ CHOSEN = "Of images that the bare target classifies correctly."
 FAILED = "Checks failed, so that the attack may be too weak: {}."
 STORED = "Measured on stored attacks alone, whose maker did not know the defence."
 AUTOATTACK = "autoattack"
+NO_WEIGHTS = hashlib.sha256().hexdigest()  # of a defence that has none
 HEADER = ("rank", "defence", "target", "worst", "vote", "mean", "noise", "clean", "black-box", "n", "checks")
 
 
@@ -36,8 +37,8 @@ class _Key(NamedTuple):
     eps: int
     target: str
     defence: str
-    target_sha256: str | None
-    defence_sha256: str | None
+    target_sha256: str
+    defence_sha256: str
 
 
 class _Attacked(NamedTuple):
@@ -93,11 +94,9 @@ def _add(measured: dict[_Key, _Measured], document: Document) -> None:
 
 def _add_attacked(measured: dict[_Key, _Measured], document: Document) -> None:
     """Add what an adaptive evaluation says."""
-    weights = _weights(document)
     for subject in attacked_subjects(document.content):
         for line in subject.totals:
-            names = (subject.target, subject.defence)
-            key = _Key(_images(document), line.eps, *names, *map(weights.get, names))
+            key = _Key(_images(document), line.eps, subject.target, subject.defence, *subject.weights)
             of_key = measured.setdefault(key, _Measured())
             of_key.attacked.append(_Attacked(subject, line, document.where))
 
@@ -107,7 +106,7 @@ def _add_stored(measured: dict[_Key, _Measured], document: Document) -> None:
     weights = _weights(document)
     for row in map(read_row, records_of(document.content, "rows")):
         if row.attack != CLEAN:
-            digests = (weights.get(row.target), weights.get(row.defence))
+            digests = (weights.get(row.target, ""), weights.get(row.defence, NO_WEIGHTS))
             key = _Key(_images(document), eps_of(row.attack), row.target, row.label, *digests)
             of_key = measured.setdefault(key, _Measured())
             of_key.stored.setdefault(row.attack, row)
@@ -135,6 +134,7 @@ def eps_of(attack: str) -> int:
 def _entry(key: _Key, measured: _Measured) -> Entry:
     """The entry of all that was measured."""
     name = re.split("[: (]", key.defence)[0]
+    stored = [row.accuracy for row in measured.stored.values()]
     entry = Entry(
         name=name,
         link=_link(name),
@@ -144,16 +144,16 @@ def _entry(key: _Key, measured: _Measured) -> Entry:
         footnote=f"{CHOSEN} {STORED}",
         defence=key.defence,
         target=key.target,
-        black_box_acc=_mean([row.accuracy for row in measured.stored.values()]),
+        black_box_acc=_per_cent(fmean(stored) if stored else None),
         black_box_attacks=tuple(measured.stored),
         target_sha256=key.target_sha256,
-        defence_sha256=key.defence_sha256,
+        defence_sha256=None if key.defence_sha256 == NO_WEIGHTS else key.defence_sha256,
         documents=tuple(measured.where),
     )
     if not measured.attacked:
         return entry
     return _with_attacks(
-        entry, min(measured.attacked, key=lambda attacked: attacked.line.verdicts["worst"].rate)
+        entry, min(measured.attacked, key=lambda attacked: attacked.line.attacked["worst"].rate)
     )
 
 
@@ -162,27 +162,26 @@ def _with_attacks(entry: Entry, attacked: _Attacked) -> Entry:
     subject, line, where = attacked
     failed = tuple(check.name for check in subject.checks if not check.passed)
     warning = f" {FAILED.format(', '.join(failed) or 'there were none')}" if subject.is_broken else ""
-    clean, noise = subject.control(CLEAN, line), subject.control(NOISE, line)
     same = [other for other in subject.attacks if (other.eps, other.samples) == (line.eps, line.samples)]
     strong = [other for other in same if other.attack.startswith(AUTOATTACK)]
-    worst = line.verdicts["worst"]
+    worst = line.attacked["worst"]
     return replace(
         entry,
-        clean_acc=_text(clean),
-        autoattack_acc=_text(min(strong, key=lambda other: other.verdicts["mean"].rate, default=None)),
+        clean_acc=_text(line.clean.get("mean")),
+        autoattack_acc=_text(min((other.attacked["mean"].rate for other in strong), default=None)),
         unreliable=subject.is_broken,
         footnote=CHOSEN + warning,
         n=line.n,
         samples=line.samples,
-        mean_acc=_per_cent(line, "mean"),
-        worst_acc=_per_cent(line, "worst"),
-        vote_acc=_per_cent(line, "vote"),
+        mean_acc=_per_cent(line.attacked["mean"].rate),
+        worst_acc=_per_cent(line.attacked["worst"].rate),
+        vote_acc=_per_cent(line.attacked["vote"].rate),
         worst_interval=(round(100 * worst.low, 2), round(100 * worst.high, 2)),
-        clean_worst_acc=_per_cent(clean, "worst"),
-        clean_vote_acc=_per_cent(clean, "vote"),
-        noise_mean_acc=_per_cent(noise, "mean"),
-        noise_worst_acc=_per_cent(noise, "worst"),
-        noise_vote_acc=_per_cent(noise, "vote"),
+        clean_worst_acc=_per_cent(line.clean.get("worst")),
+        clean_vote_acc=_per_cent(line.clean.get("vote")),
+        noise_mean_acc=_per_cent(line.noise.get("mean")),
+        noise_worst_acc=_per_cent(line.noise.get("worst")),
+        noise_vote_acc=_per_cent(line.noise.get("vote")),
         attacks=tuple(other.attack for other in same),
         checks_failed=failed,
         documents=(where, *entry.documents),
@@ -196,19 +195,14 @@ def _link(name: str) -> str | None:
     return f"https://arxiv.org/abs/{paper[1]}" if paper else None
 
 
-def _mean(shares: Sequence[float]) -> float | None:
-    """The mean of some shares in per cent."""
-    return round(100 * fmean(shares), 2) if shares else None
+def _per_cent(share: float | None) -> float | None:
+    """A share in per cent."""
+    return None if share is None else round(100 * share, 2)
 
 
-def _per_cent(line: AttackLine | None, verdict: str) -> float | None:
-    """An accuracy in per cent."""
-    return None if line is None else round(100 * line.verdicts[verdict].rate, 2)
-
-
-def _text(line: AttackLine | None) -> str | None:
-    """The mean of draws as RobustBench writes accuracies."""
-    return None if line is None else f"{100 * line.verdicts['mean'].rate:.2f}"
+def _text(share: float | None) -> str | None:
+    """A share as RobustBench writes accuracies."""
+    return None if share is None else f"{100 * share:.2f}"
 
 
 def _ranked(entries: Iterable[Entry]) -> list[Entry]:

@@ -34,23 +34,23 @@ def table1(rows: Sequence[dict[str, Any]] = (), **more: Any) -> dict[str, Any]:
 
 
 def adaptive_row(attack: str, eps: int, right: int, **more: Any) -> dict[str, Any]:
-    """Ten images, of which so many are right in most draws, one less in all."""
-    shares = {"mean": right - 0.5 * (right > 0), "worst": right - (right > 0), "vote": right}
+    """Ten images, of which so many are right in most draws, one less in all; controls of 9 and 8."""
     row: dict[str, Any] = {
-        "attack": attack,
-        "eps": eps,
-        "knowledge": "full",
-        "samples": 5,
-        "n": 10,
-        "steps": 20,
-        "eot": 5,
-    }
+        "target": "toy", "defence": "riae",
+        "target_weights": WEIGHTS["toy"], "defence_weights": WEIGHTS["riae"],
+        "attack": attack, "eps": eps, "knowledge": "full", "samples": 5, "n": 10, "steps": 20, "eot": 5,
+        "restarts": 1, "converged": True, "grad_evals": 100.0, "flop": 2.5e9, "seconds": 0.5,
+    }  # fmt: skip
+    shares = {"mean": right - 0.5 * (right > 0), "worst": right - (right > 0), "vote": right}
     for verdict, count in shares.items():
-        row |= {verdict: count / 10, f"{verdict}_interval": list(wilson(round(count), 10))}
+        low, high = wilson(round(count), 10)
+        row |= {verdict: count / 10, f"{verdict}_low": low, f"{verdict}_high": high}
+        row |= {f"clean_{verdict}": 0.9, f"noise_{verdict}": 0.8 if eps else None}
     return row | more
 
 
 def subject(defence: str = "riae", left: int = 3, passed: bool = True, **more: Any) -> dict[str, Any]:
+    """A defence with its rows inside, for `adaptive` to take out."""
     return {
         "target": "toy",
         "defence": defence,
@@ -68,8 +68,14 @@ def subject(defence: str = "riae", left: int = 3, passed: bool = True, **more: A
     }
 
 
-def adaptive(*subjects: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": "adaptive", "conditions": conditions(), "defences": list(subjects or [subject()])}
+def adaptive(*subjects: dict[str, Any], **more: Any) -> dict[str, Any]:
+    defences = [dict(each) for each in subjects or [subject()]]
+    rows = [
+        row | {name: each[name] for name in ("target", "defence")}
+        for each in defences
+        for row in each.pop("rows")
+    ]
+    return {"kind": "adaptive", "conditions": conditions(), "rows": rows, "defences": defences, **more}
 
 
 def write(path: Path, document: Any) -> Path:

@@ -126,9 +126,10 @@ def test_every_document_is_a_section_in_the_order_of_the_paper(tmp_path: Path) -
         ({"kind": "residual", "rows": [{"a": 1}] * 5001}, "at most 5000"),
         ({"kind": "residual", "rows": [{str(index): 1 for index in range(99)}]}, "columns"),
         (table1(classes=[3]), "classes are no list"),
-        (adaptive({"target": "toy", "rows": 3}), "rows are no list"),
-        (adaptive(subject(rows=[{"attack": "pgd"}])), "is no count"),
-        (adaptive(subject(rows=[{"eps": 4, "samples": 1, "n": 1, "mean": 2.0}])), "from 0 to 1"),
+        (adaptive(rows=3), "rows are no list"),
+        (adaptive(rows=[{"attack": "pgd"}]), "is no count"),
+        (adaptive(rows=[{"eps": 4, "samples": 1, "n": 1, "mean": 2.0}]), "from 0 to 1"),
+        (adaptive(defences=[{"target": [], "checks": {}}]), "checks are no list"),
     ],
 )  # fmt: skip
 def test_a_broken_document_is_a_line_and_the_rest_goes_on(
