@@ -149,10 +149,10 @@ def _share(record: Record, verdict: str) -> Share:
         InputError: One of the three numbers is none from 0 to 1.
     """
     values = [record.get(name) for name in (verdict, f"{verdict}_low", f"{verdict}_high")]
-    if not all(map(_is_share, values)):
+    shares = [value for value in values if _is_share(value)]
+    if len(shares) < len(values):
         raise InputError(f"a row's {verdict}, {verdict}_low and {verdict}_high are no numbers from 0 to 1")
-    rate, low, high = values
-    return Share(rate, low, high)
+    return Share(*shares)
 
 
 def _controls(record: Record, name: str) -> dict[str, float]:
