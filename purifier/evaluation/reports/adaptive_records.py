@@ -10,6 +10,7 @@ from impure.purifier.evaluation.adaptive.adaptive_scores import ALL
 from impure.purifier.evaluation.reports.documents import NAME, as_text, count_of, records_of
 from impure.purifier.evaluation.reports.page import CheckLine
 
+MAX_ROWS = 5000
 VERDICTS = ("mean", "worst", "vote")
 
 Record = Mapping[str, Any]
@@ -97,8 +98,11 @@ def attacked_subjects(content: Record) -> list[AttackedSubject]:
     Raises:
         InputError: Something is not what it has to be.
     """
+    rows = records_of(content, "rows")
+    if len(rows) > MAX_ROWS:
+        raise InputError(f"it has more than {MAX_ROWS} rows")
     lines: dict[tuple[str, str], list[AttackLine]] = {}
-    for record in records_of(content, "rows"):
+    for record in rows:
         lines.setdefault(_names(record), []).append(_line(record))
     checks = {_names(subject): records_of(subject, "checks") for subject in records_of(content, "defences")}
     return [

@@ -6,6 +6,8 @@ from typing import Any
 from impure.purifier.evaluation.reports.documents import NAME, as_text, number, records_of
 from impure.purifier.evaluation.reports.page import Cell, Table
 
+MAX_CLASSES = 1000  # shown
+
 Record = Mapping[str, Any]
 
 
@@ -55,7 +57,7 @@ def _confusions(records: Sequence[Record], target: str) -> Table:
                 Cell(as_text(record.get("count"), 20), sort=number(record, "count")),
                 _per_cent(number(record, "share"), ""),
             ]
-            for record in records
+            for record in records[:MAX_CLASSES]
         ],
         folded=True,
     )

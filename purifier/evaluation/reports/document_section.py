@@ -1,10 +1,9 @@
 """Any evaluation's document as a section of a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.accuracy_section import accuracy_section
@@ -12,17 +11,21 @@ from impure.purifier.evaluation.reports.adaptive_section import adaptive_section
 from impure.purifier.evaluation.reports.attached_images import attached_images
 from impure.purifier.evaluation.reports.documents import (
     KINDS,
+    MAX_TEXT,
     NAME,
     Document,
     as_text,
     count_of,
-    number,
     records_of,
 )
-from impure.purifier.evaluation.reports.page import Block, Cell, Section, Table
+from impure.purifier.evaluation.reports.page import Block, Section, Table
+from impure.purifier.evaluation.reports.plain_tables import MAX_COLUMNS, plain_tables
 from impure.purifier.evaluation.scores import Row
 
-MAX_COLUMNS = 60
+MAX_NOTES = 20
+MAX_LINES = 5000  # of Table 1
+_SHOWN = ("rows", "notes")
+_BY_CLASS = ("classes", "confusions")
 _ACCURACY = {"target", "attack", "defence", "n", "correct"}
 
 Record = Mapping[str, Any]
@@ -36,25 +39,48 @@ def document_section(document: Document) -> tuple[Section, list[str]]:
     """
     plots, complaints = attached_images(document.path)
     section = _section(document)
-    section = replace(section, plots=plots, conditions=document.conditions, where=document.where)
+    section = replace(
+        section,
+        notes=_notes(document) or section.notes,
+        plots=plots,
+        conditions=document.conditions,
+        where=document.where,
+    )
     folder = document.where.rpartition("/")[0]
     return section, [f"{folder}/{complaint}" for complaint in complaints]
 
 
+def _notes(document: Document) -> list[str]:
+    """What the document says of its numbers."""
+    notes = document.content.get("notes", [])
+    return [as_text(note, MAX_TEXT) for note in notes[:MAX_NOTES]] if isinstance(notes, list) else []
+
+
 def _section(document: Document) -> Section:
     """The section without what lies beside the document."""
-    title = KINDS[document.kind]
+    title, content = KINDS[document.kind], document.content
     if document.kind == "adaptive":
         return adaptive_section(document, title)
-    rows = records_of(document.content, "rows")
-    if is_accuracy(rows):
-        return accuracy_section(
-            _evaluation(rows),
-            title,
-            document.content,
-            images=document.conditions.get("images", "stored images"),
-        )
-    return Section(title=title, blocks=_plain_blocks(rows), conditions={})
+    rows = records_of(content, "rows")
+    if not is_accuracy(rows):
+        blocks = [Block(tables=[*plain_tables(rows, "Rows"), *_further(document, _SHOWN)])]
+        return Section(title=title, blocks=blocks, conditions={})
+    images = document.conditions.get("images", "stored images")
+    section = accuracy_section(_evaluation(rows), title, content, images=images)
+    hidden = {*_SHOWN, *_BY_CLASS, *(() if document.kind == "table3" else ("means",))}
+    return replace(section, blocks=[*section.blocks, Block(tables=_further(document, hidden))])
+
+
+def _further(document: Document, shown: Collection[str]) -> list[Table]:
+    """A document's other lists of records, folded."""
+    names = [name for name in document.content if name not in shown]
+    lists = {name: document.content[name] for name in names if isinstance(document.content[name], list)}
+    return [
+        table
+        for name, rows in lists.items()
+        if all(isinstance(row, dict) for row in rows)
+        for table in plain_tables(rows, as_text(name.replace("_", " ").capitalize(), NAME), folded=True)
+    ]
 
 
 def is_accuracy(rows: Sequence[Record]) -> bool:
@@ -69,8 +95,8 @@ def _evaluation(rows: Sequence[Record]) -> Evaluation:
         InputError: A row is impossible, or there are too many defences for a table.
     """
     evaluation = Evaluation(rows=tuple(read_row(row) for row in rows), examples=(), conditions={})
-    if len({row.label for row in evaluation.rows}) > MAX_COLUMNS:
-        raise InputError(f"it has more than {MAX_COLUMNS} defences")
+    if len(rows) > MAX_LINES or len({row.label for row in evaluation.rows}) > MAX_COLUMNS:
+        raise InputError(f"it has more than {MAX_LINES} rows or {MAX_COLUMNS} defences")
     return evaluation
 
 
@@ -90,38 +116,3 @@ def read_row(record: Record) -> Row:
         samples=count_of({"samples": 1, **record}, "samples"),
         rejected=count_of(record, "rejected") if record.get("rejected") is not None else None,
     )
-
-
-def _plain_blocks(rows: Sequence[Record]) -> list[Block]:
-    """Any records as a table; what is the same in all of them stands above it once.
-
-    Raises:
-        InputError: They have too many columns.
-    """
-    if not rows:
-        return []
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    if len(names) > MAX_COLUMNS:
-        raise InputError(f"its rows have more than {MAX_COLUMNS} columns")
-    same = [
-        name for name in names if len(rows) > 1 and len({canonical_json(row.get(name)) for row in rows}) == 1
-    ]
-    header = [name for name in names if name not in same]
-    table = Table(
-        caption="The document's rows",
-        header=[as_text(name.replace("_", " "), NAME) for name in header],
-        rows=[
-            [Cell(as_text(row.get(name), NAME), sort=number(row, name)) for name in header] for row in rows
-        ],
-    )
-    shown = [
-        Table(caption="The same in every row", header=["in every row", "value"], rows=_facts(rows[0], same))
-    ]
-    return [Block(tables=[*([table] if header else []), *(shown if same else [])])]
-
-
-def _facts(row: Record, names: Sequence[str]) -> list[list[Cell]]:
-    """A line for each of some values."""
-    return [
-        [Cell(as_text(name.replace("_", " "), NAME)), Cell(as_text(row.get(name), NAME))] for name in names
-    ]

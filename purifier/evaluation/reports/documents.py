@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from impure.manifests.base.canonical_json import canonical_json
+from impure.manifests.base.canonical_json import canonical_json, parse_object
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import MAX_JSON, read_json
 from impure.manifests.base.tables import printable
 
 KINDS = {
@@ -28,7 +27,8 @@ KINDS = {
 """Titles by kind, in the order in which a page shows them."""
 
 MAX_DOCUMENTS = 500
-MAX_ROWS = 5000
+MAX_BYTES = 1 << 26  # of a document
+MAX_ROWS = 100_000  # of each of its lists
 MAX_TEXT = 4000  # characters of a condition
 NAME = 200  # characters of a name
 _NOT_OURS = (".", "_")  # first letters of folders that are nobody's results: _tmp, _logs, .git
@@ -111,7 +111,8 @@ def read_document(path: Path, where: str) -> Document | None:
     Raises:
         InputError: It is broken, or of a kind that is unknown.
     """
-    if not _names_a_kind(path) or "kind" not in (content := read_json(path)):
+    text = _read(path)
+    if b'"kind"' not in text or "kind" not in (content := parse_object(text, str(path))):
         return None
     kind = content["kind"]
     if not isinstance(kind, str) or kind not in KINDS:
@@ -121,17 +122,20 @@ def read_document(path: Path, where: str) -> Document | None:
     return Document(path=path, where=where, kind=kind, content=content)
 
 
-def _names_a_kind(path: Path) -> bool:
-    """Whether a file may be a document, broken or not.
+def _read(path: Path) -> bytes:
+    """A file's content.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is too large.
     """
     try:
         with path.open("rb") as file:
-            return b'"kind"' in file.read(MAX_JSON)
+            text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})") from error
+    if len(text) > MAX_BYTES:
+        raise InputError(f"it has more than {MAX_BYTES} bytes")
+    return text
 
 
 def records_of(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""The leaderboard: what defences withstand, in RobustBench's fields."""
