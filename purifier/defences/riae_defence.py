@@ -45,6 +45,13 @@ class RIAEDefence(TrainedDefence):
         """Whether two passes may differ: with noise, or with a random partition."""
         return self.riae.config.mask != "occlusion" or self.partition == "random"
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides its randomness: partition, masking mode and noise steps."""
+        config = self.riae.config
+        noise = {"image_step": config.image_step, "feature_step": config.feature_step}
+        return {"partition": self.partition, "mask": config.mask, **noise}
+
     def reseed(self, seed: int, *, alike: bool = False) -> None:
         """Begin the noise anew; see `Defence.reseed`."""
         self._seed = seed

@@ -1,9 +1,9 @@
 """`impure-eval adaptive`: attack through a defence, by somebody who knows it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,23 @@ from impure.manifests.commands.click_options import (
     options,
     shown_default,
 )
-from impure.manifests.commands.console import HELP, SHORTFALL, CommandWithSections, print_json, writable
+from impure.manifests.commands.console import (
+    HELP,
+    SHORTFALL,
+    CommandWithSections,
+    print_json,
+    say,
+    writable,
+)
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.purifier.commands.evaluate.measure_options import MeasureInputs, checkpoints_option, provenance
 from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option
 from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
+
+if TYPE_CHECKING:
+    from impure.purifier.defences.base.defence import Defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +52,8 @@ class AdaptiveArguments:
     eot: int | None
     restarts: int | None
     images: int | None
-    samples: int | None
+    samples: str | None
+    budget: str | None
     seed: int
     batch_size: int
     device: str
@@ -51,8 +63,12 @@ class AdaptiveArguments:
 
 
 def _shown(field: str) -> str:
-    """A field's default with the presets that differ."""
-    return shown_default(AdaptiveConfig, field, PRESETS)
+    """A field's default with the presets that differ; several numbers as they are typed."""
+    return (
+        shown_default(AdaptiveConfig, field, PRESETS)
+        .translate(str.maketrans("", "", "() "))
+        .replace(",;", ";")
+    )
 
 
 data_options = options(
@@ -63,8 +79,8 @@ data_options = options(
     classifier_options,
 )  # fmt: skip
 defence_options = options(
-    click.option("--checkpoint", "checkpoints", type=click.Path(path_type=Path), multiple=True,
-        help="A run of impure-train to attack through, or its name on the Hugging Face Hub; repeatable."),
+    checkpoints_option("A run of impure-train to attack through, or its name on the Hugging Face Hub; "
+        "repeatable."),
     click.option("--defence", "defences", default="none", show_default=True,
         help="Defences to attack through, separated by commas, as for table1. Checkpoints are added."),
 )  # fmt: skip
@@ -77,13 +93,17 @@ attack_options = options(
     click.option("--eps", default="4,16", show_default=True,
         help="L∞ budgets in units of 1/255, separated by commas."),
     click.option("--steps", type=click.IntRange(min=1), show_default=_shown("steps"),
-        help="Steps of each attack; of Square, hundreds of queries."),
+        help="Steps of each attack; Square asks 25 times as often."),
     click.option("--eot", type=click.IntRange(min=1), show_default=_shown("eot"),
         help="Expectation over transformation: draws of a random defence for each gradient."),
     click.option("--restarts", type=click.IntRange(min=1), show_default=_shown("restarts"),
         help="Runs of each attack from fresh starts."),
-    click.option("--samples", type=click.IntRange(min=1), show_default=_shown("samples"),
-        help="Fresh draws of a random defence for the verdict on each image."),
+    click.option("--samples", show_default=_shown("samples"),
+        help="Fresh draws of a random defence for the verdict on each image; several numbers, separated by "
+        "commas, are rows of their own."),
+    click.option("--budget", show_default="as long as it takes",
+        help="Time for all of it, such as 90s, 10m or 2h: images, steps and draws are chosen to fit, as far "
+        "as no option sets them, from what a gradient is measured to cost. OUT keeps the choice."),
     click.option("--seed", type=click.IntRange(min=0), default=default_of(AdaptiveConfig, "seed"),
         show_default=True, help="Random seed of starts and draws."),
 )  # fmt: skip
@@ -120,16 +140,21 @@ def adaptive_command(**values: Any) -> None:
       impure-eval adaptive --shards ROOT --defence none,jpeg --images 50 --steps 10
     """
     from impure.pipeline.attacks.attack_config import AttackConfig
-    from impure.pipeline.generation.attack_job import software
     from impure.pipeline.targets.of_collection import classifiers_of, describe_images
     from impure.purifier.defences.defence_registry import build_defences
-    from impure.purifier.evaluation.adaptive.adaptive_report import block, document, write_adaptive_report
-    from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively
+    from impure.purifier.evaluation.adaptive.adaptive_report import (
+        block,
+        document,
+        remarks,
+        write_adaptive_report,
+    )
+    from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively, subject_runs
 
     asked = AdaptiveArguments(**values)
     config = adaptive_config(asked)
     shards = open_shards(asked.shards, {"splits": [asked.split]})
-    trained = {column: each.defence for column, each in open_checkpoints(asked.checkpoints).items()}
+    checkpoints = open_checkpoints(asked.checkpoints)
+    trained = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
     defences = build_defences(comma_separated(asked.defences), trained)
     out = writable(asked.out)
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
@@ -138,21 +163,51 @@ def adaptive_command(**values: Any) -> None:
     for attack in config.attacks:
         for classifier in classifiers.values():
             AttackConfig(name=attack).check_classes(classifier.card.num_classes)
-    results = evaluate_adaptively(shards, classifiers, defences, config, out, device=device, progress=True)
+    opened = MeasureInputs(shards=shards, classifiers=classifiers, device=device, out=out)
+    config, told = _within_budget(asked, config, opened, defences)
+    runs = subject_runs(shards, classifiers, defences, config, out, device=device)
+    results = evaluate_adaptively(runs, device, progress=True)
     conditions = {
         "threat_model": "adaptive: white box through defence and target, L∞, verdict on stored 8-bit images",
         "images": describe_images(shards),
         "preset": asked.preset,
-        "software": [f"{name} {version}" for name, version in software()["software"].items()],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "budget": told,
+        "probe": f"curves and checks on the first {config.probe} images",
+        "device": f"{device.type}, float32",
+        **provenance(opened, defences, checkpoints),
     }
     paths = write_adaptive_report(results, conditions, out)
     if asked.as_json:
         print_json(document(results, conditions))
     else:
-        click.echo("\n\n".join(block(result) for result in results))
+        click.echo("\n\n".join([*map(block, results), *remarks(results)]))
         click.echo("\nReport: " + " ".join(str(path) for path in paths))
     raise SystemExit(SHORTFALL if any(result.is_broken for result in results) else 0)
+
+
+def _within_budget(
+    asked: AdaptiveArguments,
+    config: AdaptiveConfig,
+    opened: MeasureInputs,
+    defences: "Mapping[str, Defence]",
+) -> tuple[AdaptiveConfig, str]:
+    """What fits `--budget`, and one line about it, which is also said now.
+
+    Raises:
+        InputError: The budget is no time, or the kept choice cannot be read.
+    """
+    from impure.purifier.evaluation.adaptive.budget import choose, read_duration
+    from impure.purifier.evaluation.adaptive.run_adaptive import subject_runs
+
+    if asked.budget is None:
+        return config, "none: as asked for"
+    seconds = read_duration(asked.budget)
+    given = [name for name in ("images", "steps", "eot") if getattr(asked, name) is not None]
+    runs = subject_runs(opened.shards, opened.classifiers, defences, config, opened.out, device=opened.device)
+    choice = choose(runs, config, seconds, opened.out, device=opened.device, keep=given)
+    told = choice.told(asked.budget)
+    say(f"Chosen for {told}.")
+    return choice.applied_to(config), told
 
 
 def adaptive_config(asked: AdaptiveArguments) -> AdaptiveConfig:
@@ -161,13 +216,24 @@ def adaptive_config(asked: AdaptiveArguments) -> AdaptiveConfig:
     Raises:
         InputError: A value is impossible.
     """
-    names = ("steps", "eot", "restarts", "images", "samples", "seed", "batch_size")
+    names = ("steps", "eot", "restarts", "images", "seed", "batch_size")
     values: dict[str, Any] = {name: getattr(asked, name) for name in names}
     if asked.attacks is not None:
         values["attacks"] = tuple(comma_separated(asked.attacks))
-    try:
-        values["eps"] = tuple(int(text) for text in comma_separated(asked.eps))
-    except ValueError as error:
-        raise InputError(f"--eps {asked.eps!r}: write whole numbers of 1/255, such as 4,16") from error
+    if asked.samples is not None:
+        values["samples"] = _numbers("--samples", asked.samples, "10,128")
+    values["eps"] = _numbers("--eps", asked.eps, "4,16, in units of 1/255")
     given = {name: value for name, value in values.items() if value is not None}
     return AdaptiveConfig.preset(asked.preset, **given)
+
+
+def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """Whole numbers, separated by commas.
+
+    Raises:
+        InputError: They are none.
+    """
+    try:
+        return tuple(int(number) for number in comma_separated(text))
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: write whole numbers such as {example}") from error

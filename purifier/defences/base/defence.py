@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from impure.manifests.base.errors import InputError
 from impure.pipeline.tensors import check_images
 from impure.purifier.defences.base.classify import Classifier, classify
+from impure.purifier.defences.base.parameters import parameters_of
 
 Gradient = Literal["exact", "straight-through", "none"]
 
@@ -39,6 +40,11 @@ class Defence(nn.Module, ABC):
     def is_random(self) -> bool:
         """Whether two passes may differ: whether it has a `reseed` of its own."""
         return type(self).reseed is not Defence.reseed
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Its parameters in force, by name, as JSON can hold them."""
+        return {name: getattr(self, name) for name in parameters_of(type(self)) if hasattr(self, name)}
 
     def reseed(self, seed: int, *, alike: bool = False) -> None:
         """Begin the random numbers anew; nothing to do for a defence without any.

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.tensors import to_float
 from impure.purifier.defences.base.defence import Defence
-from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, NOISE, Cell, overrides_of
+from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, NOISE, Cell
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence, draw_seed
+from impure.purifier.evaluation.adaptive.cells import QUERIES_A_STEP
 from impure.purifier.evaluation.predict import predict
 
-ATTACK, VERDICT = 0, 1  # streams of samples: those of the verdict are fresh
+ATTACK, VERDICT = 0, 1  # streams of draws: those of the verdict are fresh
 
 
 class LabelledImages(NamedTuple):
@@ -43,13 +45,29 @@ class CellBatch:
         predictions: Classes of the attacked images, stored as 8 bits, behind each draw (draws, B).
         linf_255: Largest change of each image, in units of 1/255 (B,).
         grad_evals: Gradients that the attack took of each image, each of `eot` draws (B,).
+        passes: Forward passes of an image, those of gradients among them; the mean of the batch.
         seconds: Of the attack, for each image.
     """
 
     predictions: Tensor
     linf_255: Tensor
     grad_evals: Tensor
+    passes: float
     seconds: float
+
+
+class Attacked(NamedTuple):
+    """What an attack leaves of a batch.
+
+    Attributes:
+        images: uint8 RGB (B, 3, H, W).
+        grad_evals: Gradients taken of each (B,).
+        passes: Forward passes of the batch, in images.
+    """
+
+    images: Tensor
+    grad_evals: Tensor
+    passes: int = 0
 
 
 def run_batch(
@@ -73,36 +91,36 @@ def run_batch(
         InputError: The attack cannot be run on this target or through this defence.
     """
     started_at = time.perf_counter()
-    attacked, grad_evals = _attacked(cell, number, defence, classifier, images)
+    attacked = attack_images(cell, number, defence, classifier, images)
     seconds = (time.perf_counter() - started_at) / len(images.clean)
-    change = (attacked.short() - images.clean.short()).abs().flatten(1).amax(1)
+    change = (attacked.images.short() - images.clean.short()).abs().flatten(1).amax(1)
     return CellBatch(
-        predictions=verdicts(cell, number, defence, classifier, attacked),
+        predictions=verdicts(cell, number, defence, classifier, attacked.images),
         linf_255=change,
-        grad_evals=grad_evals,
+        grad_evals=attacked.grad_evals,
+        passes=attacked.passes / len(images.clean),
         seconds=seconds,
     )
 
 
-def _attacked(
-    cell: Cell,
-    number: int,
-    defence: Defence,
-    classifier: nn.Module,
-    images: LabelledImages,
-) -> tuple[Tensor, Tensor]:
-    """The bytes of the attacked images (B, 3, H, W), and gradients taken of each (B,)."""
+def attack_images(
+    cell: Cell, number: int, defence: Defence, classifier: nn.Module, images: LabelledImages
+) -> Attacked:
+    """The attacked images of a batch; see `run_batch`."""
     if cell.attack in (CLEAN, NOISE):
-        return _control(cell, images), torch.zeros_like(images.labels)
-    config = AttackConfig(
-        name=cell.attack,
-        eps_255=cell.eps,
-        overrides=tuple(overrides_of(cell.attack, cell.steps).items()),
-        restarts=cell.restarts,
-    )
-    model = AttackedDefence(defence, classifier, cell.knowledge, draw_seed(cell.seed, number, ATTACK))
+        return Attacked(_control(cell, images), torch.zeros_like(images.labels))
+    config = AttackConfig(name=cell.attack, eps_255=cell.eps, overrides=_length(cell), restarts=cell.restarts)
+    stream = VERDICT if cell.knowledge == "draws" else ATTACK
+    model = AttackedDefence(defence, classifier, cell.knowledge, draw_seed(cell.seed, number, stream))
     done = attack_batch(config, model, *images, cell.seed, eot=cell.eot, dtype=torch.float32)
-    return done.adversarial, done.grad_evals
+    return Attacked(done.adversarial, done.grad_evals, model.passes)
+
+
+def _length(cell: Cell) -> tuple[tuple[str, int], ...]:
+    """The parameters of an attack that say how long it goes on."""
+    known = ATTACKS[cell.attack].paper if cell.attack in ATTACKS else {}
+    lengths = {"steps": cell.steps, "queries": QUERIES_A_STEP * cell.steps}
+    return tuple((name, length) for name, length in lengths.items() if name in known)
 
 
 def _control(cell: Cell, images: LabelledImages) -> Tensor:
@@ -116,11 +134,17 @@ def _control(cell: Cell, images: LabelledImages) -> Tensor:
 
 @torch.no_grad()
 def verdicts(cell: Cell, number: int, defence: Defence, classifier: nn.Module, attacked: Tensor) -> Tensor:
-    """Classes of images, uint8 (B, 3, H, W), behind fresh draws of the defence: (draws, B)."""
+    """Classes of images, uint8 (B, 3, H, W), behind fresh draws of the defence: (draws, B).
+
+    Where the attacker knew the draw it is that one, the same for all images.
+    """
     images = to_float(attacked)
     logits_of = partial(defence.classify, classifier=classifier)
     predictions = []
     for draw in range(cell.samples):
-        defence.reseed(draw_seed(cell.seed, number, VERDICT, draw))
+        if cell.knowledge == "draws":
+            defence.reseed(draw_seed(cell.seed, number, VERDICT), alike=True)
+        else:
+            defence.reseed(draw_seed(cell.seed, number, VERDICT, draw))
         predictions.append(predict(logits_of, defence(images)))
     return torch.stack(predictions)

@@ -13,7 +13,11 @@ from impure.purifier.evaluation.adaptive.adaptive_config import Knowledge
 class AttackedDefence(nn.Module):
     """[0,1] RGB (B, 3, H, W) in, logits (B, classes) out; the draws of a call are those of its number.
 
-    So an attack meets fresh draws at every call, and yet the same ones when it is run again.
+    So an attack meets fresh draws at every call, and yet the same ones when it is run again. An attacker who
+    knows the draws meets one alone, the same for every image.
+
+    Attributes:
+        passes: How many images have gone forward so far.
     """
 
     def __init__(self, defence: Defence, classifier: nn.Module, knowledge: Knowledge, seed: int) -> None:
@@ -38,14 +42,15 @@ class AttackedDefence(nn.Module):
         self.knowledge = knowledge
         self.seed = seed
         self.calls = 0
+        self.passes = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits as the attacker may see and differentiate them."""
+        self.passes += len(images)
         if self.knowledge == "blind":
             logits: Tensor = self.classifier(images)
             return logits
-        self.defence.reseed(draw_seed(self.seed, self.calls))
-        self.calls += 1
+        self._begin_draws()
         if self.knowledge == "straight-through":
             with torch.no_grad():
                 defended = self.defence(images)
@@ -53,6 +58,13 @@ class AttackedDefence(nn.Module):
         else:
             defended = self.defence(images)
         return self.defence.classify(defended, self.classifier)
+
+    def _begin_draws(self) -> None:
+        """Set the defence to the draws of this call."""
+        if self.knowledge == "draws":
+            return self.defence.reseed(self.seed, alike=True)
+        self.defence.reseed(draw_seed(self.seed, self.calls))
+        self.calls += 1
 
 
 def draw_seed(*words: int) -> int:

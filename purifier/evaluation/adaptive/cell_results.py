@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("predictions", pa.list_(pa.int32())),  # behind each draw, on the stored bytes
         ("linf_255", pa.int32()),
         ("grad_evals", pa.int64()),
+        ("passes", pa.float64()),  # forward, of an image; the mean of its batch
         ("seconds", pa.float64()),
     ]
 )
@@ -63,6 +64,7 @@ class CellResults:
             "predictions": batch.predictions.T.tolist(),
             "linf_255": batch.linf_255.tolist(),
             "grad_evals": batch.grad_evals.tolist(),
+            "passes": [batch.passes] * len(pairs),
             "seconds": [batch.seconds] * len(pairs),
         }
         path = self.path(number)

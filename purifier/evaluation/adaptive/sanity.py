@@ -1,27 +1,33 @@
 """Checks that an adaptive evaluation has to pass: one failure, and its numbers say nothing (Athalye 2018)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from impure.purifier.evaluation.adaptive.adaptive_config import AdaptiveConfig, Cell
-from impure.purifier.evaluation.adaptive.adaptive_scores import Verdicts, mcnemar
+from impure.purifier.evaluation.adaptive.adaptive_scores import (
+    Tables,
+    Verdicts,
+    is_level,
+    mcnemar,
+    probe_verdicts,
+)
 from impure.purifier.evaluation.adaptive.cells import (
-    EOT_LEVELS,
-    LARGE_EPS,
     Subject,
+    blind,
+    curve_cells,
+    fixed_draws,
     one_step,
-    probe_of,
     queries_alone,
     strongest,
 )
 from impure.purifier.evaluation.adaptive.gradient_probe import GradientProbe
+from impure.purifier.evaluation.adaptive.self_checks import SelfChecks
 
 SIGNIFICANT = 0.05
 NOTHING_LEFT = 0.05  # accuracy at a budget that hides every image
-POINT = 0.01
 LEAST_COSINE = 0.1  # between gradients of two draws
 MOST_ZEROS = 0.5  # of a gradient's values
 
@@ -41,14 +47,14 @@ class _Measured:
 
     config: AdaptiveConfig
     subject: Subject
-    tables: Mapping[Cell, pa.Table]
+    tables: Tables
 
     def __contains__(self, cell: Cell) -> bool:
         return cell in self.tables
 
     def verdicts(self, cell: Cell) -> Verdicts:
-        """Those of a cell, of the probe's images alone."""
-        return Verdicts.of(self.tables[cell]).first(self.config.probe)
+        """Those of a cell, of the images and draws that all cells share."""
+        return probe_verdicts(self.config, self.tables[cell])
 
     def first(self, eps: int) -> Cell:
         """The strongest attack on all images."""
@@ -62,19 +68,19 @@ class _Measured:
         detail = f"{strong.label} {one.vote.mean():.1%}, {weak.label} {other.vote.mean():.1%}"
         return Check(name=name, passed=more <= fewer or chance >= SIGNIFICANT, detail=detail)
 
-    def level(self, name: str, one: Cell, other: Cell) -> Check:
-        """Whether two efforts leave the same accuracy, to a point or an image."""
-        rates = [float(self.verdicts(cell).share.mean()) for cell in (one, other)]
-        most = max(POINT, 1 / len(self.verdicts(one).share)) + 1e-9
-        return Check(
-            name=name,
-            passed=abs(rates[0] - rates[1]) <= most,
-            detail=f"{rates[0]:.1%} and {rates[1]:.1%}",
-        )
+    def level(self, name: str, cells: dict[int, Cell]) -> Check:
+        """Whether the last two efforts, by their sizes, leave the same accuracy."""
+        one, other = (self.tables[cell] for cell in list(cells.values())[-2:])
+        rates = [f"{size}: {self.verdicts(cell).share.mean():.1%}" for size, cell in cells.items()]
+        return Check(name=name, passed=is_level(self.config, one, other), detail=", ".join(rates))
 
 
 def sanity(
-    config: AdaptiveConfig, subject: Subject, tables: Mapping[Cell, pa.Table], gradients: GradientProbe
+    config: AdaptiveConfig,
+    subject: Subject,
+    tables: Tables,
+    gradients: GradientProbe,
+    known: SelfChecks,
 ) -> list[Check]:
     """The checks of one defence before one target.
 
@@ -83,6 +89,7 @@ def sanity(
         subject: What was attacked.
         tables: The rows of all its cells.
         gradients: What was measured of gradients.
+        known: What became of attacks whose outcome is known.
     """
     measured = _Measured(config, subject, tables)
     largest = measured.first(max(config.eps))
@@ -90,72 +97,92 @@ def sanity(
         measured.no_stronger("steps beat one step", largest, one_step(largest, config)),
         measured.no_stronger("gradients beat queries", largest, queries_alone(largest, config)),
         *_knowledge(measured),
-        _large(measured, largest),
-        measured.level(
-            "twice the steps change nothing", largest, probe_of(largest, config, steps=2 * config.steps)
-        ),
+        _large(measured),
+        *_steps(measured),
         Check(
             name="gradients are there",
             passed=gradients.zero_images == 0 and gradients.zeros <= MOST_ZEROS,
             detail=f"{gradients.zeros:.1%} of values are zero, {gradients.zero_images} images without any",
         ),
+        Check(
+            name="a planted adversarial example is found",
+            passed=known.found == known.images,
+            detail=f"on {known.found} of {known.images} images",
+        ),
+        _stored(tables),
+        _plain(measured, known),
     ]
-    if subject.is_random:
-        checks += _draws(measured, gradients)
-    if subject.defence == "none":
-        checks.append(_plain(measured))
-    return checks
+    return checks + (_draws(measured, gradients) if subject.is_random else [])
 
 
-def _knowledge(measured: _Measured) -> list[Check]:
+def _knowledge(measured: _Measured) -> Iterator[Check]:
     """Who knows more is stronger, at each budget."""
-    checks = []
     for eps in measured.config.eps:
         full = measured.first(eps)
-        through = replace(full, knowledge="straight-through")
-        blind = replace(full, knowledge="blind", eot=1)
+        through, transfer = replace(full, knowledge="straight-through"), blind(full)
         if through in measured:
-            checks.append(measured.no_stronger(f"full beats straight-through at {eps}/255", full, through))
-        checks.append(measured.no_stronger(f"full beats blind at {eps}/255", full, blind))
-    return checks
+            yield measured.no_stronger(f"full beats straight-through at {eps}/255", full, through)
+            yield measured.no_stronger(f"straight-through beats blind at {eps}/255", through, transfer)
+        yield measured.no_stronger(f"full beats transfer from the bare target at {eps}/255", full, transfer)
 
 
-def _large(measured: _Measured, largest: Cell) -> Check:
+def _large(measured: _Measured) -> Check:
     """Nothing is right where the budget hides everything."""
-    rate = float(measured.verdicts(probe_of(largest, measured.config, eps=LARGE_EPS)).share.mean())
+    largest = curve_cells(measured.config, measured.subject)["eps"][-1]
+    rate = float(measured.verdicts(largest).share.mean())
     return Check(
-        name=f"accuracy falls to nothing at {LARGE_EPS}/255",
+        name=f"accuracy falls to nothing at {largest.eps}/255",
         passed=rate <= NOTHING_LEFT,
         detail=f"{rate:.1%}",
     )
 
 
+def _steps(measured: _Measured) -> Iterator[Check]:
+    """The attack has converged, at each budget."""
+    cells = curve_cells(measured.config, measured.subject)["steps"]
+    for eps in sorted({cell.eps for cell in cells}):
+        by_steps = {cell.steps: cell for cell in cells if cell.eps == eps}
+        yield measured.level(f"twice the steps change nothing at {eps}/255", by_steps)
+
+
 def _draws(measured: _Measured, gradients: GradientProbe) -> list[Check]:
-    """The expectation over draws has settled, and draws agree on where to go."""
-    smallest = measured.first(min(measured.config.eps))
-    levels = [probe_of(smallest, measured.config, eot=eot) for eot in EOT_LEVELS]
-    rates = [
-        f"{eot}: {measured.verdicts(cell).share.mean():.1%}"
-        for eot, cell in zip(EOT_LEVELS, levels, strict=True)
-    ]
-    level = measured.level("more draws a gradient change nothing", *levels[-2:])
+    """The expectation over draws has settled, draws agree on where to go, and knowing them helps.
+
+    The last at the smallest budget: at large ones a fixed draw leaves pixels at black or white, where it
+    would have to be another one to give a gradient.
+    """
+    by_draws = {cell.eot: cell for cell in curve_cells(measured.config, measured.subject)["eot"]}
+    fresh = measured.first(min(measured.config.eps))
     return [
-        replace(level, detail=", ".join(rates)),
+        measured.level("more draws a gradient change nothing", by_draws),
         Check(
-            name="gradients of two draws agree",
+            name="gradients of ten draws agree",
             passed=gradients.cosine >= LEAST_COSINE,
             detail=f"mean cosine {gradients.cosine:.2f}",
+        ),
+        measured.no_stronger(
+            "fixed draws are no harder than fresh ones", fixed_draws(fresh, measured.config), fresh
         ),
     ]
 
 
-def _plain(measured: _Measured) -> Check:
-    """Without a defence the attacker's knowledge makes no difference, image by image."""
-    same = []
-    for eps in measured.config.eps:
-        full = measured.first(eps)
-        blind = replace(full, knowledge="blind", eot=1)
-        same.append(np.array_equal(measured.verdicts(full).vote, measured.verdicts(blind).vote))
+def _stored(tables: Tables) -> Check:
+    """Whether every verdict was on images as they would be stored, inside the budget."""
+    largest = {cell: pc.max(table["linf_255"]).as_py() for cell, table in tables.items()}
+    outside = [cell.label for cell, change in largest.items() if change > cell.eps]
     return Check(
-        name="no defence gives the plain attack's numbers", passed=all(same), detail="image by image"
+        name="verdicts are on 8-bit images inside the budget",
+        passed=not outside,
+        detail=", ".join(outside) or f"{len(largest)} attacks and controls",
     )
+
+
+def _plain(measured: _Measured, known: SelfChecks) -> Check:
+    """Without a defence the attacker's knowledge makes no difference: bytes, and of `none` every image."""
+    same = [known.is_plain]
+    if measured.subject.defence == "none":
+        for cell in map(measured.first, measured.config.eps):
+            tables = [measured.tables[cell], measured.tables[blind(cell)]]
+            votes = [Verdicts.of(table).vote for table in tables]
+            same.append(np.array_equal(*votes))
+    return Check(name="no defence gives the plain attack's numbers", passed=all(same), detail="byte by byte")

@@ -1,104 +1,60 @@
-"""Attacks through defences: what they report, how they resume, and that masked gradients are noticed."""
+"""Attacks through defences: rows, columns, and what `none` gives."""
 
 import csv
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.pipeline.attacks.attack_config import AttackConfig
+from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import list_pairs
-from impure.purifier.defences.base.defence import Defence
-from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.defences.static.gaussian_noise import GaussianNoise
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.defences.static.random_resize import RandomResize
-from impure.purifier.evaluation.adaptive import cells, run_adaptive
 from impure.purifier.evaluation.adaptive.adaptive_config import AdaptiveConfig
-from impure.purifier.evaluation.adaptive.adaptive_report import write_adaptive_report
+from impure.purifier.evaluation.adaptive.adaptive_report import document, write_adaptive_report
 from impure.purifier.evaluation.adaptive.adaptive_scores import ALL
-from impure.purifier.evaluation.adaptive.run_adaptive import SubjectResult, evaluate_adaptively
-from tests.purifier.conftest import write_collection
+from impure.purifier.evaluation.adaptive.cell_results import CellResults, correctness
+from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively, subject_runs
+from tests.purifier.evaluation.adaptive.small_evaluation import CPU, Curved, failed, run
 
-CPU = torch.device("cpu")
-CONFIG = AdaptiveConfig(eps=(16, 100), steps=16, eot=2, images=24, samples=3, probe=24, batch_size=24)
-
-
-class Curved(nn.Module):
-    """Two classes by brightness, with a gradient at every pixel that depends on the image."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        light = images.square().mean((1, 2, 3)) - 0.25
-        return torch.stack([-light, light], dim=1)
+KEYS = [
+    "target", "defence", "settings", "defence_weights", "target_weights", "plan", "pixels", "chosen",
+    "knowledge", "gradient", "attack", "loss", "norm", "eps", "steps", "step_size", "restarts", "eot",
+    "samples", "n", "mean", "mean_low", "mean_high", "worst", "worst_low", "worst_high", "vote", "vote_low",
+    "vote_high", "clean_mean", "clean_worst", "clean_vote", "noise_mean", "noise_worst", "noise_vote",
+    "converged", "flags", "grad_evals", "passes", "flop", "seconds", "seed", "batch_size",
+]  # fmt: skip
 
 
-class Shattered(Defence):
-    """A ripple that no eye sees, and whose gradient is all noise."""
-
-    source = "fixture"
-
-    def defend(self, images: Tensor) -> Tensor:
-        return (images + 1e-3 * torch.sin(1e5 * images)).clamp(0, 1)
-
-
-class Erratic(RandomDefence):
-    """Shows one value in thirty, others each time: gradients of two draws have little in common."""
-
-    source = "fixture"
-
-    def defend(self, images: Tensor) -> Tensor:
-        shown = (self.normal(self.rows(images), *images.shape[1:]) > 1.83).to(images)
-        return images * shown + 0.5 * (1 - shown)
-
-
-@pytest.fixture(autouse=True)
-def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "PROBE_QUERIES", 1)
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> list[CommittedShard]:
-    return write_collection(tmp_path_factory.mktemp("many"), attacks=("fgsm",), count=24)
-
-
-def run(
-    shards: list[CommittedShard], out: Path, defence: Defence, name: str = "toy", **changes: Any
-) -> SubjectResult:
-    config = replace(CONFIG, **changes)
-    (found,) = evaluate_adaptively(shards, {"toy": Curved()}, {name: defence}, config, out, device=CPU)
-    return found
-
-
-def failed(found: SubjectResult) -> set[str]:
-    return {check.name for check in found.checks if not check.passed}
-
-
-def test_none_gives_the_plain_attacks_numbers(many: list[CommittedShard], tmp_path: Path) -> None:
-    found = run(many, tmp_path, NoDefence(), "none", batch_size=24)
+def test_none_gives_the_plain_attacks_numbers_image_by_image(
+    many: list[CommittedShard], tmp_path: Path
+) -> None:
+    found = run(many, tmp_path, NoDefence(), "none")
     assert failed(found) == set() and not found.is_broken
     pairs = list(list_pairs(many).distinct_clean())
     images = torch.stack([PairReader().clean(pair) for pair in pairs])
     labels = torch.tensor([pair.label for pair in pairs])
     ids = [pair.clean_sha256 for pair in pairs]
-    for row in found.rows:
-        if row.cell.attack == "pgd-ce" and row.cell.knowledge == "full":
-            config = AttackConfig(name="pgd-ce", eps_255=row.cell.eps, overrides=(("steps", 16),))
-            attacked = attack_batch(config, Curved(), images, labels, ids, 0).adversarial
-            right = Curved()(attacked / 255).argmax(1) == labels
-            assert row.mean == row.worst == row.vote == pytest.approx(float(right.float().mean()))
-    accuracies = {row.cell.label: row.mean for row in found.rows}
+    cells = [row.cell for row in found.rows if row.cell.label in ("pgd-ce 16/255", "pgd-ce 100/255")]
+    assert len(cells) == 2
+    for cell in cells:
+        config = AttackConfig(name="pgd-ce", eps_255=cell.eps, overrides=(("steps", 8),))
+        attacked = attack_batch(config, Curved(), images, labels, ids, 0).adversarial
+        wanted = Curved()(attacked / 255).argmax(1)
+        assert correctness(CellResults(tmp_path, cell).read())[0][:, 0].tolist() == wanted.tolist()
+    accuracies = {row.cell.label: row.accuracy.mean for row in found.rows}
     assert accuracies["clean"] == 1 and accuracies["pgd-ce 100/255"] == 0
 
 
-def test_every_column_is_there(many: list[CommittedShard], tmp_path: Path) -> None:
+def test_every_row_and_column_is_there(many: list[CommittedShard], tmp_path: Path) -> None:
     found = run(many, tmp_path, GaussianNoise(eps=8), attacks=("pgd-ce", "apgd-margin"))
     labels = [row.cell.label for row in found.rows]
     assert labels == [
@@ -108,85 +64,81 @@ def test_every_column_is_there(many: list[CommittedShard], tmp_path: Path) -> No
         "apgd-margin 100/255", f"{ALL} 16/255", f"{ALL} 100/255",
     ]  # fmt: skip
     full = next(row for row in found.rows if row.cell.label == "pgd-ce 100/255")
-    assert full.grad_evals == 16 * 2 and full.n == 24 and full.seconds > 0 and full.cell.samples == 3
-    assert all(row.worst <= row.mean and row.worst <= row.vote for row in found.rows)
+    assert full.grad_evals == 8 * 2 and full.accuracy.n == 24 and full.seconds > 0 and full.samples == 3
+    assert full.passes == 8 * 2 + 1  # the last look is that of the threat model
+    for row in found.rows:
+        assert row.accuracy.worst <= row.accuracy.mean and row.accuracy.worst <= row.accuracy.vote
     least = found.rows[-1]
-    assert all(least.mean <= row.mean for row in found.rows[7:11])
+    assert all(least.accuracy.mean <= row.accuracy.mean for row in found.rows[7:11])
     paths = write_adaptive_report([found], {"date": "today"}, tmp_path)
-    assert [path.name for path in paths] == ["adaptive.md", "adaptive.csv", "adaptive.json"]
+    names = ["adaptive.md", "adaptive.csv", "adaptive.json"]
+    plots = [f"adaptive-{axis}.{kind}" for axis in ("eps", "steps", "eot") for kind in ("svg", "png")]
+    assert [path.name for path in paths] == names + plots and all(path.stat().st_size for path in paths)
     text = paths[0].read_text()
-    assert "mean of draws" in text and "- pass: steps beat one step" in text and "- date: today" in text
+    assert "- pass: steps beat one step" in text and "- date: today" in text and "DiffHammer" in text
+    assert "No adversarially trained classifier" in text
     with paths[1].open(newline="") as file:
-        assert [row["attack"] for row in csv.DictReader(file)] == [row.cell.attack for row in found.rows]
-    document = json.loads(paths[2].read_text())["defences"][0]
-    assert document["defence"] == "toy" and document["rows"][0]["mean_interval"][1] == 1
+        rows = list(csv.DictReader(file))
+    assert [row["attack"] for row in rows] == [row.cell.attack for row in found.rows]
+    written = json.loads(paths[2].read_text())
+    assert written["kind"] == "adaptive" and list(rows[0]) == list(written["rows"][0]) == KEYS
+    record = written["rows"][9]
+    expected = {
+        "settings": '{"eps":8}', "gradient": "exact through defence and target", "loss": "cross-entropy",
+        "norm": "Linf", "step_size": "ε/4, falling to 0", "clean_worst": 1.0,
+        "converged": False, "flags": "not converged", "flop": 0.0,
+    }  # fmt: skip
+    assert expected.items() <= record.items() and len(record["defence_weights"]) == 64
+    (about,) = written["defences"]
+    assert about["defence"] == "toy" and not about["broken"] and about["checks"][0]["passed"]
+    assert [point["eps"] for point in about["curves"]["eps"]] == [2, 8, 16, 32, 100, 128]
+    assert [point["steps"] for point in about["curves"]["steps"]] == [2, 4, 8, 16] * 2
+    assert [point["eot"] for point in about["curves"]["eot"]] == [1, 3]
 
 
-def test_shattered_gradients_raise_the_flags(many: list[CommittedShard], tmp_path: Path) -> None:
-    found = run(many, tmp_path, Shattered())
-    assert {"full beats straight-through at 100/255", "full beats blind at 100/255"} <= failed(found)
-    assert found.is_broken
-
-
-def test_stochastic_gradients_raise_the_flags(many: list[CommittedShard], tmp_path: Path) -> None:
-    assert "gradients of two draws agree" in failed(run(many, tmp_path, Erratic()))
-
-
-def test_missing_gradients_raise_the_flags(many: list[CommittedShard], tmp_path: Path) -> None:
-    class Rounded(Defence):
-        """Rounds without a way back, but for a hair."""
-
-        def defend(self, images: Tensor) -> Tensor:
-            return (images * 31).round() / 31
-
-    assert "gradients are there" in failed(run(many, tmp_path, Rounded()))
-
-
-def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_table(
-    many: list[CommittedShard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_number_of_draws_has_rows_and_every_attack_is_transferred(
+    many: list[CommittedShard], tmp_path: Path
 ) -> None:
-    small = {"batch_size": 10, "steps": 8}
-    whole = run(many, tmp_path / "whole", GaussianNoise(eps=8), **small)
-    attack, calls = run_adaptive.run_batch, 0
-
-    def killed(*values: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 20:
-            raise KeyboardInterrupt
-        return attack(*values)
-
-    monkeypatch.setattr(run_adaptive, "run_batch", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(many, tmp_path / "parts", GaussianNoise(eps=8), **small)
-    resumed = run(many, tmp_path / "parts", GaussianNoise(eps=8), **small)
-    assert timeless(resumed) == timeless(whole)
-    before = calls
-    assert timeless(run(many, tmp_path / "parts", GaussianNoise(eps=8), **small)) == timeless(whole)
-    assert calls == before  # nothing is attacked twice
-
-
-def timeless(found: SubjectResult) -> SubjectResult:
-    rows = tuple(replace(row, seconds=0.0) for row in found.rows)
-    return replace(found, rows=rows)
-
-
-def test_results_of_other_weights_are_not_taken(many: list[CommittedShard], tmp_path: Path) -> None:
-    class Shifted(NoDefence):
-        """None, with a weight that tells two apart."""
-
-        def __init__(self, shift: float) -> None:
-            super().__init__()
-            self.register_buffer("shift", torch.tensor(shift))
-
-    assert run(many, tmp_path, Shifted(0.0)).subject != run(many, tmp_path, Shifted(1.0)).subject
+    """As the preset `paper` has it."""
+    config = {
+        "samples": (2, 5),
+        "transfers": True,
+        "attacks": ("pgd-ce", "pgd-margin", "square"),
+        "eps": (100,),
+        "steps": 2,
+        "images": 8,
+    }
+    found = run(many, tmp_path, GaussianNoise(eps=100), **config)
+    rows = {(row.cell.label, row.samples): row for row in found.rows}
+    for attack in ("pgd-ce", "pgd-margin", "square"):
+        assert {(f"{attack} 100/255 (blind)", count) for count in (2, 5)} <= rows.keys()
+    for label in ("clean", f"{ALL} 100/255"):
+        assert rows[label, 5].accuracy.worst <= rows[label, 2].accuracy.worst
+    square = rows["square 100/255", 2]
+    assert square.grad_evals == 0 < square.passes and (square.cell.eot, square.cell.restarts) == (2, 1)
 
 
 def test_a_defence_that_changes_the_size_has_no_straight_through_row(
     many: list[CommittedShard], tmp_path: Path
 ) -> None:
-    found = run(many, tmp_path, RandomResize(), eps=(100,))
+    found = run(many, tmp_path, RandomResize(), eps=(100,), steps=2, images=2, probe=2)
     assert {row.cell.knowledge for row in found.rows} == {"none", "blind", "full"}
+    assert found.subject.settings == {"interpolation": "nearest", "padding": "grey"}
+
+
+def test_every_attack_of_the_engine_can_be_asked_for(many: list[CommittedShard], tmp_path: Path) -> None:
+    class Four(nn.Module):
+        """With two classes more that are never seen."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            two = Curved()(images)
+            return torch.cat([two, two.mean(1, keepdim=True) - 9, two.mean(1, keepdim=True) - 10], dim=1)
+
+    config = AdaptiveConfig(attacks=tuple(ATTACKS), eps=(64,), steps=2, eot=2, images=2, restarts=2, probe=2)
+    runs = subject_runs(many, {"toy": Four()}, {"noise": GaussianNoise(eps=4)}, config, tmp_path, device=CPU)
+    (found,) = evaluate_adaptively(runs, CPU)
+    assert {row.cell.attack for row in found.rows} >= set(ATTACKS)
+    assert all(row["loss"] for row in document([found], {})["rows"] if row["attack"] in ATTACKS)
 
 
 def test_impossible_values() -> None:
@@ -194,8 +146,11 @@ def test_impossible_values() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"eps": (0,)}, "eps is 0"),
         ({"attacks": ()}, "nothing to attack with"),
+        ({"samples": (5, 0)}, "a verdict needs at least one draw"),
     ):
         with pytest.raises(InputError, match=message):
             AdaptiveConfig(**values)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no preset 'slow'; choose from quick, standard, paper"):
         AdaptiveConfig.preset("slow")
+    paper = AdaptiveConfig.preset("paper")
+    assert paper.samples == (10, 128) and paper.transfers and paper.restarts == 3

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.adaptive.adaptive_scores import Verdicts, mcnemar
+from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, Verdicts, mcnemar
 from impure.purifier.evaluation.adaptive.cell_results import correctness
 
 
@@ -43,3 +43,25 @@ def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
 def test_rows_of_different_numbers_of_draws_are_refused() -> None:
     with pytest.raises(InputError, match="different numbers of draws"):
         correctness(table([[1], [1, 0]], [1, 1]))
+
+
+def test_intervals_are_wilsons() -> None:
+    predictions = np.random.default_rng(1).integers(0, 2, (37, 3))
+    accuracy = Accuracy.of(Verdicts.of(table(predictions.tolist(), [1] * 37)))
+    for verdict, (low, high) in accuracy.intervals.items():
+        right = round(getattr(accuracy, verdict) * 37)
+        wanted = binomtest(right, 37).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_first_draws_alone_can_be_counted() -> None:
+    rows = table([[1, 1, 0], [0, 1, 1]], [1, 1])
+    assert Verdicts.of(rows, 2).worst.tolist() == [True, False] == Verdicts.of(rows, 1).worst.tolist()
+    assert not Verdicts.of(rows).worst.any()
+
+
+def test_level_is_a_point_or_an_image_or_chance() -> None:
+    base = Verdicts.of(table([[1]] * 200, [1] * 200))
+    for wrong, is_level in ((2, True), (12, False)):
+        other = Verdicts.of(table([[0]] * wrong + [[1]] * (200 - wrong), [1] * 200))
+        assert base.is_level_with(other) == is_level == other.is_level_with(base)
