@@ -10,8 +10,8 @@ from typing import Any
 from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, AdaptiveRow
+from impure.purifier.evaluation.adaptive.checks.sanity import Check
 from impure.purifier.evaluation.adaptive.curve_plots import save_curves
-from impure.purifier.evaluation.adaptive.sanity import Check
 from impure.purifier.evaluation.adaptive.subject_run import SubjectResult
 from impure.purifier.evaluation.kind_files import as_texts
 
@@ -22,8 +22,8 @@ COLUMNS = (
 )  # fmt: skip
 READING = (
     "Top-1 accuracy in % with Wilson's 95 % interval: mean of draws, images right in every draw (worst), "
-    "vote of draws. Clean images and random noise of the attack's size stand beside it under the same verdicts "
-    "(mean / worst / vote). Gradients, GFLOP and seconds are of the attack on one image."
+    "vote of draws. Clean images and random noise of the attack's size stand beside it under the same "
+    "verdicts (mean / worst / vote). Gradients, GFLOP and seconds are of the attack on one image."
 )
 BASELINE = "adversarial-training"
 NO_BASELINE = (

@@ -24,10 +24,10 @@ from impure.purifier.evaluation.adaptive.attack_curves import Curves, curves_of
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence
 from impure.purifier.evaluation.adaptive.cell_results import CellResults
 from impure.purifier.evaluation.adaptive.cells import Subject, cells_of
-from impure.purifier.evaluation.adaptive.gradient_probe import probe_gradients
+from impure.purifier.evaluation.adaptive.checks.gradient_probe import probe_gradients
+from impure.purifier.evaluation.adaptive.checks.sanity import Check, sanity
+from impure.purifier.evaluation.adaptive.checks.self_checks import check_attack
 from impure.purifier.evaluation.adaptive.pass_cost import Costs, Measure, flop_of
-from impure.purifier.evaluation.adaptive.sanity import Check, sanity
-from impure.purifier.evaluation.adaptive.self_checks import check_attack
 from impure.purifier.evaluation.select import Group, batches
 
 FEW = 8  # images of measurements beside the cells

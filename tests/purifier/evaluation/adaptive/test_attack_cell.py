@@ -18,7 +18,7 @@ from impure.purifier.defences.static.gaussian_noise import GaussianNoise
 from impure.purifier.evaluation.adaptive.adaptive_config import Cell, Knowledge
 from impure.purifier.evaluation.adaptive.attack_cell import LabelledImages, attack_images, run_batch
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence, draw_seed
-from impure.purifier.evaluation.adaptive.self_checks import check_attack
+from impure.purifier.evaluation.adaptive.checks.self_checks import check_attack
 from impure.purifier.riae.model import RIAE
 from tests.purifier.evaluation.adaptive.small_evaluation import Curved, Rounded
 

@@ -48,14 +48,14 @@ def check_attack(
     right = images._replace(labels=torch.zeros_like(images.labels))
     attacked = attack_batch(config, planted, *right, seed, dtype=torch.float32).adversarial
     with torch.no_grad():
-        found = planted(to_float(attacked)).argmax(1)
+        classes = planted(to_float(attacked)).argmax(1)
     bare = AttackedDefence(NoDefence(), classifier, "full", seed)
     bytes_of = [
         attack_batch(config, model, *images, seed, dtype=torch.float32).adversarial
         for model in (bare, classifier)
     ]
     return SelfChecks(
-        images=len(images.clean), found=int(found.sum()), is_plain=torch.equal(bytes_of[0], bytes_of[1])
+        images=len(images.clean), found=int(classes.sum()), is_plain=torch.equal(bytes_of[0], bytes_of[1])
     )
 
 

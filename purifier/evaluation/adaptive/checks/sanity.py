@@ -23,8 +23,8 @@ from impure.purifier.evaluation.adaptive.cells import (
     queries_alone,
     strongest,
 )
-from impure.purifier.evaluation.adaptive.gradient_probe import GradientProbe
-from impure.purifier.evaluation.adaptive.self_checks import SelfChecks
+from impure.purifier.evaluation.adaptive.checks.gradient_probe import GradientProbe
+from impure.purifier.evaluation.adaptive.checks.self_checks import SelfChecks
 
 SIGNIFICANT = 0.05
 NOTHING_LEFT = 0.05  # accuracy at a budget that hides every image

@@ -1,0 +1,1 @@
+"""What tells whether an adaptive evaluation can be believed."""
