@@ -34,6 +34,12 @@ WNIDS = (
 torch.set_num_threads(1)  # networks this small are fastest so, and tests may share the machine
 
 
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Each test draws the same, whichever ran before: what finite differences step over is there always, or never."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def builtin_target() -> Target:
     return load_target("builtin")

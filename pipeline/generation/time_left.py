@@ -23,7 +23,7 @@ from impure.pipeline.generation.events import (
     StageTime,
 )
 
-BACKWARD = 2
+BACKWARD = 1
 """What a backward pass costs, in forward passes."""
 
 CHECKS = 2
