@@ -36,7 +36,7 @@ torch.set_num_threads(1)  # networks this small are fastest so, and tests may sh
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
-    """Each test draws the same, whichever ran before: what finite differences step over is there always, or never."""
+    """Each test draws the same: a kink that finite differences step over is there always, or never."""
     torch.manual_seed(0)
 
 

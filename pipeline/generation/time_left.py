@@ -24,7 +24,7 @@ from impure.pipeline.generation.events import (
 )
 
 BACKWARD = 1
-"""What a backward pass costs, in forward passes."""
+"""What a backward pass costs, in forward passes: that of the images alone, as weights are frozen."""
 
 CHECKS = 2
 """Forward passes after an attack: the threat model's, and the verdict on the stored bytes."""

@@ -19,8 +19,11 @@ from impure.pipeline.generation.forecast import likely_passes
 from impure.pipeline.generation.run import GenerateConfig, Locations, in_working_order, open_run
 from impure.pipeline.generation.time_left import BACKWARD, CHECKS, Costs, PassMeter, TimeLeft
 
-#: Passes of an image in truth; DeepFool's as measured on the built-in target (46 gradients of 450).
-TRUE_PASSES = {"fgsm": 3, "pgd": 30, "cw": 750, "deepfool": 96}
+#: Passes of a gradient.
+GRADIENT = 1 + BACKWARD
+#: Passes of an image in truth; DeepFool's as measured on the built-in target (46 gradients of 450,
+#: nine to a forward pass).
+TRUE_PASSES = {"fgsm": GRADIENT, "pgd": 10 * GRADIENT, "cw": 250 * GRADIENT, "deepfool": 46 * BACKWARD + 5}
 #: A pass takes longer where images leave the batch.
 SLOWER = {"deepfool": 1.4}
 LIKELY = {name: likely_passes(AttackConfig(name=name)) for name in TRUE_PASSES}
@@ -43,7 +46,7 @@ class Simulation:
         self.now += seconds
         self.foretold.append((self.now, self.left.seconds()))
 
-    def run(self, seconds_of_a_pass=0.01, storing=0.03):
+    def run(self, seconds_of_a_pass=0.015, storing=0.03):
         for task in self.tasks:
             for shard_id in task.shard_ids:
                 self.left(ShardStarted(shard_id))
@@ -54,10 +57,10 @@ class Simulation:
         passes = calls = 0
         for start in range(0, images, BATCH):
             size = min(BATCH, images - start)
-            for _ in range(self.true_passes[shard_id.attack] // 3):
-                passes, calls = passes + 3 * size, calls + 3
+            for _ in range(self.true_passes[shard_id.attack] // GRADIENT):
+                passes, calls = passes + GRADIENT * size, calls + GRADIENT
                 full = size + self.overhead
-                self.spend(3 * full * seconds_of_a_pass * SLOWER.get(shard_id.attack, 1))
+                self.spend(GRADIENT * full * seconds_of_a_pass * SLOWER.get(shard_id.attack, 1))
                 self.left(ShardProgress(shard_id, start, passes, calls))
             passes, calls = passes + CHECKS * size, calls + CHECKS
             self.spend(storing * size)
