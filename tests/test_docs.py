@@ -97,7 +97,7 @@ def test_options_are_those_of_a_command(page: Path) -> None:
 @every_page
 def test_command_lines_name_commands_and_their_own_options(page: Path) -> None:
     for line in "\n".join(_blocks(page, "sh")).splitlines():
-        if match := re.search(r"\b(impure-\w+)( [a-z]+\b)?([^#]*)", line):
+        if match := re.search(r"\b(impure-\w+)( [a-z]+\d*\b)?([^#]*)", line):
             name, below, rest = match.groups(default="")
             command = COMMANDS.get(name + below, COMMANDS.get(name))
             assert command, line

@@ -24,3 +24,28 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> s
         for row in cells
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+
+def fitted_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], width: int, *, repeated: int = 1
+) -> str:
+    """`markdown_table` for a terminal, in pieces below each other where it is too wide.
+
+    Args:
+        header: Names of the columns.
+        rows: Their cells.
+        width: Characters in a line, as far as a single column leaves them.
+        repeated: The first columns, which stand in every piece.
+    """
+
+    def piece(columns: Sequence[int]) -> str:
+        cells = [[row[column] for column in columns] for row in rows]
+        return markdown_table([header[column] for column in columns], cells)
+
+    first = list(range(repeated))
+    pieces = [first]
+    for column in range(repeated, len(header)):
+        wider = [*pieces[-1], column]
+        fits = pieces[-1] == first or piece(wider).index("\n") <= width
+        pieces[-1:] = [wider] if fits else [pieces[-1], [*first, column]]
+    return "\n\n".join(map(piece, pieces))

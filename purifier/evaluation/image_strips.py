@@ -29,6 +29,7 @@ class Example:
     label: int
     images: Mapping[str, Pixels]  # "clean", "adversarial", and each defence but `none`
     predictions: Mapping[str, int]
+    note: str = ""  # for the title of its strip
 
 
 class Panel(NamedTuple):
@@ -40,7 +41,12 @@ class Panel(NamedTuple):
 
 
 def example(
-    target: str, attack: str, pair: Pair, images: Mapping[str, Tensor], predictions: Mapping[str, Tensor]
+    target: str,
+    attack: str,
+    pair: Pair,
+    images: Mapping[str, Tensor],
+    predictions: Mapping[str, Tensor],
+    note: str = "",
 ) -> Example:
     """The first image of a batch in all its forms.
 
@@ -50,6 +56,7 @@ def example(
         pair: The sample.
         images: RGB in [0,1] (B, 3, H, W) by name.
         predictions: Predicted classes (B,) by the same names.
+        note: For the title of its strip.
     """
     return Example(
         target=target,
@@ -58,6 +65,7 @@ def example(
         label=pair.label,
         images={name: to_pixels(batch[0]) for name, batch in images.items()},
         predictions={name: int(predictions[name][0]) for name in images},
+        note=note,
     )
 
 
@@ -107,6 +115,7 @@ def draw_strips(shown: Sequence[Example], names: Sequence[str] = ()) -> Image.Im
 def _strip(shown: Example, names: Sequence[str]) -> Strip:
     """One example: the pictures side by side, and the predictions below them."""
     title = f"{shown.attack} on {shown.target}: {class_name(shown.label, names)}"
+    title += f"; {shown.note}" if shown.note else ""
     return Strip(title, [[_picture(panel, shown.label, names) for panel in panels(shown)]])
 
 

@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,12 @@ class Measured:
     table: str  # Markdown
     rows: Sequence[Mapping[str, object]]  # at least one, all with the same keys: the lines of the CSV
     conditions: Mapping[str, object]
+    further: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)  # tables by name
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
-        return {"kind": self.kind, "conditions": dict(self.conditions), "rows": list(map(dict, self.rows))}
+        tables = {name: list(map(dict, rows)) for name, rows in {"rows": self.rows, **self.further}.items()}
+        return {"kind": self.kind, "conditions": dict(self.conditions), **tables}
 
     def markdown(self, plots: Sequence[str] = ()) -> str:
         """A page with the table, plots that lie beside it, and the conditions."""
@@ -36,13 +38,19 @@ class Measured:
         conditions = "\n".join(f"- {name}: {text}" for name, text in as_texts(self.conditions).items())
         return "\n\n".join([f"# {self.title}", *self.notes, self.table, *pictures, conditions]) + "\n"
 
-    def csv(self) -> str:
-        """One line for each row."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return text.getvalue()
+    def tables(self) -> dict[str, str]:
+        """KIND.csv, with a line for each row, and KIND-NAME.csv of each further table that has any."""
+        further = {f"{self.kind}-{name}.csv": csv_text(rows) for name, rows in self.further.items() if rows}
+        return {f"{self.kind}.csv": csv_text(self.rows), **further}
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows, at least one, all with the same keys, below these as a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def write_measured(measured: Measured, out: Path, plots: Mapping[str, "Figure"] | None = None) -> list[Path]:
@@ -64,7 +72,7 @@ def write_measured(measured: Measured, out: Path, plots: Mapping[str, "Figure"] 
     texts = {
         f"{kind}.json": json.dumps(measured.document(), indent=1, allow_nan=False) + "\n",
         f"{kind}.md": measured.markdown(list(figures)),
-        f"{kind}.csv": measured.csv(),
+        **measured.tables(),
     }
     out = unused_folder(out, kind)
     with writing(out):

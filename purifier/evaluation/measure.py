@@ -1,11 +1,12 @@
 """Evaluation: accuracy of classifiers behind defences, on the stored bytes (paper, Table 1)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -19,8 +20,15 @@ from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
+from impure.purifier.evaluation.image_predictions import SCHEMA, image_predictions
 from impure.purifier.evaluation.image_strips import Example, example
-from impure.purifier.evaluation.measure_group import Defended, GroupMeasurement, measure_group, undefended
+from impure.purifier.evaluation.measure_group import (
+    Defended,
+    GroupMeasurement,
+    Observe,
+    measure_group,
+    undefended,
+)
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
 from impure.purifier.evaluation.scores import Mean, Row, means
 from impure.purifier.evaluation.select import Group, select_groups
@@ -29,11 +37,19 @@ from impure.purifier.evaluation.thresholds import set_thresholds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What was measured, and under which conditions."""
+    """What was measured, and under which conditions.
+
+    Attributes:
+        rows: Accuracies.
+        examples: A sample of each attack, to be shown.
+        conditions: What has to be known to read the numbers.
+        predictions: What was predicted for each image behind each defence; see `image_predictions.SCHEMA`.
+    """
 
     rows: tuple[Row, ...]
     examples: tuple[Example, ...]
     conditions: Mapping[str, Any]
+    predictions: pa.Table = field(default_factory=SCHEMA.empty_table, repr=False)
 
     @property
     def means(self) -> tuple[Mean, ...]:
@@ -50,6 +66,7 @@ def evaluate(
     device: torch.device,
     validation: Sequence[CommittedShard] = (),
     progress: bool = False,
+    observe: Observe | None = None,
 ) -> Evaluation:
     """Measure every defence on every attack of every target, each on shards made for that target.
 
@@ -65,6 +82,7 @@ def evaluate(
         device: Where to compute, in float32.
         validation: Shards of the split validation, for the thresholds of detectors.
         progress: Show a bar on standard error.
+        observe: Told of each batch.
 
     Raises:
         InputError: A target of the shards has no classifier, a shard is inconsistent, all is empty, or there
@@ -73,7 +91,7 @@ def evaluate(
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
     groups = select_groups(shards, classifiers, config.limit)
-    evaluator = _Evaluator(defences, config, device)
+    evaluator = _Evaluator(defences, config, device, observe)
     total = sum(len(group.pairs) for group in groups)
     with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
         for target, of_target in groupby(groups, lambda group: group.target):
@@ -96,23 +114,34 @@ def evaluate(
         "collections": sorted({digest(shard.rows()[1]) for shard in shards}),
         "threat_model": "black-box: the stored images were made against the bare target",
     }
-    return Evaluation(rows=tuple(evaluator.rows), examples=tuple(evaluator.examples), conditions=conditions)
+    return Evaluation(
+        rows=tuple(evaluator.rows),
+        examples=tuple(evaluator.examples),
+        conditions=conditions,
+        predictions=pa.concat_tables(evaluator.predictions),
+    )
 
 
 class _Evaluator:
-    """Measures groups of samples behind every defence, and collects rows and examples."""
+    """Measures groups of samples behind every defence, and collects rows, predictions and examples."""
 
     def __init__(
-        self, defences: Mapping[str, nn.Module], config: EvaluateConfig, device: torch.device
+        self,
+        defences: Mapping[str, nn.Module],
+        config: EvaluateConfig,
+        device: torch.device,
+        observe: Observe | None,
     ) -> None:
         self._defences = {name: defence.to(device).eval() for name, defence in defences.items()}
         self._config = config
         self._device = device
+        self._observe = observe
         self._views: dict[str, Callable[[Tensor], Tensor]] = {"": lambda images: images}
         if config.extra_resize:
             self._views[RESIZED] = release_resize
         self._reader = PairReader()
         self.rows: list[Row] = []
+        self.predictions: list[pa.Table] = []
         self.examples: list[Example] = []
         self.thresholds: list[str] = []  # of which detectors, set on what
         self.not_finite = 0
@@ -137,7 +166,9 @@ class _Evaluator:
             batch_size=self._config.batch_size,
             device=self._device,
             advance=advance,
+            observe=self._observe,
         )
+        self.predictions.append(image_predictions(group, measured))
         self.not_finite += measured.not_finite
         for name in self._defences:
             for suffix in self._views:
@@ -209,13 +240,14 @@ class _Evaluator:
     def _row(self, group: Group, name: str, suffix: str, measured: GroupMeasurement) -> Row:
         """The row of a group behind a defence."""
         samples = self._samples(self._defences[name])
+        rejected = measured.rejected.get(name + suffix)
         return Row(
             target=group.target,
             attack=group.attack,
             defence=name + suffix,
             n=len(group.pairs),
-            correct=measured.correct[name + suffix],
-            rejected=measured.rejected.get(name + suffix),
+            correct=measured.correct(name + suffix),
+            rejected=None if rejected is None else int(rejected.sum()),
             combine="one" if samples == 1 else self._config.combine,
             samples=samples,
         )

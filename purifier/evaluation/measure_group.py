@@ -1,6 +1,6 @@
 """The measurement loop: what a classifier predicts behind defences, over one group of stored samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
+from impure.purifier.data.pairs import Pair
 from impure.purifier.evaluation.predict import NO_CLASS, Loaded, load, predict
 from impure.purifier.evaluation.select import Group, batches
 
@@ -39,22 +40,51 @@ Defend = Callable[[Loaded, int], Defended]
 """Defends and classifies a batch, given with its number in the group."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupMeasurement:
-    """What was counted in a group.
+class MeasuredBatch(NamedTuple):
+    """A batch after it was measured.
 
     Attributes:
-        correct: Right predictions, by name of the row. A rejected image counts as right if it is attacked, as
-            wrong if it is clean.
-        rejected: Rejected images, by name of the rows with detectors.
-        not_finite: Predictions of all rows that were not finite.
+        pairs: The samples.
+        loaded: Their images and labels.
+        defended: They behind the defences.
+        right: Which predictions count as right (B,), bool, by name of the row.
+    """
+
+    pairs: Sequence[Pair]
+    loaded: Loaded
+    defended: Defended
+    right: dict[str, Tensor]
+
+
+Observe = Callable[[Group, MeasuredBatch], object]
+"""Told of every batch, while its images are at hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMeasurement:
+    """What was measured of a group, one value for each of its samples; tensors are on the CPU.
+
+    Attributes:
+        predictions: Predicted classes (n,), by name of the row; `NO_CLASS` where they were not finite.
+        right: Which of them count as right (n,), bool, by the same names. A rejected image does if it is
+            attacked, and does not if it is clean.
+        rejected: Rejected images (n,), bool, by name of the rows with detectors.
         shown: The sample that the group shows, as a batch of one.
     """
 
-    correct: dict[str, int]
-    rejected: dict[str, int]
-    not_finite: int
+    predictions: dict[str, Tensor]
+    right: dict[str, Tensor]
+    rejected: dict[str, Tensor]
     shown: Defended
+
+    def correct(self, name: str) -> int:
+        """How many predictions of a row count as right."""
+        return int(self.right[name].sum())
+
+    @property
+    def not_finite(self) -> int:
+        """Predictions of all rows that were not finite."""
+        return sum(int((classes == NO_CLASS).sum()) for classes in self.predictions.values())
 
 
 def measure_group(
@@ -65,8 +95,9 @@ def measure_group(
     batch_size: int,
     device: torch.device,
     advance: Callable[[int], object] = int,
+    observe: Observe | None = None,
 ) -> GroupMeasurement:
-    """Count right predictions over a group.
+    """Classify a group behind defences.
 
     Args:
         reader: Decodes the stored images.
@@ -75,36 +106,49 @@ def measure_group(
         batch_size: Images at a time.
         device: Where to compute.
         advance: Told the number of images after each batch.
+        observe: Told of each batch.
 
     Raises:
         InputError: A shard is inconsistent.
     """
-    correct: dict[str, Tensor] = {}
-    rejected: dict[str, Tensor] = {}
-    not_finite = torch.zeros((), dtype=torch.int64, device=device)
+    predictions: dict[str, list[Tensor]] = {}
+    right: dict[str, list[Tensor]] = {}
+    rejected: dict[str, list[Tensor]] = {}
     shown = Defended({}, {}, {})
     measured = 0
     for number, batch in enumerate(batches(group.pairs, batch_size)):
         loaded = load(reader, batch, group.attack, device)
         defended = defend(loaded, number)
-        for name, classes in defended.predictions.items():
-            right = classes == loaded.labels
-            if name in defended.rejected:
-                refused = defended.rejected[name]
-                right = right & ~refused if group.attack == CLEAN else right | refused
-                rejected[name] = rejected.get(name, 0) + refused.sum()
-            correct[name] = correct.get(name, 0) + right.sum()
-            not_finite += (classes == NO_CLASS).sum()
+        counted = _right(defended, loaded.labels, clean=group.attack == CLEAN)
+        for kept, values in (
+            (predictions, defended.predictions),
+            (right, counted),
+            (rejected, defended.rejected),
+        ):
+            for name, value in values.items():
+                kept.setdefault(name, []).append(value)
+        if observe is not None:
+            observe(group, MeasuredBatch(batch, loaded, defended, counted))
         if measured <= group.shown < measured + len(batch):
             shown = defended.sample(group.shown - measured)
         measured += len(batch)
         advance(len(batch))
     return GroupMeasurement(
-        correct={name: int(count) for name, count in correct.items()},
-        rejected={name: int(count) for name, count in rejected.items()},
-        not_finite=int(not_finite),
-        shown=shown,
+        predictions=_joined(predictions), right=_joined(right), rejected=_joined(rejected), shown=shown
     )
+
+
+def _right(defended: Defended, labels: Tensor, *, clean: bool) -> dict[str, Tensor]:
+    """Which predictions of a batch count as right (B,), by name of the row."""
+    right = {name: classes == labels for name, classes in defended.predictions.items()}
+    for name, refused in defended.rejected.items():
+        right[name] = right[name] & ~refused if clean else right[name] | refused
+    return right
+
+
+def _joined(batched: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """The batches of each name as one tensor."""
+    return {name: torch.cat(list(values)).cpu() for name, values in batched.items()}
 
 
 def undefended(reader: PairReader, group: Group, classifier: nn.Module, device: torch.device) -> Defended:

@@ -160,7 +160,7 @@ class Validator:
             attack=group.attack,
             defence=name,
             n=len(group.pairs),
-            correct=measured.correct[name],
+            correct=measured.correct(name),
         )
         return row, measured.shown
 

@@ -4,9 +4,11 @@ import click
 
 from impure.manifests.commands.console import HELP, Group
 from impure.purifier.commands.evaluate.adaptive_command import adaptive_command
+from impure.purifier.commands.evaluate.compare_command import compare_command
 from impure.purifier.commands.evaluate.evaluate_command import table1_command
 from impure.purifier.commands.evaluate.leaderboard_command import leaderboard_command
 from impure.purifier.commands.evaluate.report_command import report_command
+from impure.purifier.commands.evaluate.table_commands import table2_command, table3_command
 
 DEFAULT = "table1"
 
@@ -27,7 +29,9 @@ def evaluate() -> None:
     """Measure what defences are worth.
 
     `table1` measures accuracy on the stored, black-box attacks; it is meant where no command is named.
-    `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists the options of each.
+    `table2` has a line for every defence, `table3` tells attacks seen in training from others, `compare` pairs
+    defences image by image. `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists the
+    options of each.
 
     \b
       impure-eval --shards ROOT --checkpoint RUN/best
@@ -36,6 +40,9 @@ def evaluate() -> None:
 
 
 evaluate.add_command(table1_command)
+evaluate.add_command(table2_command)
+evaluate.add_command(table3_command)
+evaluate.add_command(compare_command)
 evaluate.add_command(adaptive_command)
 evaluate.add_command(report_command)
 evaluate.add_command(leaderboard_command)

@@ -1,6 +1,6 @@
 """What the commands that measure on stored shards share: options, and opening what they name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,8 +93,15 @@ def checkpoints_option(help_text: str, *, required: bool = False) -> Decorator:
         required=required, help=help_text)  # fmt: skip
 
 
-def open_inputs(asked: MeasureArguments, checkpoints: tuple[Path, ...] = ()) -> MeasureInputs:
+def open_inputs(
+    asked: MeasureArguments, checkpoints: Sequence[Path] = (), targets: Sequence[str] = ()
+) -> MeasureInputs:
     """Open shards, classifiers and device, and make sure of the folder of the report.
+
+    Args:
+        asked: The options.
+        checkpoints: What is measured: the report goes beside a single one.
+        targets: Names in the shards of the only targets to keep; empty keeps all.
 
     Raises:
         InputError: Something that was asked for is not there, or does not fit.
@@ -102,7 +109,12 @@ def open_inputs(asked: MeasureArguments, checkpoints: tuple[Path, ...] = ()) -> 
     """
     from impure.pipeline.targets.of_collection import classifiers_of
 
-    shards = open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
+    filters = {
+        "splits": [asked.split],
+        "attacks": comma_separated(asked.attacks),
+        "targets": list(targets),
+    }
+    shards = open_shards(asked.shards, filters)
     out = writable(asked.out or report_folder(checkpoints))
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
     return MeasureInputs(

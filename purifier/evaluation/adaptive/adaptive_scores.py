@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import comb
 
 import numpy as np
 import pyarrow as pa
@@ -210,15 +209,3 @@ def _least_row(rows: Sequence[AdaptiveRow], eps: int, tables: Tables) -> Adaptiv
         flop=sum(row.flop for row in attacks),
         seconds=sum(row.seconds for row in attacks),
     )
-
-
-def mcnemar(first_only: int, second_only: int) -> float:
-    """Exact two-sided p-value of McNemar's test (1947): equal chances of the two kinds of disagreement.
-
-    Args:
-        first_only: Images that the first is right on, and the second wrong.
-        second_only: The other way round.
-    """
-    disagreements = first_only + second_only
-    fewer = sum(comb(disagreements, count) for count in range(min(first_only, second_only) + 1))
-    return min(1.0, float(2 * fewer / 2**disagreements))

@@ -1,7 +1,5 @@
-"""An evaluation as Markdown, CSV, JSON and one self-contained HTML page, in files."""
+"""An evaluation as Markdown, CSV, JSON, one self-contained HTML page and a table of images, in files."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from impure.manifests.base.files import atomic_path, writing
-from impure.purifier.evaluation.kind_files import unused_folder
+from impure.purifier.evaluation.image_predictions import write_predictions
+from impure.purifier.evaluation.kind_files import csv_text, unused_folder
 from impure.purifier.evaluation.measure import Evaluation
+from impure.purifier.evaluation.reports.class_scores import class_tables
 from impure.purifier.evaluation.reports.report_page import html
 from impure.purifier.evaluation.reports.report_table import conditions_of, remarks, table
-from impure.purifier.evaluation.scores import COLUMNS
 
 
 def write_report(
     evaluation: Evaluation, out: Path, *, images: str, classes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write `report.md`, `report.csv`, `report.json` and `report.html`.
+    """Write `report.md`, `.csv`, `.json` and `.html`, two tables of classes, and one of all predictions.
 
     Args:
         evaluation: What to report.
@@ -33,18 +32,21 @@ def write_report(
     Raises:
         WriteError: The folder cannot be written.
     """
+    by_class = class_tables(evaluation.predictions, classes)
     texts = {
         "report.md": markdown(evaluation, images),
         "report.csv": as_csv(evaluation),
-        "report.json": json.dumps(as_document(evaluation, images), indent=1, allow_nan=False) + "\n",
+        "report.json": json.dumps(as_document(evaluation, images, classes), indent=1, allow_nan=False) + "\n",
         "report.html": html(evaluation, images, classes),
+        **{f"report-{name}.csv": csv_text(rows) for name, rows in by_class.items() if rows},
     }
     out = unused_folder(out, "report")
     with writing(out):
         for name, text in texts.items():
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-    return [out / name for name in texts]
+    predictions = write_predictions(out, "report", evaluation.predictions, evaluation.conditions, classes)
+    return [*(out / name for name in texts), predictions]
 
 
 def markdown(evaluation: Evaluation, images: str) -> str:
@@ -57,15 +59,15 @@ def markdown(evaluation: Evaluation, images: str) -> str:
 
 def as_csv(evaluation: Evaluation) -> str:
     """One line for each target, attack, defence and combination of samples; accuracies between 0 and 1."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.record() for row in evaluation.rows)
-    return text.getvalue()
+    return csv_text([row.record() for row in evaluation.rows])
 
 
-def as_document(evaluation: Evaluation, images: str) -> dict[str, Any]:
-    """The evaluation as JSON can hold it."""
-    means = [asdict(mean) for mean in evaluation.means]
-    conditions = {"images": images, **evaluation.conditions}
-    return {"conditions": conditions, "rows": [row.record() for row in evaluation.rows], "means": means}
+def as_document(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """The evaluation as JSON can hold it; `docs/evaluation.md` describes the keys."""
+    return {
+        "kind": "table1",
+        "conditions": {"images": images, **evaluation.conditions},
+        "rows": [row.record() for row in evaluation.rows],
+        "means": [asdict(mean) for mean in evaluation.means],
+        **class_tables(evaluation.predictions, classes),
+    }

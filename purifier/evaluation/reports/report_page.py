@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.accuracy_section import accuracy_section
+from impure.purifier.evaluation.reports.class_scores import class_tables
 from impure.purifier.evaluation.reports.page import render
 
 TITLE = "Purification: accuracy under attack"
@@ -17,5 +18,11 @@ def html(evaluation: Evaluation, images: str, classes: Sequence[str] = ()) -> st
         images: Which images were measured on.
         classes: Names of the classes in label order; numbers without.
     """
-    section = accuracy_section(evaluation, TITLE, {}, images=images, classes=classes)
+    section = accuracy_section(
+        evaluation,
+        TITLE,
+        class_tables(evaluation.predictions, classes),
+        images=images,
+        classes=classes,
+    )
     return render(TITLE, [section])

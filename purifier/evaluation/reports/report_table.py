@@ -1,8 +1,8 @@
 """An evaluation's tables for terminal and Markdown, and what has to be known to read them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from impure.manifests.base.tables import markdown_table
+from impure.manifests.base.tables import fitted_table, markdown_table
 from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.evaluation.kind_files import as_texts
 from impure.purifier.evaluation.measure import Evaluation
@@ -13,7 +13,9 @@ MEAN_LABEL = "mean of attacks"
 
 def table(evaluation: Evaluation) -> str:
     """The Table-1 block of every target, aligned, with intervals: Markdown."""
-    return "\n\n".join(_block(evaluation, target, _percent) for target in targets_of(evaluation))
+    return "\n\n".join(
+        markdown_table(*_block(evaluation, target, _percent)) for target in targets_of(evaluation)
+    )
 
 
 def terminal_table(evaluation: Evaluation, width: int) -> str:
@@ -23,17 +25,10 @@ def terminal_table(evaluation: Evaluation, width: int) -> str:
 
 def _fitting(evaluation: Evaluation, target: str, width: int) -> str:
     """One target's table, as much of it side by side as fits."""
-    for shown in (_percent, _rate):
-        text = _block(evaluation, target, shown)
-        if text.index("\n") <= width:
-            return text
-    labels = labels_of(evaluation, target)
-    pieces: list[list[str]] = [[labels[0]]]
-    for label in labels[1:]:
-        together = [*pieces[-1], label]
-        fits = _block(evaluation, target, _rate, together).index("\n") <= width
-        pieces[-1:] = [together] if fits else [pieces[-1], [label]]
-    return "\n\n".join(_block(evaluation, target, _rate, piece) for piece in pieces)
+    text = markdown_table(*_block(evaluation, target, _percent))
+    if text.index("\n") <= width:
+        return text
+    return fitted_table(*_block(evaluation, target, _rate), width, repeated=2)
 
 
 def chosen_note(evaluation: Evaluation) -> str:
@@ -93,17 +88,17 @@ def means_by_label(evaluation: Evaluation, target: str) -> dict[str, float]:
 
 
 def _block(
-    evaluation: Evaluation, target: str, shown: Callable[[Row], str], labels: Sequence[str] | None = None
-) -> str:
-    """A target's table, or some columns of it: header, one line for each attack, the mean."""
-    labels = labels_of(evaluation, target) if labels is None else labels
+    evaluation: Evaluation, target: str, shown: Callable[[Row], str]
+) -> tuple[list[str], list[list[str]]]:
+    """A target's table: header, and one line for each attack, then the mean."""
+    labels = labels_of(evaluation, target)
     lines = [
         [attack, str(row_of[labels[0]].n), *(shown(row_of[label]) for label in labels)]
         for attack, row_of in rows_by_attack(evaluation, target).items()
     ]
     if means := means_by_label(evaluation, target):
         lines.append([MEAN_LABEL, "", *(f"{means[label]:.1f}" for label in labels)])
-    return markdown_table([target, "n", *labels], lines)
+    return [target, "n", *labels], lines
 
 
 def _rate(row: Row) -> str:

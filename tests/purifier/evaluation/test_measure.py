@@ -141,7 +141,10 @@ def test_targets_must_be_there(shards: list[CommittedShard]) -> None:
 
 def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     files = write_report(evaluation, tmp_path / "report", images="toy, 2-way", classes=("dark", "bright"))
-    assert [path.name for path in files] == ["report.md", "report.csv", "report.json", "report.html"]
+    assert [path.name for path in files] == [
+        "report.md", "report.csv", "report.json", "report.html", "report-classes.csv",
+        "report-confusions.csv", "report-predictions.parquet",
+    ]  # fmt: skip
     lines = table(evaluation).splitlines()
     assert lines[0].split() == ["|", "toy", "|", "n", "|", "none", "|", "jpeg", "|", "invert", "|"]
     assert "| 100.0 [61.0, 100.0] |" in lines[2] and len({len(line) for line in lines}) == 1
@@ -155,6 +158,11 @@ def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     assert len(rows) == 9 and float(rows[0]["wilson95_low"]) == pytest.approx(0.609666, abs=1e-6)
     document = json.loads(files[2].read_text())
     assert document["conditions"]["images"] == "toy, 2-way" and len(document["means"]) == 3
+    assert document["kind"] == "table1" and len(document["classes"]) == 3 * 2 * 2
+    assert document["confusions"][0] == {
+        "target": "toy", "defence": "none", "label": 0, "class": "dark", "predicted": 1,
+        "predicted_class": "bright", "count": 6, "n": 6, "share": 1.0,
+    }  # fmt: skip
     page = files[3].read_text()
     assert page.count("data:image/png;base64,") == 5 + 2 * 7  # clean alone has no perturbation
     assert "✗ bright" in page

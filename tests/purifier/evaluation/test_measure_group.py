@@ -42,7 +42,7 @@ def test_the_loop_counts_and_keeps_the_sample_that_is_shown(shards: list[Committ
     group, reader = attacked_group(shards), PairReader()
     measured = measure_group(reader, group, defend, batch_size=4, device=CPU, advance=told.append)
     assert seen == [(0, 4), (1, 2)] and told == [4, 2]
-    assert (measured.correct, measured.not_finite) == ({"right": 6, "spoilt": 3}, 3)
+    assert [measured.correct(name) for name in ("right", "spoilt")] == [6, 3] and measured.not_finite == 3
     assert group.shown == 2
     wanted = reader.adversarial(group.pairs[2]) / 255
     assert measured.shown.images["copy"].shape == (1, 3, 16, 16)

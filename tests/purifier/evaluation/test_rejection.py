@@ -83,13 +83,14 @@ def test_reports_say_what_was_rejected(shards: list[CommittedShard], tmp_path: P
     evaluation = measured(shards, {"none": NoDefence(), "always": Suspicious(-10)}, validation=shards)
     note = rejected_note(evaluation)
     assert note.startswith("Rejected by detectors: always on toy 100.0 % of clean, 100.0 % of ")
-    for path in write_report(evaluation, tmp_path, images="toy"):
-        text = path.read_text()
-        if path.suffix == ".json":
-            assert {row["rejected"] for row in json.loads(text)["rows"]} >= {None}
-        elif path.suffix == ".csv":
-            assert text.splitlines()[0].endswith(",rejected")
-        else:
-            assert note in text
+    paths = {path.name: path for path in write_report(evaluation, tmp_path, images="toy")}
+    document = json.loads(paths["report.json"].read_text())
+    assert {row["rejected"] for row in document["rows"]} >= {None}
+    assert paths["report.csv"].read_text().splitlines()[0].endswith(",rejected")
+    assert all(note in paths[name].read_text() for name in ("report.md", "report.html"))
+    always = [row for row in evaluation.predictions.to_pylist() if row["defence"] == "always"]
+    assert {(row["attack"] == "clean", row["rejected"], row["right"]) for row in always} == {
+        (True, True, False), (False, True, True),
+    }  # fmt: skip
     assert "always" in terminal_table(evaluation, 200)
     assert not rejected_note(measured(shards, {"none": NoDefence()}, validation=[]))

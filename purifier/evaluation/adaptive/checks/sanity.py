@@ -11,7 +11,6 @@ from impure.purifier.evaluation.adaptive.adaptive_scores import (
     Tables,
     Verdicts,
     is_level,
-    mcnemar,
     probe_verdicts,
 )
 from impure.purifier.evaluation.adaptive.cells import (
@@ -25,6 +24,7 @@ from impure.purifier.evaluation.adaptive.cells import (
 )
 from impure.purifier.evaluation.adaptive.checks.gradient_probe import GradientProbe
 from impure.purifier.evaluation.adaptive.checks.self_checks import SelfChecks
+from impure.purifier.evaluation.paired import mcnemar
 
 SIGNIFICANT = 0.05
 NOTHING_LEFT = 0.05  # accuracy at a budget that hides every image

@@ -1,14 +1,13 @@
-"""Aggregations of draws, and tests of significance, against independent computations."""
+"""Aggregations of draws against independent computations."""
 
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy.stats import binomtest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, Verdicts, mcnemar
+from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, Verdicts
 from impure.purifier.evaluation.adaptive.cell_results import correctness
 
 
@@ -32,12 +31,6 @@ def test_the_least_over_attacks_is_per_image() -> None:
     other = Verdicts.of(table([[1, 0], [1, 1]], [1, 1]))
     least = one.least(other)
     assert least.share.tolist() == [0.5, 0.5] and not least.worst.any()
-
-
-@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 3), (0, 5), (12, 4), (40, 61)])
-def test_mcnemar_is_the_exact_binomial_test(first: int, second: int) -> None:
-    wanted = binomtest(first, first + second).pvalue if first + second else 1.0
-    assert mcnemar(first, second) == pytest.approx(wanted, abs=1e-12) == mcnemar(second, first)
 
 
 def test_rows_of_different_numbers_of_draws_are_refused() -> None:

@@ -1,0 +1,131 @@
+"""`impure-eval table2` and `table3`: every defence in one table, and attacks that were not seen in training."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from impure.manifests.commands.console import HELP, CommandWithSections, print_json
+from impure.purifier.commands.evaluate.defence_list import print_defences
+from impure.purifier.commands.evaluate.defence_options import (
+    SECTIONS,
+    EvaluateArguments,
+    defence_options,
+    measure_defences,
+    open_defences,
+)
+from impure.purifier.commands.evaluate.measure_options import MeasureInputs, data_options, run_options
+
+if TYPE_CHECKING:
+    from impure.purifier.evaluation.kind_files import Measured
+    from impure.purifier.evaluation.measure import Evaluation
+
+
+@click.command("table2", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@data_options(required=False)
+@defence_options("all")
+@run_options
+def table2_command(**values: Any) -> None:
+    """Compare all defences in one table (the paper's Table 2).
+
+    What table1 measures, with a line for each defence: every one that needs no weights, and those of
+    --checkpoint. Columns are clean images, the attacks, and their mean. Where the shards are of several
+    targets, each has its table, or --target names the one. Intervals are in the CSV.
+
+    \b
+      impure-eval table2 --shards ROOT --checkpoint RUN/best
+      impure-eval table2 --shards ROOT --target resnet101 --checkpoint RUN/best --checkpoint HGD/best
+      impure-eval table2 --shards ROOT --defence none,jpeg,random --limit 100
+    """
+    from impure.pipeline.targets.of_collection import class_names, describe_images
+    from impure.purifier.evaluation.reports.report_table import remarks
+    from impure.purifier.evaluation.tables.all_defences import table2, terminal_table2
+
+    asked = EvaluateArguments(**values)
+    if asked.defences == "list":
+        return print_defences(as_json=asked.as_json)
+    inputs = open_defences(asked, _names_in_shards(asked.targets))
+    evaluation = measure_defences(asked, inputs)
+    shards = inputs.measured.shards
+    measured = table2(evaluation, describe_images(shards), class_names(shards))
+    paths = _write(measured, evaluation, inputs.measured)
+    if asked.as_json:
+        return print_json(measured.document())
+    return _print(terminal_table2(evaluation, _width()), remarks(evaluation), paths)
+
+
+@click.command("table3", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@data_options(required=False)
+@defence_options("none,jpeg")
+@run_options
+def table3_command(**values: Any) -> None:
+    """Test on attacks that training did not see (paper, Table 3).
+
+    Checkpoints say in their config.json which attacks they were trained on, and on which targets. Attacks
+    among them are marked by *, the others are agnostic; each kind has its mean. On shards of a target that a
+    checkpoint learnt from no attack on, its figures are transfer. An attack variant such as pgd-e8 is one of
+    its own.
+
+    \b
+      impure-train --shards ROOT --attacks fgsm,pgd,mifgsm --out RUN
+      impure-eval table3 --shards ROOT --checkpoint RUN/best
+      impure-eval table3 --shards OTHER_ROOT --checkpoint RUN/best --defence none
+    """
+    from impure.pipeline.targets.of_collection import class_names, describe_images
+    from impure.purifier.defences.base.defence import TrainedDefence
+    from impure.purifier.evaluation.tables.agnostic import check_trained, notes, table3, terminal_table3
+    from impure.purifier.evaluation.tables.trained_on import trained_on
+
+    asked = EvaluateArguments(**values)
+    if asked.defences == "list":
+        return print_defences(as_json=asked.as_json)
+    inputs = open_defences(asked, _names_in_shards(asked.targets))
+    trained = {name: trained_on(checkpoint.where) for name, checkpoint in inputs.checkpoints.items()}
+    networks = [name for name, defence in inputs.defences.items() if isinstance(defence, TrainedDefence)]
+    check_trained(networks, trained)
+    evaluation = measure_defences(asked, inputs)
+    shards = inputs.measured.shards
+    measured = table3(evaluation, trained, describe_images(shards), class_names(shards))
+    paths = _write(measured, evaluation, inputs.measured)
+    if asked.as_json:
+        return print_json(measured.document())
+    return _print(terminal_table3(evaluation, trained, _width()), notes(evaluation, trained), paths)
+
+
+def _names_in_shards(targets: tuple[str, ...]) -> list[str]:
+    """What the shards call the targets of --target, which here also chooses among those of the shards."""
+    from impure.pipeline.targets.load import shard_name
+
+    return [shard_name(target) for target in targets]
+
+
+def _width() -> int:
+    """Of the terminal, in characters."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _write(measured: "Measured", evaluation: "Evaluation", inputs: MeasureInputs) -> list[Path]:
+    """Write the table's files, and beside them what was predicted for each image."""
+    from impure.pipeline.targets.of_collection import class_names
+    from impure.purifier.evaluation.image_predictions import write_predictions
+    from impure.purifier.evaluation.kind_files import write_measured
+
+    paths = write_measured(measured, inputs.out)
+    predictions = write_predictions(
+        paths[0].parent,
+        measured.kind,
+        evaluation.predictions,
+        measured.conditions,
+        class_names(inputs.shards),
+    )
+    return [*paths, predictions]
+
+
+def _print(table: str, remarks: list[str], paths: list[Path]) -> None:
+    """A table for people, what has to be known to read it, and where the report is."""
+    click.echo(table)
+    click.echo("\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report.")
+    for remark in remarks:
+        click.echo(remark)
+    click.echo("Report: " + " ".join(str(path) for path in paths))

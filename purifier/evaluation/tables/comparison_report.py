@@ -1,0 +1,199 @@
+"""A paired comparison as tables with the images on which two defences differ."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from impure.manifests.base.tables import fitted_table, markdown_table
+from impure.purifier.evaluation.image_strips import class_name
+from impure.purifier.evaluation.kind_files import Measured
+from impure.purifier.evaluation.tables.comparison import (
+    AnswerPair,
+    PairedRow,
+    compare,
+    unpaired,
+)
+from impure.purifier.evaluation.tables.defence_rows import Grid, percent
+
+KIND = "compare"
+LISTED = 10  # images of either kind that the page names; the CSV names all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two defences on the same images.
+
+    Attributes:
+        first: What the other is compared with.
+        second: The other.
+        rows: Of each target and attack, and of all.
+        differing: The answers of which one alone is right.
+        unpaired: Answers without a counterpart.
+    """
+
+    first: str
+    second: str
+    rows: Sequence[PairedRow]
+    differing: Sequence[AnswerPair]
+    unpaired: int
+
+
+def compare_all(predictions: pa.Table, names: Sequence[str]) -> list[Comparison]:
+    """Compare each defence with the first.
+
+    Args:
+        predictions: Of all; see `image_predictions.SCHEMA`.
+        names: The defences, at least two.
+
+    Raises:
+        InputError: Two have no image in common.
+    """
+    first, *others = names
+    comparisons = []
+    for second in others:
+        rows, differing = compare(predictions, first, second)
+        comparisons.append(
+            Comparison(
+                first=first,
+                second=second,
+                rows=rows,
+                differing=differing,
+                unpaired=unpaired(predictions, rows),
+            )
+        )
+    return comparisons
+
+
+def comparison_report(
+    comparisons: Sequence[Comparison],
+    conditions: Mapping[str, Any],
+    classes: Sequence[str] = (),
+    strips: str = "",
+) -> Measured:
+    """All comparisons with all that a report holds.
+
+    Args:
+        comparisons: At least one, all with the same first defence.
+        conditions: What has to be known to read them.
+        classes: Class names in label order; numbers without.
+        strips: File of the image strips, which will lie beside the page; "" for none.
+    """
+    blocks = [block for comparison in comparisons for block in _blocks(comparison, classes)]
+    picture = [f"![Images that one alone gets right]({strips})"] if strips else []
+    return Measured(
+        kind=KIND,
+        title=f"{comparisons[0].first} and {', '.join(other.second for other in comparisons)} on the same images",
+        notes=(
+            "The difference is that of accuracy in points, the second's minus the first's, with its 95 % "
+            "interval for pairs; p is McNemar's exact test. In the line of all attacks photographs are "
+            "counted, not their attacks, which are not independent. No p is corrected for how many there are.",
+        ),
+        table="\n\n".join([*blocks, *picture]),
+        rows=[row.record() for comparison in comparisons for row in comparison.rows],
+        conditions=conditions,
+        further={
+            "differing": [
+                _differing(comparison, pair, classes)
+                for comparison in comparisons
+                for pair in comparison.differing
+            ]
+        },
+    )
+
+
+def terminal_comparison(comparison: Comparison, width: int) -> str:
+    """The table of each target for a terminal of so many columns, and how often the two differ."""
+    tables = [fitted_table(*_grid(comparison, target), width) for target in _targets(comparison)]
+    return "\n\n".join([*tables, _summary(comparison)])
+
+
+def _blocks(comparison: Comparison, classes: Sequence[str]) -> list[str]:
+    """The tables of a comparison, and the first images of either kind."""
+    tables = [markdown_table(*_grid(comparison, target)) for target in _targets(comparison)]
+    lists = [_listed(comparison, classes, first_right=right) for right in (True, False)]
+    return [*tables, _summary(comparison), *filter(None, lists)]
+
+
+def _summary(comparison: Comparison) -> str:
+    """How often they differ, and whose images had no counterpart."""
+    first = sum(pair[0].right for pair in comparison.differing)
+    second = len(comparison.differing) - first
+    text = (
+        f"{comparison.first} alone is right {first} times, {comparison.second} alone {second} times; "
+        f"{KIND}-differing.csv names the images."
+    )
+    if comparison.unpaired:
+        text += f" {comparison.unpaired} answers have no counterpart on the same pixels and are left out."
+    return text
+
+
+def _listed(comparison: Comparison, classes: Sequence[str], *, first_right: bool) -> str:
+    """The first images of one kind; "" where there is none."""
+    pairs = [pair for pair in comparison.differing if pair[0].right == first_right]
+    right, wrong = (comparison.first, comparison.second)[:: 1 if first_right else -1]
+    lines = [
+        f"- {pair[0].attack}: {pair[0].key} ({class_name(pair[0].label, classes)}), behind {wrong} "
+        f"{class_name(pair[int(first_right)].predicted, classes)}"
+        for pair in pairs[:LISTED]
+    ]
+    if len(pairs) > LISTED:
+        lines.append(f"- and {len(pairs) - LISTED} more")
+    return "\n".join([f"{right} alone is right:\n", *lines]) if lines else ""
+
+
+def _targets(comparison: Comparison) -> list[str]:
+    """The targets in the order of the rows."""
+    return list(dict.fromkeys(row.target for row in comparison.rows))
+
+
+def _grid(comparison: Comparison, target: str) -> Grid:
+    """A target's table."""
+    first, second = comparison.first, comparison.second
+    header = [
+        target,
+        "n",
+        first,
+        second,
+        "difference",
+        "both",
+        f"only {first}",
+        f"only {second}",
+        "neither",
+        "p",
+    ]
+    return header, [_cells(row) for row in comparison.rows if row.target == target]
+
+
+def _cells(row: PairedRow) -> list[str]:
+    """A line of the table."""
+    return [
+        row.attack,
+        str(row.n),
+        percent((row.both + row.only_first) / row.n),
+        percent((row.both + row.only_second) / row.n),
+        f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]",
+        *map(str, (row.both, row.only_first, row.only_second, row.neither)),
+        "<0.0001" if row.p < 1e-4 else f"{row.p:.4f}",
+    ]
+
+
+def _differing(comparison: Comparison, pair: AnswerPair, classes: Sequence[str]) -> dict[str, Any]:
+    """An image of which one alone is right, as files hold it."""
+    one, other = pair
+    return {
+        "target": one.target,
+        "attack": one.attack,
+        "key": one.key,
+        "image": one.image,
+        "label": one.label,
+        "class": class_name(one.label, classes),
+        "first": comparison.first,
+        "second": comparison.second,
+        "right": comparison.first if one.right else comparison.second,
+        "first_predicted": one.predicted,
+        "second_predicted": other.predicted,
+        "first_class": class_name(one.predicted, classes),
+        "second_class": class_name(other.predicted, classes),
+    }
