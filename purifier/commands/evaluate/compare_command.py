@@ -42,10 +42,11 @@ class Compared:
 
 
 compare_options = options(
-    click.argument("names", nargs=-1, metavar="A B ..."),
+    click.argument("names", nargs=-1, metavar="A B …"),
     click.option("--from", "reports", type=click.Path(path_type=Path), multiple=True, metavar="REPORT",
-        help="Compare what was measured already: the folder of a report of table1, table2, table3 or compare, "
-        "or its predictions.parquet; repeatable. A and B are then names in its table, such as none or riae."),
+        help="Compare what was measured already: the folder of a report of table1, table2, table3 or "
+        "compare, or its NAME-predictions.parquet; repeatable. A, B, … are then names in its table, such as "
+        "none or riae."),
 )  # fmt: skip
 
 
@@ -58,9 +59,9 @@ def compare_command(**values: Any) -> None:
     """Compare defences on the same images: each with the first.
 
     A, B, … are defences as --defence of table1 takes them, or checkpoints as --checkpoint does. For each
-    attack, and in all: images that both get right, that one alone does, that neither does; the difference with
-    its 95 % interval for pairs, and McNemar's exact test. The images on which two differ are named, and the
-    first of them drawn as strips. Images are paired by the digests of their pixels.
+    attack, and in all: images that both get right, that one alone does, that neither does; the difference
+    with its 95 % interval for pairs, and McNemar's exact test. The images on which two differ are named, and
+    the first of them drawn as strips. Images are paired by the digests of their pixels.
 
     \b
       impure-eval compare RUN/best RUN2/best --shards ROOT

@@ -29,9 +29,9 @@ def evaluate() -> None:
     """Measure what defences are worth.
 
     `table1` measures accuracy on the stored, black-box attacks; it is meant where no command is named.
-    `table2` has a line for every defence, `table3` tells attacks seen in training from others, `compare` pairs
-    defences image by image. `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists the
-    options of each.
+    `table2` has a line for every defence, `table3` tells attacks seen in training from others, `compare`
+    pairs defences image by image. `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists
+    the options of each.
 
     \b
       impure-eval --shards ROOT --checkpoint RUN/best

@@ -1,4 +1,4 @@
-"""`impure-eval table2` and `table3`: every defence in one table, and attacks that were not seen in training."""
+"""`impure-eval table2` and `table3`: all defences in one table, and attacks that training did not see."""
 
 import shutil
 from pathlib import Path

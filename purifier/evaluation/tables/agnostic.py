@@ -38,9 +38,9 @@ def table3(
         kind=KIND,
         title="Table 3: attacks seen in training, and others",
         notes=(
-            f"Top-1 accuracy in %, on {images}; Wilson's 95 % intervals are in {KIND}.csv. An attack with {SEEN} "
-            "was seen in training: the others are agnostic. The means are over the attacks of either kind, "
-            f"without clean. {numbers_of_images(evaluation.rows)}",
+            f"Top-1 accuracy in %, on {images}; Wilson's 95 % intervals are in {KIND}.csv. An attack with "
+            f"{SEEN} was seen in training: the others are agnostic. The means are over the attacks of either "
+            f"kind, without clean. {numbers_of_images(evaluation.rows)}",
             *notes(evaluation, trained),
         ),
         table="\n\n".join(markdown_table(*grid) for grid in grids),
@@ -70,7 +70,8 @@ def notes(evaluation: Evaluation, trained: Mapping[str, TrainedOn]) -> list[str]
         moved = [name for name, seen in trained.items() if seen.is_transfer(target)]
         if moved:
             lines.append(
-                f"{target} is none of the targets that {', '.join(moved)} learnt from: threat model {TRANSFER}."
+                f"{target} is none of the targets that {', '.join(moved)} learnt from: "
+                f"threat model {TRANSFER}."
             )
     attacks = {row.attack for row in evaluation.rows} - {CLEAN}
     if all(attacks <= seen.attacks for seen in trained.values()):

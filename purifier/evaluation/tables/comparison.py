@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 Identity = tuple[str, str, str, str]
-"""Target, attack, digest of the pixels, and the sample's key; "" for a clean image, which many samples hold."""
+"""Target, attack, digest of the pixels, and the sample's key: "" for a clean image, which several hold."""
 
 AnswerPair = tuple[Answer, Answer]
 """The answers of two defences on the same pixels."""
@@ -124,8 +124,8 @@ def compare(predictions: pa.Table, first: str, second: str) -> tuple[list[Paired
         second: Name of the other.
 
     Returns:
-        A row for each target and attack, then for all attacks of the target; and the pairs of answers of which
-        one alone is right, in the order of the table.
+        A row for each target and attack, then for all attacks of the target; and the pairs of answers of
+        which one alone is right, in the order of the table.
 
     Raises:
         InputError: They have no image in common.

@@ -81,14 +81,15 @@ def comparison_report(
         strips: File of the image strips, which will lie beside the page; "" for none.
     """
     blocks = [block for comparison in comparisons for block in _blocks(comparison, classes)]
+    seconds = ", ".join(comparison.second for comparison in comparisons)
     picture = [f"![Images that one alone gets right]({strips})"] if strips else []
     return Measured(
         kind=KIND,
-        title=f"{comparisons[0].first} and {', '.join(other.second for other in comparisons)} on the same images",
+        title=f"{comparisons[0].first} and {seconds} on the same images",
         notes=(
             "The difference is that of accuracy in points, the second's minus the first's, with its 95 % "
             "interval for pairs; p is McNemar's exact test. In the line of all attacks photographs are "
-            "counted, not their attacks, which are not independent. No p is corrected for how many there are.",
+            "counted, not their attacks, which are not independent. No p is corrected for their number.",
         ),
         table="\n\n".join([*blocks, *picture]),
         rows=[row.record() for comparison in comparisons for row in comparison.rows],

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import binomtest
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, Verdicts
