@@ -11,7 +11,7 @@ from impure.manifests.base.images import MAX_PIXELS
 from impure.purifier.evaluation.reports.page import Picture, data_uri
 
 MAX_IMAGES = 40  # of one document
-MAX_BYTES = 8 << 20  # of one image
+MAX_BYTES = 32 << 20  # of one image
 
 
 def attached_images(document: Path) -> tuple[list[Picture], list[str]]:

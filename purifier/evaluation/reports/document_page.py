@@ -1,14 +1,16 @@
 """All that was measured, on one page; or one document on its own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.evaluation.kind_files import write_text
 from impure.purifier.evaluation.reports.document_section import document_section
 from impure.purifier.evaluation.reports.documents import KINDS, find_documents, read_document
-from impure.purifier.evaluation.reports.page import render
+from impure.purifier.evaluation.reports.page import Section, render
 
+MAX_IMAGES = 1 << 27  # bytes of all images that lie beside documents
 TITLE = "Purification: what was measured"
 
 
@@ -22,15 +24,20 @@ def page_of_folders(folders: Sequence[Path]) -> tuple[str, int, list[str]]:
         InputError: A folder does not exist, or there is no document at all.
     """
     documents, complaints = find_documents(folders)
-    sections = []
+    sections: list[Section] = []
+    size = 0
     for document in documents:
         try:
             section, refused = document_section(document)
         except InputError as error:
             complaints.append(f"{document.where}: {error}")
             continue
-        sections.append(section)
         complaints += refused
+        size += sum(len(plot.uri) for plot in section.plots)
+        if size > MAX_IMAGES:
+            complaints.append(f"{document.where}: its images would make the page too large")
+            section = replace(section, plots=())
+        sections.append(section)
     if not sections:
         said = "".join(f"; {complaint}" for complaint in complaints[:3])
         raise InputError(

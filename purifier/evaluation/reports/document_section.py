@@ -34,11 +34,15 @@ Record = Mapping[str, Any]
 def document_section(document: Document) -> tuple[Section, list[str]]:
     """The section, with a line for each image beside the document that is refused.
 
+    Plots beside an accuracy take the place of our bars; those beside an adaptive evaluation are curves.
+
     Raises:
         InputError: The document is not what it has to be.
     """
     plots, complaints = attached_images(document.path)
     section = _section(document)
+    if any(plot.uri.startswith("data:image/svg") for plot in plots) and document.kind != "adaptive":
+        section = replace(section, blocks=[replace(block, bars=None) for block in section.blocks])
     section = replace(
         section,
         notes=_notes(document) or section.notes,
