@@ -143,12 +143,14 @@ def adaptive_command(**values: Any) -> None:
     from impure.pipeline.targets.of_collection import classifiers_of, describe_images
     from impure.purifier.defences.defence_registry import build_defences
     from impure.purifier.evaluation.adaptive.adaptive_report import (
+        KIND,
         block,
         document,
         remarks,
         write_adaptive_report,
     )
     from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively, subject_runs
+    from impure.purifier.evaluation.reports.document_page import write_document_page
 
     asked = AdaptiveArguments(**values)
     config = adaptive_config(asked)
@@ -177,6 +179,7 @@ def adaptive_command(**values: Any) -> None:
         **provenance(opened, defences, checkpoints),
     }
     paths = write_adaptive_report(results, conditions, out)
+    paths.append(write_document_page(out / f"{KIND}.json"))
     if asked.as_json:
         print_json(document(results, conditions))
     else:

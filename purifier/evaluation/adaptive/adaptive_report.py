@@ -67,6 +67,7 @@ def document(results: Sequence[SubjectResult], conditions: Mapping[str, Any]) ->
     return {
         "kind": KIND,
         "conditions": dict(conditions),
+        "notes": remarks(results),
         "rows": [record for result in results for record in result.records],
         "defences": [
             {

@@ -40,12 +40,14 @@ def document_section(document: Document) -> tuple[Section, list[str]]:
         InputError: The document is not what it has to be.
     """
     plots, complaints = attached_images(document.path)
+    notes = _notes(document)
     section = _section(document)
     if any(plot.uri.startswith("data:image/svg") for plot in plots) and document.kind != "adaptive":
         section = replace(section, blocks=[replace(block, bars=None) for block in section.blocks])
     section = replace(
         section,
-        notes=_notes(document) or section.notes,
+        lead="" if notes else section.lead,
+        notes=notes or section.notes,
         plots=plots,
         conditions=document.conditions,
         where=document.where,

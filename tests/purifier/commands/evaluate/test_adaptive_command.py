@@ -57,6 +57,7 @@ def test_a_checkpoint_is_attacked_and_the_report_written(root: Path, tmp_path: P
     assert json.loads(rows[0]["settings"])["partition"] == "uniform" and document["kind"] == "adaptive"
     assert rows[0]["chosen"] == "2 of 10 clean images of the split, evenly from its classes"
     assert document["conditions"]["checkpoints"] == [f"riae: {checkpoint}"]
+    assert "riae before builtin" in (out / "adaptive.html").read_text()
     assert (out / "adaptive.md").exists() and list(out.glob("results/*/batch-00000.parquet"))
     broken = any(not check["passed"] for each in document["defences"] for check in each["checks"])
     assert found.exit_code == (3 if broken else 0)
