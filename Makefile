@@ -13,7 +13,7 @@ setup: .venv/.ready
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "impure needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[defences,diffusion,export,query,ray,references,remote,slurm,tensorboard]' --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[defences,diffusion,export,figures,query,ray,references,remote,slurm,tensorboard]' --group dev
 	touch $@
 
 # The main job on the built-in data: sample, attack, store, train, evaluate.

@@ -1,4 +1,4 @@
-"""`impure-model`: export, convert, push and describe a trained purifier."""
+"""`impure-model`: export, convert, push and describe a trained purifier, and draw how it learnt."""
 
 import shlex
 from collections.abc import Mapping
@@ -163,3 +163,31 @@ def card_command(run: Path, as_json: bool) -> None:
 
     path = write_card(run)
     return print_json({"file": str(path)}) if as_json else click.echo(str(path))
+
+
+@model.command("curves")
+@run_argument
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), show_default="RUN",
+    help="Folder of the plot.",
+)  # fmt: skip
+@json_option
+def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
+    """Draw a run's learning curves, curves.svg and curves.png.
+
+    Losses and learning rate by update, from log.csv; accuracy on clean and attacked images by epoch, from
+    validation.csv. A run that still goes on is drawn as far as it is; an older plot is replaced.
+
+    \b
+      impure-model curves ./impure-runs/imagenet-base
+    """
+    from impure.purifier.evaluation.figures.learning_curves import curves_plot, read_curves
+    from impure.purifier.evaluation.figures.plot_style import save
+    from impure.purifier.evaluation.validation_table import FILE as VALIDATION
+    from impure.purifier.training.train_log import FILE as LOG
+
+    curves = read_curves(run / LOG, run / VALIDATION)
+    paths = [str(path) for path in save(curves_plot(curves), out or run, "curves")]
+    updates, epochs = int(curves.log["step"][-1]), len(curves.scores)
+    if as_json:
+        return print_json({"files": paths, "updates": updates, "validations": epochs})
+    return click.echo(f"{updates} updates, {epochs} validations: {' '.join(paths)}")

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pair_reader import PairReader
-from impure.purifier.data.pairs import pairs_digest
 from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
@@ -31,7 +29,7 @@ from impure.purifier.evaluation.measure_group import (
 )
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
 from impure.purifier.evaluation.scores import Mean, Row, means
-from impure.purifier.evaluation.select import Group, select_groups
+from impure.purifier.evaluation.select import Group, describe_groups, select_groups
 from impure.purifier.evaluation.thresholds import set_thresholds
 
 
@@ -100,7 +98,6 @@ def evaluate(
             for group in of_target:
                 bar.set_postfix_str(f"{target} {group.attack}")
                 evaluator.measure(group, classifier, bar.update)
-    pairs = [pair for group in groups for pair in group.pairs]
     conditions = {
         **config.conditions(),
         "partition": sorted(
@@ -109,9 +106,7 @@ def evaluate(
         "thresholds": evaluator.thresholds,
         "not_finite_predictions": evaluator.not_finite,
         "device": device.type,
-        "splits": sorted({pair.shard.shard_id.split for pair in pairs}),
-        "pixels_sha256": pairs_digest(pairs),
-        "collections": sorted({digest(shard.rows()[1]) for shard in shards}),
+        **describe_groups(shards, groups),
         "threat_model": "black-box: the stored images were made against the bare target",
     }
     return Evaluation(

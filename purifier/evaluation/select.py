@@ -1,15 +1,16 @@
 """Which stored pairs are evaluated, and in which batches."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_names import PAPER_ATTACKS
-from impure.purifier.data.pairs import Pair, list_pairs
+from impure.purifier.data.pairs import Pair, list_pairs, pairs_digest
 
 #: Order of the attacks in the paper's Table 1; others follow by name.
 TABLE_ORDER = (CLEAN, *PAPER_ATTACKS)
@@ -77,6 +78,28 @@ def evenly(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
         return pairs
     order = sorted(range(len(pairs)), key=lambda index: (pairs[index].label, pairs[index].clean_sha256))
     return [pairs[index] for index in sorted(order[step * len(order) // limit] for step in range(limit))]
+
+
+def line_names(cells: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What lines of a table are called, by target and attack: the target is named where there are several."""
+    keys = dict.fromkeys(cells)
+    several = len({target for target, _ in keys}) > 1
+    return {(target, attack): f"{target}: {attack}" if several else attack for target, attack in keys}
+
+
+def describe_groups(shards: Sequence[CommittedShard], groups: Sequence[Group]) -> dict[str, Any]:
+    """What identifies the images that are measured on, for a report's conditions.
+
+    Args:
+        shards: Those that the groups were chosen from.
+        groups: See `select_groups`.
+    """
+    pairs = [pair for group in groups for pair in group.pairs]
+    return {
+        "splits": sorted({pair.shard.shard_id.split for pair in pairs}),
+        "pixels_sha256": pairs_digest(pairs),
+        "collections": sorted({digest(shard.rows()[1]) for shard in shards}),
+    }
 
 
 def batches(pairs: Sequence[Pair], size: int) -> Iterator[list[Pair]]:

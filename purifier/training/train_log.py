@@ -16,6 +16,8 @@ from impure.manifests.base.files import atomic_path, writing
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+FILE = "log.csv"
+
 
 class TrainLog:
     """The run's `log.csv`: means over the updates since the row before."""
@@ -29,7 +31,7 @@ class TrainLog:
             tensorboard: Also write event files into `out/tensorboard` (see `check_tensorboard`).
         """
         self.columns = ("epoch", "step", *loss_names, "learning_rate", "images_per_second")
-        self._path = out / "log.csv"
+        self._path = out / FILE
         self._folder = out / "tensorboard" if tensorboard else None
         self._events: SummaryWriter | None = None
         self._losses: list[Tensor] = []

@@ -5,9 +5,13 @@ import click
 from impure.manifests.commands.console import HELP, Group
 from impure.purifier.commands.evaluate.adaptive_command import adaptive_command
 from impure.purifier.commands.evaluate.compare_command import compare_command
+from impure.purifier.commands.evaluate.configured_command import fig7_command, fig8_command
 from impure.purifier.commands.evaluate.evaluate_command import table1_command
+from impure.purifier.commands.evaluate.fig6_command import fig6_command
+from impure.purifier.commands.evaluate.fig9_command import fig9_command
 from impure.purifier.commands.evaluate.leaderboard_command import leaderboard_command
 from impure.purifier.commands.evaluate.report_command import report_command
+from impure.purifier.commands.evaluate.residual_command import residual_command
 from impure.purifier.commands.evaluate.table_commands import table2_command, table3_command
 
 DEFAULT = "table1"
@@ -30,8 +34,8 @@ def evaluate() -> None:
 
     `table1` measures accuracy on the stored, black-box attacks; it is meant where no command is named.
     `table2` has a line for every defence, `table3` tells attacks seen in training from others, `compare`
-    pairs defences image by image. `adaptive` attacks through the defences. `impure-eval COMMAND --help` lists
-    the options of each.
+    pairs defences image by image. `adaptive` attacks through the defences; `fig6` to `fig9` and `residual`
+    draw the paper's figures. `impure-eval COMMAND --help` lists the options of each.
 
     \b
       impure-eval --shards ROOT --checkpoint RUN/best
@@ -44,5 +48,10 @@ evaluate.add_command(table2_command)
 evaluate.add_command(table3_command)
 evaluate.add_command(compare_command)
 evaluate.add_command(adaptive_command)
+evaluate.add_command(fig6_command)
+evaluate.add_command(fig7_command)
+evaluate.add_command(fig8_command)
+evaluate.add_command(fig9_command)
+evaluate.add_command(residual_command)
 evaluate.add_command(report_command)
 evaluate.add_command(leaderboard_command)

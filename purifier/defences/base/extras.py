@@ -1,4 +1,4 @@
-"""One clear line where a defence needs packages that are not installed."""
+"""One clear line where something needs packages that are not installed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from impure.manifests.base.errors import InputError
 
 
 @contextmanager
-def needs_extra(name: str, extra: Literal["defences", "diffusion"]) -> Iterator[None]:
+def needs_extra(name: str, extra: Literal["defences", "diffusion", "figures"]) -> Iterator[None]:
     """Around imports: what is missing is an input error that says what to install.
 
     Args:

@@ -1,0 +1,103 @@
+"""`impure-eval fig9`: uniform against random partition of the patches at test."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import options
+from impure.manifests.commands.console import HELP, CommandWithSections, print_json
+from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.purifier.commands.evaluate.measure_options import (
+    MeasureArguments,
+    data_options,
+    open_inputs,
+    provenance,
+    run_options,
+    seed_option,
+)
+from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+
+DRAWS = 3
+NOTE = (
+    "Accuracy (top-1, %) behind one RIAE that divides the patches at test uniformly, or at random (paper, "
+    "Figure 9): the mean of the draws, in brackets the least and the most of them. Each draw has noise and "
+    "random partition of its own. Whiskers in the plot are Wilson's 95 % interval of the mean over n images."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fig9Arguments(MeasureArguments):
+    """The values of the options; None where nothing was said."""
+
+    checkpoint: Path
+    draws: int
+
+
+purifier_options = options(
+    click.option("--checkpoint", type=click.Path(path_type=Path), required=True,
+        help="The RIAE: a run of impure-train, or its name on the Hugging Face Hub."),
+    click.option("--draws", type=click.IntRange(min=1), default=DRAWS, show_default=True,
+        help="How often all is measured, each time with the next seed."),
+    seed_option,
+)  # fmt: skip
+SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
+
+
+@click.command("fig9", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
+@data_options()
+@purifier_options
+@run_options
+def fig9_command(**values: Any) -> None:
+    """Compare uniform and random partition at test (the paper's Figure 9).
+
+    One RIAE purifies every image with its patches divided uniformly, and divided at random; the accuracies of
+    several draws stand beside each other.
+
+    \b
+      impure-eval fig9 --shards ROOT --checkpoint RUN/best --draws 5
+    """
+    from impure.pipeline.targets.of_collection import describe_images
+    from impure.purifier.defences.riae_defence import RIAEDefence
+    from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars
+    from impure.purifier.evaluation.figures.partitions import measure_partitions, partition_table
+    from impure.purifier.evaluation.kind_files import Measured, write_measured
+
+    asked = Fig9Arguments(**values)
+    checkpoints = open_checkpoints([asked.checkpoint])
+    purifiers = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
+    (purifier,) = purifiers.values()
+    if not isinstance(purifier, RIAEDefence):
+        raise InputError(f"--checkpoint {asked.checkpoint}: no RIAE; only its patches are divided")
+    inputs = open_inputs(asked, (asked.checkpoint,))
+    found = measure_partitions(
+        inputs.shards,
+        inputs.classifiers,
+        purifier.riae,
+        EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit),
+        draws=asked.draws,
+        device=inputs.device,
+        progress=True,
+    )
+    table = partition_table(found.rows)
+    images = describe_images(inputs.shards)
+    measured = Measured(
+        kind="fig9",
+        title="Uniform and random partition",
+        notes=[NOTE],
+        table=table,
+        rows=[row.record() for row in found.rows],
+        conditions={"images": images, **found.conditions, **provenance(inputs, purifiers, checkpoints)},
+    )
+    plots = {
+        target: accuracy_bars([row.bar for row in found.rows if row.target == target], target)
+        for target in dict.fromkeys(row.target for row in found.rows)
+    }
+    paths = write_measured(measured, inputs.out, plots)
+    if asked.as_json:
+        return print_json(measured.document())
+    click.echo(table)
+    click.echo(f"\nTop-1 accuracy in %, mean of {asked.draws} draws; {images}.")
+    return click.echo("Report: " + " ".join(str(path) for path in paths))
