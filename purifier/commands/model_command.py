@@ -21,7 +21,7 @@ run_argument = click.argument("run", type=click.Path(path_type=Path, exists=True
 @click.group("impure-model", cls=Group, context_settings=HELP)
 @click.version_option(package_name="impure")
 def model() -> None:
-    """Export and share trained purifiers.
+    """Export and share trained purifiers, and draw how they learnt.
 
     A purifier becomes one file that runs without impure, or a model on the Hugging Face Hub with its card.
 
