@@ -103,7 +103,7 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
     )
     images = describe_images(inputs.shards)
     differences = other_differences(list(configs.values()), field)
-    notes = [
+    paragraphs = [
         f"Accuracy (top-1, %) with Wilson's 95 % interval behind RIAEs that were trained with the "
         f"{field.words} "
         "in the header. The mean is over the attacks, without clean.",
@@ -113,7 +113,7 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
     measured = Measured(
         kind=kind,
         title=title,
-        notes=notes,
+        notes=paragraphs,
         table=table(evaluation),
         rows=[{**row.record()} for row in evaluation.rows],
         conditions={
@@ -133,6 +133,6 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
         return print_json(measured.document())
     click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
     click.echo(f"\nTop-1 accuracy in %; {images}.")
-    for note in notes[1:]:
+    for note in paragraphs[1:]:
         click.echo(note)
     return click.echo("Report: " + " ".join(str(path) for path in paths))

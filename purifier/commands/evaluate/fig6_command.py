@@ -68,7 +68,7 @@ def fig6_command(**values: Any) -> None:
     purifiers = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
     (purifier,) = purifiers.values()
     inputs = open_inputs(asked, (asked.checkpoint,))
-    found = measure_grad_cam(
+    likeness = measure_grad_cam(
         inputs.shards,
         inputs.classifiers,
         purifier,
@@ -77,24 +77,24 @@ def fig6_command(**values: Any) -> None:
         layer=asked.layer,
         progress=True,
     )
-    table = likeness_table(found.rows)
+    table = likeness_table(likeness.rows)
     images = describe_images(inputs.shards)
     measured = Measured(
         kind="fig6",
         title="Where the target looks",
         notes=[NOTE],
         table=table,
-        rows=[row.record() for row in found.rows],
-        conditions={"images": images, **found.conditions, **provenance(inputs, purifiers, checkpoints)},
+        rows=[row.record() for row in likeness.rows],
+        conditions={"images": images, **likeness.conditions, **provenance(inputs, purifiers, checkpoints)},
     )
     names = class_names(inputs.shards)
     plots = {
-        target: grad_cam_plot([sample for sample in found.shown if sample.target == target], names)
-        for target in dict.fromkeys(sample.target for sample in found.shown)
+        target: grad_cam_plot([sample for sample in likeness.shown if sample.target == target], names)
+        for target in dict.fromkeys(sample.target for sample in likeness.shown)
     }
     paths = write_measured(measured, inputs.out, plots)
     if asked.as_json:
         return print_json(measured.document())
     click.echo(table)
-    click.echo(f"\nLayer {', '.join(found.conditions['layer'])}; {images}.")
+    click.echo(f"\nLayer {', '.join(likeness.conditions['layer'])}; {images}.")
     return click.echo("Report: " + " ".join(str(path) for path in paths))

@@ -20,10 +20,10 @@ from impure.purifier.commands.evaluate.measure_options import (
 )
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 
-DRAWS = 3
+SAMPLES = 3
 NOTE = (
     "Accuracy (top-1, %) behind one RIAE that divides the patches at test uniformly, or at random (paper, "
-    "Figure 9): the mean of the draws, in brackets the least and the most of them. Each draw has noise and "
+    "Figure 9): the mean of the samples, in brackets the least and the most. Each sample has noise and "
     "random partition of its own. Whiskers in the plot are Wilson's 95 % interval of the mean over n images."
 )
 
@@ -33,14 +33,14 @@ class Fig9Arguments(MeasureArguments):
     """The values of the options; None where nothing was said."""
 
     checkpoint: Path
-    draws: int
+    samples: int
 
 
 purifier_options = options(
     click.option("--checkpoint", type=click.Path(path_type=Path), required=True,
         help="The RIAE: a run of impure-train, or its name on the Hugging Face Hub."),
-    click.option("--draws", type=click.IntRange(min=1), default=DRAWS, show_default=True,
-        help="How often all is measured, each time with the next seed."),
+    click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True,
+        help="How often every image is purified, each time with the next seed."),
     seed_option,
 )  # fmt: skip
 SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
@@ -54,10 +54,10 @@ def fig9_command(**values: Any) -> None:
     """Compare uniform and random partition at test (the paper's Figure 9).
 
     One RIAE purifies every image with its patches divided uniformly, and divided at random; the accuracies of
-    several draws stand beside each other.
+    several samples stand beside each other.
 
     \b
-      impure-eval fig9 --shards ROOT --checkpoint RUN/best --draws 5
+      impure-eval fig9 --shards ROOT --checkpoint RUN/best --samples 5
     """
     from impure.pipeline.targets.of_collection import describe_images
     from impure.purifier.defences.riae_defence import RIAEDefence
@@ -72,32 +72,32 @@ def fig9_command(**values: Any) -> None:
     if not isinstance(purifier, RIAEDefence):
         raise InputError(f"--checkpoint {asked.checkpoint}: no RIAE; only its patches are divided")
     inputs = open_inputs(asked, (asked.checkpoint,))
-    found = measure_partitions(
+    measurement = measure_partitions(
         inputs.shards,
         inputs.classifiers,
         purifier.riae,
         EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit),
-        draws=asked.draws,
+        samples=asked.samples,
         device=inputs.device,
         progress=True,
     )
-    table = partition_table(found.rows)
+    table = partition_table(measurement.rows)
     images = describe_images(inputs.shards)
     measured = Measured(
         kind="fig9",
         title="Uniform and random partition",
         notes=[NOTE],
         table=table,
-        rows=[row.record() for row in found.rows],
-        conditions={"images": images, **found.conditions, **provenance(inputs, purifiers, checkpoints)},
+        rows=[row.record() for row in measurement.rows],
+        conditions={"images": images, **measurement.conditions, **provenance(inputs, purifiers, checkpoints)},
     )
     plots = {
-        target: accuracy_bars([row.bar for row in found.rows if row.target == target], target)
-        for target in dict.fromkeys(row.target for row in found.rows)
+        target: accuracy_bars([row.bar for row in measurement.rows if row.target == target], target)
+        for target in dict.fromkeys(row.target for row in measurement.rows)
     }
     paths = write_measured(measured, inputs.out, plots)
     if asked.as_json:
         return print_json(measured.document())
     click.echo(table)
-    click.echo(f"\nTop-1 accuracy in %, mean of {asked.draws} draws; {images}.")
+    click.echo(f"\nTop-1 accuracy in %, mean of {asked.samples} samples; {images}.")
     return click.echo("Report: " + " ".join(str(path) for path in paths))

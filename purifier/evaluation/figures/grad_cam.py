@@ -72,18 +72,20 @@ def maps_of(classifier: nn.Module, layer: nn.Module, images: Tensor, classes: Te
         from captum.attr import LayerGradCam
 
     with torch.enable_grad():
-        found = LayerGradCam(classifier, layer).attribute(
+        maps = LayerGradCam(classifier, layer).attribute(
             images.detach().clone().requires_grad_(), target=classes, relu_attributions=True
         )
-    if not isinstance(found, Tensor) or found.dim() != 4:
+    if not isinstance(maps, Tensor) or maps.dim() != 4:
         raise InputError("--layer: it returns no feature maps (B, C, h, w); choose one that does")
-    return found.detach()[:, 0]
+    return maps.detach()[:, 0]
 
 
 def correlation(maps: Tensor, clean: Tensor) -> Tensor:
     """Pearson's correlation (B,) of maps (B, h, w) with others, each over its places; 0 where one is flat."""
-    first, second = (each.flatten(1).double() for each in (maps, clean))
-    first, second = first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True)
+    first = maps.flatten(1).double()
+    second = clean.flatten(1).double()
+    first = first - first.mean(1, keepdim=True)
+    second = second - second.mean(1, keepdim=True)
     norms = first.norm(dim=1) * second.norm(dim=1)
     return torch.where(norms > 0, (first * second).sum(1) / norms, 0.0)
 

@@ -1,4 +1,4 @@
-"""RIAE's uniform and random partition of images at test, in several draws (paper, section 5.3)."""
+"""RIAE's uniform and random partition of images at test, in several samples (paper, section 5.3)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionRow:
-    """One partition's accuracy on one attack in every draw; `none` without a purifier has one draw."""
+    """One partition's accuracy on one attack in every sample; `none` without a purifier has one."""
 
     target: str
     attack: str
     partition: str
     n: int
-    correct: tuple[int, ...]  # by draw
+    correct: tuple[int, ...]  # by sample
 
     @property
     def mean(self) -> float:
-        """Mean accuracy of the draws."""
+        """Mean accuracy of the samples."""
         return math.fsum(self.correct) / len(self.correct) / self.n
 
     @property
@@ -57,7 +57,7 @@ class PartitionRow:
             "attack": self.attack,
             "partition": self.partition,
             "n": self.n,
-            "draws": len(self.correct),
+            "samples": len(self.correct),
             "accuracy": round(self.mean, 6),
             "wilson95_low": round(low, 6),
             "wilson95_high": round(high, 6),
@@ -80,20 +80,20 @@ def measure_partitions(
     riae: RIAE,
     config: EvaluateConfig,
     *,
-    draws: int,
+    samples: int,
     device: torch.device,
     progress: bool = False,
 ) -> Partitions:
-    """Measure a purifier with both partitions, each draw with the next seed.
+    """Measure a purifier with both partitions, each sample with the next seed.
 
     Args:
         shards: The shards, of any splits.
         classifiers: By the target's name in the shards.
         riae: The purifier.
-        config: Its seed is that of the first draw.
-        draws: How many.
+        config: Its seed is that of the first sample.
+        samples: How many.
         device: Where to compute, in float32.
-        progress: Show a bar on standard error for each draw.
+        progress: Show a bar on standard error for each sample.
 
     Raises:
         InputError: See `evaluate`.
@@ -103,12 +103,12 @@ def measure_partitions(
         evaluate(
             shards,
             classifiers,
-            divided if draw else {NONE: NoDefence(), **divided},
-            replace(config, seed=config.seed + draw),
+            divided if sample else {NONE: NoDefence(), **divided},
+            replace(config, seed=config.seed + sample),
             device=device,
             progress=progress,
         )
-        for draw in range(draws)
+        for sample in range(samples)
     ]
     rows: dict[tuple[str, str, str], list[Row]] = {}
     for evaluation in measured:
@@ -116,26 +116,26 @@ def measure_partitions(
             rows.setdefault((row.target, row.attack, row.defence), []).append(row)
     conditions = {
         **measured[0].conditions,
-        "seed": f"{config.seed} and on, one for each draw",
-        "draws": draws,
+        "seed": f"{config.seed} and on, one for each sample",
+        "samples": samples,
     }
     return Partitions(rows=tuple(_together(group) for group in rows.values()), conditions=conditions)
 
 
-def _together(draws: Sequence[Row]) -> PartitionRow:
-    """The draws of one partition on one attack."""
-    first = draws[0]
+def _together(samples: Sequence[Row]) -> PartitionRow:
+    """The samples of one partition on one attack."""
+    first = samples[0]
     return PartitionRow(
         target=first.target,
         attack=first.attack,
         partition=first.defence,
         n=first.n,
-        correct=tuple(row.correct for row in draws),
+        correct=tuple(row.correct for row in samples),
     )
 
 
 def partition_table(rows: Sequence[PartitionRow]) -> str:
-    """Mean accuracies in per cent, with the least and the most of the draws; Markdown."""
+    """Mean accuracies in per cent, with the least and the most of the samples; Markdown."""
     columns = list(dict.fromkeys(row.partition for row in rows))
     names = line_names((row.target, row.attack) for row in rows)
     lines: dict[tuple[str, str], list[str]] = {}
@@ -147,7 +147,7 @@ def partition_table(rows: Sequence[PartitionRow]) -> str:
 
 
 def _cell(row: PartitionRow) -> str:
-    """Mean, and in brackets the least and the most where there are several draws."""
+    """Mean, and in brackets the least and the most where there are several samples."""
     if len(row.correct) == 1:
         return f"{100 * row.mean:.1f}"
     low, high = (100 * count(row.correct) / row.n for count in (min, max))

@@ -37,7 +37,7 @@ def run(*words: object) -> Result:
         ("residual", ("--steps", 2, "--patch", 8), 3 * 3 + 1),
         ("fig6", (), 2),
         ("fig7", (), 2 * 2),
-        ("fig9", ("--draws", 2), 2 * 3),
+        ("fig9", ("--samples", 2), 2 * 3),
     ],
 )
 def test_a_figure_writes_its_files(

@@ -1,4 +1,4 @@
-"""Uniform and random partition: several draws of the measurement that table1 makes."""
+"""Uniform and random partition: several samples of the measurement that table1 makes."""
 
 import torch
 
@@ -14,9 +14,9 @@ from tests.purifier.conftest import Brightness, small_riae
 CPU = torch.device("cpu")
 
 
-def test_each_draw_is_a_measurement_with_the_next_seed(shards: list[CommittedShard]) -> None:
+def test_each_sample_is_a_measurement_with_the_next_seed(shards: list[CommittedShard]) -> None:
     riae, config = small_riae(), EvaluateConfig(seed=3, limit=2)
-    found = measure_partitions(shards, {"toy": Brightness()}, riae, config, draws=2, device=CPU)
+    found = measure_partitions(shards, {"toy": Brightness()}, riae, config, samples=2, device=CPU)
     assert [(row.attack, row.partition, row.n, len(row.correct)) for row in found.rows[:3]] == [
         ("clean", "none", 2, 1), ("clean", "uniform", 2, 2), ("clean", "random", 2, 2),
     ]  # fmt: skip
@@ -27,10 +27,10 @@ def test_each_draw_is_a_measurement_with_the_next_seed(shards: list[CommittedSha
     assert [row.correct[1] for row in found.rows if row.partition == "random"] == [
         row.correct for row in second
     ]
-    assert found.conditions["draws"] == 2 and found.conditions["seed"] == "3 and on, one for each draw"
+    assert found.conditions["samples"] == 2 and found.conditions["seed"] == "3 and on, one for each sample"
 
 
-def test_mean_least_and_most_of_the_draws() -> None:
+def test_mean_least_and_most_of_the_samples() -> None:
     rows = [
         PartitionRow(target="t", attack="pgd", partition="none", n=10, correct=(0,)),
         PartitionRow(target="t", attack="pgd", partition="uniform", n=10, correct=(5, 8, 8)),
@@ -39,7 +39,7 @@ def test_mean_least_and_most_of_the_draws() -> None:
         " pgd    ", "  10 ", "  0.0 ", " 70.0 (50.0 to 80.0) ",
     ]  # fmt: skip
     record = rows[1].record()
-    assert (record["accuracy"], record["lowest"], record["highest"], record["draws"]) == (0.7, 0.5, 0.8, 3)
+    assert (record["accuracy"], record["lowest"], record["highest"], record["samples"]) == (0.7, 0.5, 0.8, 3)
     assert (record["wilson95_low"], record["wilson95_high"]) == tuple(round(end, 6) for end in wilson(7, 10))
     (axes,) = accuracy_bars([row.bar for row in rows], "t").axes
     assert [bar.get_height() for bar in axes.patches] == [0, 70]
