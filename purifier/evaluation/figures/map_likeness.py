@@ -187,7 +187,7 @@ class _Measurer:
                     attack=group.attack,
                     form=form,
                     n=len(group.pairs),
-                    correct=measured.correct[form],
+                    correct=measured.correct(form),
                     mean=float(values.mean()),
                     deviation=float(values.std(correction=0)),
                 )

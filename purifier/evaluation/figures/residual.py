@@ -193,9 +193,13 @@ class _Measurer:
         )
         rows = {
             name: Row(
-                target=group.target, attack=group.attack, defence=name, n=len(group.pairs), correct=count
+                target=group.target,
+                attack=group.attack,
+                defence=name,
+                n=len(group.pairs),
+                correct=measured.correct(name),
             )
-            for name, count in measured.correct.items()
+            for name in measured.right
         }
         for way, scale in product(WAYS, self._shares):
             self.rows.append(ResidualRow(way=way, scale=scale, row=rows[_name(way, scale)]))
