@@ -30,7 +30,8 @@ class Measured:
     def document(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         tables = {name: list(map(dict, rows)) for name, rows in {"rows": self.rows, **self.further}.items()}
-        return {"kind": self.kind, "conditions": dict(self.conditions), **tables}
+        said = {"title": self.title, "notes": list(self.notes)}
+        return {"kind": self.kind, **said, "conditions": dict(self.conditions), **tables}
 
     def markdown(self, plots: Sequence[str] = ()) -> str:
         """A page with the table, plots that lie beside it, and the conditions."""

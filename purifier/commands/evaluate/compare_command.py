@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
 from impure.purifier.commands.evaluate.defence_options import (
@@ -71,6 +70,8 @@ def compare_command(**values: Any) -> None:
     """
     from impure.purifier.evaluation.image_predictions import write_predictions
     from impure.purifier.evaluation.kind_files import write_measured
+    from impure.purifier.evaluation.reports.document_page import write_document_page
+    from impure.purifier.evaluation.reports.report_pictures import write_strips
     from impure.purifier.evaluation.tables.comparison_report import (
         compare_all,
         comparison_report,
@@ -90,7 +91,8 @@ def compare_command(**values: Any) -> None:
         write_predictions(folder, measured.kind, compared.predictions, compared.conditions, compared.classes)
     )
     if strips:
-        paths.append(_draw(folder / strips, compared))
+        paths.append(write_strips(compared.examples, folder / strips, compared.classes))
+    paths.append(write_document_page(paths[0]))
     if values["as_json"]:
         return print_json(measured.document())
     width = shutil.get_terminal_size((80, 24)).columns
@@ -139,13 +141,3 @@ def _read(names: tuple[str, ...], reports: tuple[Path, ...], out: Path | None) -
         out=writable(out or report_folder(())),
         classes=before.classes,
     )
-
-
-def _draw(path: Path, compared: Compared) -> Path:
-    """Draw the image strips."""
-    from impure.purifier.evaluation.image_strips import draw_strips
-
-    sheet = draw_strips(compared.examples, compared.classes)
-    with writing(path), atomic_path(path) as temporary:
-        sheet.save(temporary, "PNG")
-    return path

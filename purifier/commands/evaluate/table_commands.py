@@ -106,20 +106,20 @@ def _width() -> int:
 
 
 def _write(measured: "Measured", evaluation: "Evaluation", inputs: MeasureInputs) -> list[Path]:
-    """Write the table's files, and beside them what was predicted for each image."""
+    """Write the table's files, what was predicted for each image, pictures, and the page of them all."""
     from impure.pipeline.targets.of_collection import class_names
     from impure.purifier.evaluation.image_predictions import write_predictions
     from impure.purifier.evaluation.kind_files import write_measured
+    from impure.purifier.evaluation.reports.document_page import write_document_page
+    from impure.purifier.evaluation.reports.report_pictures import write_pictures
 
+    classes = class_names(inputs.shards)
     paths = write_measured(measured, inputs.out)
     predictions = write_predictions(
-        paths[0].parent,
-        measured.kind,
-        evaluation.predictions,
-        measured.conditions,
-        class_names(inputs.shards),
+        paths[0].parent, measured.kind, evaluation.predictions, measured.conditions, classes
     )
-    return [*paths, predictions]
+    pictures = write_pictures(evaluation, paths[0].parent, measured.kind, classes)
+    return [*paths, predictions, *pictures, write_document_page(paths[0])]
 
 
 def _print(table: str, remarks: list[str], paths: list[Path]) -> None:

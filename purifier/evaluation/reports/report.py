@@ -12,13 +12,14 @@ from impure.purifier.evaluation.kind_files import csv_text, unused_folder
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.class_scores import class_tables
 from impure.purifier.evaluation.reports.report_page import html
+from impure.purifier.evaluation.reports.report_pictures import write_pictures
 from impure.purifier.evaluation.reports.report_table import conditions_of, remarks, table
 
 
 def write_report(
     evaluation: Evaluation, out: Path, *, images: str, classes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write `report.md`, `.csv`, `.json` and `.html`, two tables of classes, and one of all predictions.
+    """Write `report.md`, `.csv`, `.json` and `.html`, two tables of classes, all predictions, and pictures.
 
     Args:
         evaluation: What to report.
@@ -46,7 +47,8 @@ def write_report(
             with atomic_path(out / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     predictions = write_predictions(out, "report", evaluation.predictions, evaluation.conditions, classes)
-    return [*(out / name for name in texts), predictions]
+    pictures = write_pictures(evaluation, out, "report", classes)
+    return [*(out / name for name in texts), predictions, *pictures]
 
 
 def markdown(evaluation: Evaluation, images: str) -> str:

@@ -21,7 +21,7 @@ def test_a_measurement_is_written_beside_its_plots(tmp_path: Path) -> None:
         "fig0.json", "fig0.md", "fig0.csv", "fig0-pgd.svg", "fig0-pgd.png",
     ]  # fmt: skip
     document = json.loads(paths[0].read_text())
-    assert list(document) == ["kind", "conditions", "rows"] and document["kind"] == "fig0"
+    assert list(document) == ["kind", "title", "notes", "conditions", "rows"] and document["kind"] == "fig0"
     page = paths[1].read_text()
     assert page.startswith(
         "# A figure\n\nOf nothing.\n\n| a |\n\n![fig0-pgd](fig0-pgd.svg)\n\n- batch size: 2\n"

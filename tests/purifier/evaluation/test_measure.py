@@ -143,7 +143,8 @@ def test_reports(evaluation: Evaluation, tmp_path: Path) -> None:
     files = write_report(evaluation, tmp_path / "report", images="toy, 2-way", classes=("dark", "bright"))
     assert [path.name for path in files] == [
         "report.md", "report.csv", "report.json", "report.html", "report-classes.csv",
-        "report-confusions.csv", "report-predictions.parquet",
+        "report-confusions.csv", "report-predictions.parquet", "report-accuracy-toy.svg",
+        "report-accuracy-toy.png", "report-strips-toy.png",
     ]  # fmt: skip
     lines = table(evaluation).splitlines()
     assert lines[0].split() == ["|", "toy", "|", "n", "|", "none", "|", "jpeg", "|", "invert", "|"]

@@ -13,7 +13,7 @@ from tests.purifier.commands.evaluate.toy_eval import toy_eval
 from tests.purifier.conftest import write_collection
 
 FILES = ["compare-differing.csv", "compare-predictions.parquet", "compare-strips.png", "compare.csv",
-    "compare.json", "compare.md"]  # fmt: skip
+    "compare.html", "compare.json", "compare.md"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,10 @@ def test_table2_has_every_defence_and_its_files(
     assert found.exit_code == 0, found.output
     assert found.stdout.startswith("| other ") and "| toy " in found.stdout and "| riae " in found.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "table2-classes.csv", "table2-confusions.csv", "table2-means.csv", "table2-predictions.parquet",
-        "table2.csv", "table2.json", "table2.md",
+        "table2-accuracy-other.png", "table2-accuracy-other.svg", "table2-accuracy-toy.png",
+        "table2-accuracy-toy.svg", "table2-classes.csv", "table2-confusions.csv", "table2-means.csv",
+        "table2-predictions.parquet", "table2-strips-other.png", "table2-strips-toy.png", "table2.csv",
+        "table2.html", "table2.json", "table2.md",
     ]  # fmt: skip
     document = json.loads((tmp_path / "out" / "table2.json").read_text())
     assert document["kind"] == "table2" and document["conditions"]["checkpoints"] == [f"riae: {run}"]
