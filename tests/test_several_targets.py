@@ -6,6 +6,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from impure.manifests.base.files import read_json
+from impure.purifier.riae.model import RIAE
+from impure.purifier.riae.riae_config import preset
 from tests.common import one_line, small_run
 
 NAMES = ("first", "second")
@@ -111,3 +113,19 @@ def test_help_says_that_targets_and_weights_can_be_repeated(run, command):
     text = " ".join(run(*command, "--help").output.split())
     assert text.count("Repeat it for more") >= 2
     assert "[NAME=]FILE" in text
+
+
+def test_targets_are_attacked_in_turns_but_for_those_held_out(options, root, run, tmp_path):
+    first = small_run(tmp_path / "first", RIAE(preset("tiny")))
+    asked = (
+        "train", "--shards", root, "--model", "tiny", "--stage", "adversarial", "--init", first, "--dry-run",
+        "--threads", 1, "--attack-steps", 1, "--validate", "none", "--out", tmp_path / "run", "--json",
+    )  # fmt: skip
+    for more, counts in (
+        (given(options, *NAMES), {"first/clean": 3, "second/clean": 3}),
+        ([*given(options, "first"), "--hold-out", "second"], {"first/clean": 3}),
+    ):
+        result = run(*asked, *more)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["composition"] == counts
+    one_line(run(*asked, *given(options, *NAMES), "--hold-out", "second"), "the shards are of first")

@@ -16,6 +16,7 @@ from impure.purifier.defences.open_checkpoint import checkpoint_kind
 from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import (
+    ADAPTIVE,
     FILE,
     NONE,
     RowsByEpoch,
@@ -91,7 +92,9 @@ def model_card(
         keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     license = license_of(config)
-    parts = {name: config.get(name) for name in ("riae", "network", "train", "data", "init", "software")}
+    parts = {
+        name: config.get(name) for name in ("riae", "network", "targets", "train", "data", "init", "software")
+    }
     if init := parts["init"]:  # the names of hundreds of parameters would hide all else
         parts["init"] = {key: len(item) if isinstance(item, list) else item for key, item in init.items()}
     return environment.get_template("model_card.md.j2").render(
@@ -104,6 +107,7 @@ def model_card(
         tables={name: _settings(part) for name, part in parts.items() if isinstance(part, dict) and part},
         epoch=config["epoch"] if isinstance(config.get("epoch"), int) else None,
         accuracies=accuracy_table(validation),
+        adaptive=any(row.attack.startswith(ADAPTIVE) for rows in validation.values() for row in rows),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.errors import InputError
+from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import say
 
 if TYPE_CHECKING:
@@ -51,6 +52,18 @@ def set_noise_steps(riae: "RIAE", image_step: int | None, feature_step: int | No
             raise InputError(f"--{name}: masking mode {riae.config.mask} has no such noise")
         change: dict[str, Any] = {option: step}
         riae.config = replace(riae.config, **change)
+
+
+def whole_numbers(option: str, text: str, example: str) -> tuple[int, ...]:
+    """The numbers that an option lists, separated by commas.
+
+    Raises:
+        InputError: They are no whole numbers.
+    """
+    try:
+        return tuple(int(number) for number in comma_separated(text))
+    except ValueError as error:
+        raise InputError(f"{option} {text!r}: write whole numbers such as {example}") from error
 
 
 def shards_option(*, required: bool = False) -> Decorator:

@@ -1,6 +1,7 @@
 """`impure-train`: train the purifier, and say what to do with it."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ from impure.pipeline.targets.target_names import TARGETS
 from impure.purifier.commands.shared_inputs import open_shards
 from impure.purifier.commands.train_arguments import TrainArguments, check_together, train_config
 from impure.purifier.commands.training_inputs import (
+    attacked_classifiers,
     feature_network,
     open_data_source,
     preset_for,
     training_shards,
+    without_held_out,
 )
 from impure.purifier.commands.training_options import SECTIONS, train_options
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from impure.manifests.collection.collection import CommittedShard
+    from impure.purifier.training.adaptive_validation import AdaptiveValidator
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.distributed import Ranks
     from impure.purifier.training.runtime_options import RuntimeOptions
@@ -47,6 +51,7 @@ def train(**values: Any) -> None:
     \b
       impure-train --shards ./impure-data/builtin --epochs 1
       impure-train --shards ROOT --model comdefend
+      impure-train --shards ROOT --stage adversarial --init RUN/best
       torchrun --nproc-per-node 8 --no-python impure-train --shards ROOT --bf16 --compile
     """
     from impure.purifier.training.distributed import joined
@@ -72,23 +77,25 @@ def train(**values: Any) -> None:
     if asked.dry_run and rank:
         return None
     config, features = feature_network(config, shards, asked)
+    classifiers = attacked_classifiers(shards, config, asked)
     out = asked.out or Path("impure-runs") / run_name(shards, name, asked)
     if asked.dry_run:
-        return dry_run(config, data_source, features, out, device, world, asked)
+        return dry_run(config, data_source, features, classifiers, out, device, world, asked)
     runtime = RuntimeOptions(
         progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
         validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard,
     )  # fmt: skip
     if asked.profile:
         with joined(rank, world, device) as ranks:
-            return print_profile(config, data_source, features, device, runtime, ranks, asked)
+            return print_profile(config, data_source, features, classifiers, device, runtime, ranks, asked)
     out = writable(out)
-    validator = open_validator(out, device, asked) if shards and not rank else None
+    validator = open_validator(config, out, device, asked) if shards and not rank else None
     try:
         with joined(rank, world, device) as ranks:
             train_riae(
                 config, data_source, features, out, device,
-                runtime=runtime, ranks=ranks, init=asked.init, validator=validator, options=options_as_yaml(),
+                runtime=runtime, ranks=ranks, init=asked.init, classifiers=classifiers, validator=validator,
+                options=options_as_yaml(),
             )  # fmt: skip
     except TrainingStopped as stopped:
         if not rank:
@@ -101,6 +108,7 @@ def print_profile(
     config: "TrainConfig",
     data_source: "DataSource",
     features: "nn.Module | None",
+    classifiers: "Mapping[str, nn.Module]",
     device: "torch.device",
     runtime: "RuntimeOptions",
     ranks: "Ranks",
@@ -118,8 +126,9 @@ def print_profile(
 
     trace: Path = asked.profile or Path()
     profiled = profile_updates(
-        config, data_source, features, trace, device, runtime=runtime, ranks=ranks, init=asked.init
-    )
+        config, data_source, features, trace, device, runtime=runtime, ranks=ranks, init=asked.init,
+        classifiers=classifiers,
+    )  # fmt: skip
     if not ranks.is_main:
         return None
     if asked.as_json:
@@ -135,7 +144,9 @@ def print_profile(
     return click.echo(f"\nTrace: {trace}, for ui.perfetto.dev. Nothing was trained.")
 
 
-def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> "Validator | None":
+def open_validator(
+    config: "TrainConfig", out: Path, device: "torch.device", asked: TrainArguments
+) -> "Validator | AdaptiveValidator | None":
     """The validator that was asked for, or where none was, the one that can be had.
 
     Raises:
@@ -143,19 +154,25 @@ def open_validator(out: Path, device: "torch.device", asked: TrainArguments) -> 
     """
     from impure.pipeline.targets.of_collection import class_names, classifiers_of
     from impure.purifier.evaluation.validation_table import FILE
+    from impure.purifier.training.adaptive_validation import AdaptiveValidator
     from impure.purifier.training.validation import Validator
 
     split = asked.validate or "validation"
     if asked.shards is None or split == "none":
         return None
     try:
-        shards = open_shards(asked.shards, {"splits": [split]})
+        shards = without_held_out(open_shards(asked.shards, {"splits": [split]}), asked)
         classifiers = classifiers_of(shards, asked.targets, asked.weights)
     except ImpureError as error:
         if asked.validate or asked.targets or asked.weights or (out / FILE).exists():
             raise
         say(f"No validation: {error}")
         return None
+    if config.adversary:
+        return AdaptiveValidator(
+            shards, classifiers, out, eps=config.adversary.eps[-1], images=asked.validate_images,
+            batch_size=32, device=device, progress=True,
+        )  # fmt: skip
     return Validator(
         shards, classifiers, out, images=asked.validate_images, batch_size=32, device=device,
         class_names=class_names(shards), progress=True,
@@ -166,17 +183,19 @@ def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) 
     """What a run is called where nobody said: after its collection and its network."""
     from impure.manifests.sharing.cache import split_url
 
+    stage = "-adversarial" if asked.stage == "adversarial" else ""
     if asked.shards is None:
         return f"pretrained-{model}"
     far = "://" in asked.shards
     collection = split_url(asked.shards)[0].rpartition("/")[2] if far else shards[0].root.name
-    return f"{collection}-{model}"
+    return f"{collection}-{model}{stage}"
 
 
 def dry_run(
     config: "TrainConfig",
     data_source: "DataSource",
     features: "nn.Module | None",
+    classifiers: "Mapping[str, nn.Module]",
     out: Path,
     device: "torch.device",
     world: int,
@@ -188,10 +207,11 @@ def dry_run(
 
     if asked.tensorboard:
         check_tensorboard()
-    open_validator(out, device, asked)
+    open_validator(config, out, device, asked)
     planned = plan(
-        config, data_source, features, out, device, world=world, init=asked.init, cache=asked.cache or "none"
-    )
+        config, data_source, features, out, device, world=world, init=asked.init, classifiers=classifiers,
+        cache=asked.cache or "none",
+    )  # fmt: skip
     if asked.as_json:
         return print_json(planned)
     return click.echo(
@@ -220,7 +240,8 @@ def print_run(
     if asked.shards is None:
         return click.echo(f"Next: impure-train --shards ROOT --init {shlex.quote(str(out))}")
     best = out / "best" if (out / "best").exists() else out
-    command = ["impure-eval", *_evaluated_shards(committed, asked.shards), "--checkpoint", str(best)]
+    evaluate = ["impure-eval", "adaptive"] if config.adversary else ["impure-eval"]
+    command = [*evaluate, *_evaluated_shards(committed, asked.shards), "--checkpoint", str(best)]
     for option, values in (("--target", asked.targets), ("--weights", asked.weights)):
         command += [word for value in values for word in (option, value)]
     unnamed = {shard.shard_id.target for shard in committed} - set(TARGETS) if not asked.targets else set()

@@ -18,10 +18,49 @@ if TYPE_CHECKING:
 
 
 def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
-    """The shards to train on; none for pre-training."""
+    """The shards to train on; none for pre-training.
+
+    Raises:
+        InputError: There are none, or a target that is held out has none, or is the only one.
+    """
     if asked.shards is None:
         return []
-    return open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
+    shards = open_shards(asked.shards, {"splits": [asked.split], "attacks": comma_separated(asked.attacks)})
+    targets = {shard.shard_id.target for shard in shards}
+    if unknown := sorted(set(asked.hold_out) - targets):
+        raise InputError(f"--hold-out {unknown[0]}: the shards are of {', '.join(sorted(targets))}")
+    return without_held_out(shards, asked)
+
+
+def without_held_out(shards: "list[CommittedShard]", asked: TrainArguments) -> "list[CommittedShard]":
+    """The shards of targets that are not held out.
+
+    Raises:
+        InputError: There are none.
+    """
+    left = [shard for shard in shards if shard.shard_id.target not in asked.hold_out]
+    if not left:
+        raise InputError(f"--hold-out: beside {', '.join(asked.hold_out)} the shards have no target")
+    return left
+
+
+def attacked_classifiers(
+    shards: "list[CommittedShard]", config: "TrainConfig", asked: TrainArguments
+) -> "dict[str, Target]":
+    """The targets that stage adversarial attacks through: those of its shards; none in other stages.
+
+    Raises:
+        InputError: One cannot be had, or they do not share their classes.
+    """
+    from impure.pipeline.targets.of_collection import classifiers_of
+
+    if config.stage != "adversarial":
+        return {}
+    classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    if len({target.card.wnids for target in classifiers.values()}) > 1:
+        names = ", ".join(classifiers)
+        raise InputError(f"--stage adversarial: {names} have other classes; --hold-out those of one kind")
+    return classifiers
 
 
 def preset_for(shards: "list[CommittedShard]", asked: TrainArguments, *, quiet: bool) -> str:
@@ -38,6 +77,8 @@ def open_data_source(
 ) -> "DataSource":
     """What is learnt from: the pairs of shards, their clean images alone, or photographs.
 
+    Stage adversarial takes the clean images, and attacks them itself.
+
     Raises:
         InputError: There are none, or the network cannot learn from photographs.
     """
@@ -45,7 +86,9 @@ def open_data_source(
     from impure.purifier.training.data_source import PairSource
     from impure.purifier.training.setup import open_photographs
 
-    clean = bool(config.network) and NETWORKS[config.network].network_kind.learns_from == "clean"
+    clean = config.stage == "adversarial"
+    if config.network:
+        clean = NETWORKS[config.network].network_kind.learns_from == "clean"
     if asked.images is not None:
         if config.network and not clean:
             raise InputError(f"--pretrain: model {config.preset} learns from pairs; give --shards ROOT")

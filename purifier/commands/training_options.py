@@ -19,12 +19,22 @@ from impure.purifier.defences.model_names import MODELS
 from impure.purifier.losses.recipe import RECIPES
 from impure.purifier.riae.riae_config import PRESETS, DecoderKind, Mask
 from impure.purifier.training.runtime_options import CacheKind, RuntimeOptions
-from impure.purifier.training.train_config import RECIPE_TRAINING, TRAINING, TrainConfig
+from impure.purifier.training.train_config import (
+    ADVERSARIAL_RATE,
+    ADVERSARIAL_TRAINING,
+    RECIPE_TRAINING,
+    TRAINING,
+    Adversary,
+    Stage,
+    TrainConfig,
+)
 
 
 def _shown(field: str) -> str:
     """A field's default, with the presets that differ, as `--help` shows it."""
-    return shown_default(TrainConfig, field, TRAINING | RECIPE_TRAINING)
+    rate = f"{ADVERSARIAL_RATE:g} of that"
+    adversarial = {"stage adversarial": {**ADVERSARIAL_TRAINING, "learning_rate": rate}}
+    return shown_default(TrainConfig, field, TRAINING | RECIPE_TRAINING | adversarial)
 
 
 data_options = options(
@@ -38,8 +48,11 @@ data_options = options(
         help="Train on these attacks only, separated by commas, such as fgsm,pgd,mifgsm."),
     click.option("--clean-pairs/--no-clean-pairs", default=None, show_default="what suits the model",
         help="Also learn to leave clean images alone."),
-    click.option("--pretrain", is_flag=True, help="Pre-train on clean photographs (--images) with the pixel "
-        "loss alone, on crops of 160 to 320 pixels."),
+    click.option("--stage", type=click.Choice(get_args(Stage)), default=default_of(TrainConfig, "stage"),
+        show_default=True, help="Learn from stored pairs; pre-train on clean photographs (--images) with the "
+        "pixel loss alone, on crops of 160 to 320 pixels; or go on (--init) against attacks through RIAE "
+        "itself, made anew from the shards' clean images."),
+    click.option("--pretrain", is_flag=True, help="Short for --stage pretrain."),
     click.option("--images", help="With --pretrain: ImageNet's folder, its tars, or builtin, as for "
         "impure-data generate."),
     click.option("--labels", type=click.Path(path_type=Path), help="With --images that have a flat val/: the "
@@ -72,6 +85,20 @@ loss_options = options(
         help="Layer of the feature network and its weight in the loss, such as layer4=10; repeatable."),
     click.option("--feature-weights", type=click.Path(path_type=Path),
         help="File of the feature network's weights, where they cannot be downloaded."),
+)  # fmt: skip
+adversary_options = options(
+    click.option("--eps", show_default=",".join(map(str, default_of(Adversary, "eps"))),
+        help="L∞ budgets of the attacks in units of 1/255, separated by commas, each for an equal part of "
+        "the run; the best weights are chosen at the last."),
+    click.option("--attack-steps", type=click.IntRange(min=1), show_default=shown_default(Adversary, "steps"),
+        help="Steps of PGD for each attacked image, each through RIAE and a target."),
+    click.option("--clean-share", type=float, show_default=shown_default(Adversary, "clean_share"),
+        help="Share of each batch that is not attacked, up to a half."),
+    click.option("--ce-weight", type=float, show_default=shown_default(Adversary, "weight"),
+        help="Weight of the target's cross-entropy, beside the distances from the clean image."),
+    click.option("--hold-out", multiple=True, metavar="TARGET",
+        help="Leave a target of the shards out, for evaluation later. The others take turns, update by "
+        "update. Repeat it for more."),
 )  # fmt: skip
 optimization_options = options(
     click.option("--epochs", type=click.IntRange(min=1), show_default=_shown("epochs"),
@@ -112,7 +139,8 @@ optimization_options = options(
 validation_options = options(
     click.option("--validate", metavar="SPLIT|none",
         show_default="validation, if it is there and its classifiers can be had",
-        help="Validate on this split, through its classifiers; the best weights are kept in OUT/best."),
+        help="Validate on this split, through its classifiers; the best weights are kept in OUT/best. In "
+        "stage adversarial by PGD of 20 steps through the purifier, the worst of 5 draws."),
     click.option("--validate-images", type=click.IntRange(min=1), show_default=True,
         default=default_of(RuntimeOptions, "validate_images"),
         help="Validate on at most so many images of each target and attack."),
@@ -141,11 +169,12 @@ run_options = options(
     json_option,
 )  # fmt: skip
 train_options = options(
-    data_options, network_options, loss_options, optimization_options, validation_options, run_options
-)
+    data_options, network_options, loss_options, adversary_options, optimization_options, validation_options,
+    run_options,
+)  # fmt: skip
 
 SECTIONS = {
-    "config": "Data", "model": "Network", "recipe": "Loss", "epochs": "Optimization",
-    "validate": "Validation", "tensorboard": "Run",
+    "config": "Data", "model": "Network", "recipe": "Loss", "eps": "Stage adversarial",
+    "epochs": "Optimization", "validate": "Validation", "tensorboard": "Run",
 }  # fmt: skip
 """Headings in --help, by the first option below each."""

@@ -17,6 +17,8 @@ COLUMNS = ("epoch", *ROW_COLUMNS[:8])  # each row is of one sample
 READ = COLUMNS[:6]  # the counts tell the accuracy once more
 NONE = "none"  # in the column `defence`: the bare classifier; another name is that of the trained defence
 
+ADAPTIVE = "adaptive-"  # begins the names of attacks that go through the defence as it is in that epoch
+
 Cell = tuple[str, str, int]  # target, attack, number of images
 RowsByEpoch = Mapping[tuple[int, str], tuple[Row, ...]]  # by epoch and defence
 
@@ -49,8 +51,11 @@ class Score:
 
     @property
     def overall(self) -> float:
-        """Mean accuracy over all rows: every target and attack, and clean, with equal weight."""
-        return _mean(self.rows)
+        """What epochs are compared by: mean accuracy over all rows, clean among them, with equal weight.
+
+        Where attacks went through the defence, over these alone: no other says more.
+        """
+        return _mean([row for row in self.rows if row.attack.startswith(ADAPTIVE)] or self.rows)
 
     def at_least(self, other: "Score | None") -> bool:
         """Whether `overall` is as high or higher; anything is as good as None.

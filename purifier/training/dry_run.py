@@ -74,6 +74,7 @@ def plan(
     *,
     world: int = 1,
     init: Path | None = None,
+    classifiers: Mapping[str, nn.Module] | None = None,
     cache: CacheKind = "none",
 ) -> TrainPlan:
     """What a run would be, without beginning it; arguments as for `trainer.train`.
@@ -82,7 +83,7 @@ def plan(
         InputError: As `train`, as far as that shows in the first update.
         WriteError: The folder cannot be written.
     """
-    objective = open_objective(config, features)
+    objective = open_objective(config, features, classifiers)
     order = data_source.order(config, Ranks(world=world), objective.multiple)
     open_loader(data_source, order, device, RuntimeOptions(cache=cache))
     begun_from = {} if init is None else objective.begin_with(init)

@@ -1,7 +1,7 @@
 """Where the time of an update goes: the costliest kernels, and a trace of some updates for Perfetto."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, islice
@@ -70,6 +70,7 @@ def profile_updates(
     runtime: RuntimeOptions,
     ranks: Ranks,
     init: Path | None = None,
+    classifiers: Mapping[str, nn.Module] | None = None,
 ) -> UpdateProfile:
     """Profile some updates of a run that is not kept; the other arguments are those of `trainer.train`.
 
@@ -79,7 +80,7 @@ def profile_updates(
         InputError: As `train`, as far as that shows in the first updates.
         WriteError: The trace cannot be written.
     """
-    objective = open_objective(config, features)
+    objective = open_objective(config, features, classifiers)
     if ranks.is_main:
         with writing(trace):
             trace.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,14 @@ from impure.purifier.training.train_config import TrainConfig
 
 OPTIONS = "run.yaml"
 LOGS = "logs"  # folder of a log for each rank, made when something fails
-IDENTITY = ("riae", "network", "train", "data", "init")  # in config.json: what another run would differ in
+IDENTITY = (
+    "riae",
+    "network",
+    "targets",
+    "train",
+    "data",
+    "init",
+)  # in config.json: what another run would differ in
 SCHEDULE = ("epochs", "warmup_epochs", "lr_cycles")  # in "train": what a longer run of the same may differ in
 _WRITTEN = "# What impure-train was asked for; `--config` takes it back.\n"
 

@@ -11,9 +11,10 @@ from impure.purifier.defences.model_names import MODELS
 from impure.purifier.losses.recipe import RECIPES, Recipe
 from impure.purifier.riae.riae_config import DecoderKind, Mask, RIAEConfig, preset
 
-Stage = Literal["pairs", "pretrain"]
+Stage = Literal["pairs", "pretrain", "adversarial"]
 
 FINAL_RATE = 1e-8  # learning rate where the cosine ends
+MOST_CLEAN = 0.5  # of a batch: more would hardly be adversarial training
 
 #: What differs from the paper's training for a preset; `TrainConfig.for_preset` applies it.
 TRAINING: dict[str, dict[str, Any]] = {
@@ -26,6 +27,39 @@ TRAINING: dict[str, dict[str, Any]] = {
 RECIPE_TRAINING: dict[str, dict[str, Any]] = {
     "release": {"epochs": 300, "lr_cycles": 3, "batch_size": 336, "learning_rate": 9.375e-5},
 }
+#: What differs in stage adversarial, which goes on from trained weights; its learning rate is smaller too.
+ADVERSARIAL_TRAINING: dict[str, Any] = {"epochs": 15, "warmup_epochs": 1, "ema_decay": 0.99}
+ADVERSARIAL_RATE = 0.25  # of the learning rate that the preset has else
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adversary:
+    """Whom stage adversarial trains against: PGD through RIAE and a target (Madry et al. 2018, 1706.06083).
+
+    Raises:
+        InputError: A value is impossible; the message names it.
+    """
+
+    eps: tuple[int, ...] = (4, 8, 16)  # L∞ budgets in units of 1/255, each for an equal part of the run
+    steps: int = 3  # of each attack, K; a step is 1.25 eps / K
+    clean_share: float = 0.25  # of each batch that is not attacked
+    weight: float = 1.0  # of the cross-entropy, beside the distances from the clean image
+
+    def __post_init__(self) -> None:
+        if not self.eps or not all(1 <= eps <= 255 for eps in self.eps):
+            raise InputError(f"adversary: eps is {self.eps}; give budgets from 1 to 255, in units of 1/255")
+        if self.steps < 1:
+            raise InputError(f"adversary: steps is {self.steps}; it must be at least 1")
+        if not 0 <= self.clean_share <= MOST_CLEAN:
+            raise InputError(
+                f"adversary: clean_share is {self.clean_share}; it must be from 0 to {MOST_CLEAN}"
+            )
+        if not 0 < self.weight < math.inf:
+            raise InputError(f"adversary: weight is {self.weight}; it must be positive and finite")
+
+    def eps_at(self, progress: float) -> int:
+        """The budget when a share of the run, in [0, 1), is done."""
+        return self.eps[min(int(progress * len(self.eps)), len(self.eps) - 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +80,8 @@ class TrainConfig:
         "copies"  # the paper's; cross decodes the masked tokens alone, at a quarter of its cost
     )
     subsets: int = 4  # that an image's patches are divided into: 2, 3 or 4
-    stage: Stage = "pairs"  # pretrain: clean photographs and the pixel loss alone
+    stage: Stage = "pairs"  # pretrain: clean photographs, pixel loss alone; adversarial: attacks made anew
+    adversary: Adversary | None = None  # who makes them; None in other stages
     recipe: str = (
         "code"  # see losses.recipe: the authors' loss, their whole program, the paper's text, or pixels alone
     )
@@ -72,6 +107,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._check_network()
+        self._check_stage()
         for name in ("epochs", "batch_size", "grad_accum", "variants", "lr_cycles"):
             if getattr(self, name) < 1:
                 raise InputError(f"training: {name} is {getattr(self, name)}; it must be at least 1")
@@ -84,12 +120,6 @@ class TrainConfig:
             cycles = f" in {self.lr_cycles} cycles" if self.lr_cycles > 1 else ""
             raise InputError(
                 f"training: warmup_epochs {self.warmup_epochs} exceeds epochs {self.epochs}{cycles}"
-            )
-        if self.recipe not in RECIPES:
-            raise InputError(f"training: no recipe {self.recipe!r}; choose from {', '.join(RECIPES)}")
-        if self.stage not in get_args(Stage) or (self.stage == "pretrain" and self.loss.lambdas):
-            raise InputError(
-                f"training: stage {self.stage!r} with recipe {self.recipe!r}; pre-training takes recipe pixel"
             )
         if not self.ema_decay < 1:
             raise InputError(f"training: ema_decay is {self.ema_decay}; it must be below 1")
@@ -105,12 +135,31 @@ class TrainConfig:
         elif self.compiled:
             raise InputError(f"training: model {self.preset} is not compiled; that pays for RIAE alone")
 
+    def _check_stage(self) -> None:
+        """Refuse a stage that is none, or cannot be with the rest."""
+        if self.recipe not in RECIPES:
+            raise InputError(f"training: no recipe {self.recipe!r}; choose from {', '.join(RECIPES)}")
+        if self.stage not in get_args(Stage) or (self.stage == "pretrain" and self.loss.lambdas):
+            raise InputError(
+                f"training: stage {self.stage!r} with recipe {self.recipe!r}; pre-training takes recipe pixel"
+            )
+        if (self.stage == "adversarial") != (self.adversary is not None):
+            raise InputError(
+                f"training: stage {self.stage!r} with adversary {self.adversary}; they go together"
+            )
+        if self.adversary and self.network:
+            raise InputError(f"training: stage adversarial is for RIAE, not for model {self.preset}")
+
     @classmethod
     def for_preset(cls, name: str, **values: Any) -> "TrainConfig":
         """The training that suits a preset, with some values changed; a short one warms up for less."""
         known = {entry.name: entry.default for entry in fields(cls)}
         recipe = {"preset": name, **_training_of(name), **values}.get("recipe", known["recipe"])
-        chosen = {"preset": name, **_training_of(name), **RECIPE_TRAINING.get(recipe, {}), **values}
+        chosen = {"preset": name, **_training_of(name), **RECIPE_TRAINING.get(recipe, {})}
+        if values.get("stage") == "adversarial":
+            rate = ADVERSARIAL_RATE * chosen.get("learning_rate", known["learning_rate"])
+            chosen |= {**ADVERSARIAL_TRAINING, "adversary": Adversary(), "learning_rate": rate}
+        chosen |= values
         epochs = chosen.get("epochs", known["epochs"])
         chosen.setdefault("warmup_epochs", known["warmup_epochs"])
         if "warmup_epochs" not in values and isinstance(epochs, int):

@@ -20,7 +20,7 @@ from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.objectives.objective import Objective
 from impure.purifier.training.train_config import TrainConfig
 
-_ENOUGH_PIXELS = 96  # side of an image that every feature network can take
+_ENOUGH_PIXELS = 96  # side of an image that feature networks and most targets can take
 
 
 class TrainState(TypedDict):
@@ -117,7 +117,7 @@ class TrainStep:
         labels = batch.labels.to(self.device, non_blocking=True)
         batch = batch._replace(adversarial=adversarial, clean=clean, clean_row=clean_row)
         height, width = clean.shape[2:]
-        if self.config.stage == "pairs" or self.config.crop:
+        if self.config.stage != "pretrain" or self.config.crop:
             multiple = self.objective.multiple
             height, width = (crop_side(side, self.config.crop, multiple) for side in (height, width))
         adversarial, clean = paired_crops(batch, height, width, self.generator)
@@ -144,7 +144,8 @@ class TrainStep:
         """
         if self.ranks.world > 1:
             buffers = [buffer.clone() for buffer in self.model.buffers()]
-            images = _blank(self.objective.multiple, self.device)
+            side = self.config.crop or -(-_ENOUGH_PIXELS // self.objective.multiple) * self.objective.multiple
+            images = _blank(side, self.device)
             self.objective.losses(self.parallel, images, self.generator)[0].backward()
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.detach().copy_(before)  # BatchNorm has seen nothing yet
@@ -205,9 +206,8 @@ def compiled(network: nn.Module) -> nn.Module:
     return torch.compile(network, dynamic=False)  # type: ignore[return-value]  # a module like it
 
 
-def _blank(multiple: int, device: torch.device) -> TrainingImages:
-    """Two black images that any network can take."""
-    side = -(-_ENOUGH_PIXELS // multiple) * multiple
+def _blank(side: int, device: torch.device) -> TrainingImages:
+    """Two black images."""
     images = torch.zeros(2, 3, side, side, device=device)
     rows = torch.arange(2, device=device)
     return TrainingImages(images, images, rows, torch.zeros_like(rows))

@@ -4,7 +4,7 @@ import itertools
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.data.dataset import Batch
 from impure.purifier.defences.open_checkpoint import RIAE_NAME
 from impure.purifier.riae.pretrained import CONFIG
+from impure.purifier.training.adaptive_validation import AdaptiveValidator
 from impure.purifier.training.data_source import BatchOrder, DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.objectives.open_objective import open_objective
@@ -43,7 +44,8 @@ def train(
     runtime: RuntimeOptions | None = None,
     ranks: Ranks | None = None,
     init: Path | None = None,
-    validator: Validator | None = None,
+    classifiers: Mapping[str, nn.Module] | None = None,
+    validator: Validator | AdaptiveValidator | None = None,
     options: str = "",
 ) -> Path:
     """Train a network, or go on where a killed run stopped; on the CPU both end with the same bits.
@@ -60,6 +62,7 @@ def train(
         runtime: What changes nothing of what is learnt.
         ranks: The processes that train together; all call this with the same arguments.
         init: Weights to begin with (see `Objective.begin_with`).
+        classifiers: What stage adversarial attacks through, by name.
         validator: Measures the defence at the end of epochs; only the main rank needs one.
         options: What was asked for, to be kept as run.yaml (see `keep_options`).
 
@@ -76,7 +79,7 @@ def train(
     ranks = ranks or Ranks()
     if runtime.tensorboard:
         check_tensorboard()
-    objective = open_objective(config, features)
+    objective = open_objective(config, features, classifiers)
     order = data_source.order(config, ranks, objective.multiple)
     begun_from = {} if init is None else objective.begin_with(init)
     described = describe_run(config, objective.describe(), data_source.describe(), begun_from)
@@ -105,7 +108,7 @@ class _Trainer:
         order: BatchOrder,
         out: Path,
         runtime: RuntimeOptions,
-        validator: Validator | None,
+        validator: Validator | AdaptiveValidator | None,
         stop: StopRequest,
     ) -> None:
         self.config = config
@@ -129,6 +132,11 @@ class _Trainer:
         """Updates since the beginning."""
         return self.epoch * self.order.steps + self.step
 
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        return self.config.epochs * self.order.steps
+
     def load(self) -> None:
         """Take everything that changes from the last checkpoint."""
         state = load_state(self.out)
@@ -141,9 +149,8 @@ class _Trainer:
                 f"{self.out}: its state.pt is of no such run ({first_line(error)}); delete it to start afresh"
             ) from error
         if self.runtime.progress and self.ranks.is_main:
-            total = self.config.epochs * self.order.steps
-            left = "finished before; a larger --epochs goes on" if self.updates == total else "going on"
-            say(f"{self.out}: {left} after step {self.updates} of {total} ({self.epoch} epochs)")
+            left = "finished before; a larger --epochs goes on" if self.updates == self.total else "going on"
+            say(f"{self.out}: {left} after step {self.updates} of {self.total} ({self.epoch} epochs)")
 
     def run(self, loader: Iterable[Batch]) -> None:
         """Train to the end of the last epoch."""
@@ -152,9 +159,8 @@ class _Trainer:
             if self.validator is not None:
                 self.validator.forget_after(self.epoch)
         self.log.clear()
-        total = self.config.epochs * self.order.steps
         shown = self.runtime.progress and self.ranks.is_main
-        with tqdm(total=total, initial=self.updates, unit="step", disable=not shown) as bar:
+        with tqdm(total=self.total, initial=self.updates, unit="step", disable=not shown) as bar:
             for micro_batches in self._batches(loader):
                 if self.train_step.will_compile(micro_batches):
                     bar.set_description(f"compiling for {_sizes(micro_batches)}, about a minute")
@@ -178,6 +184,7 @@ class _Trainer:
     def _update(self, micro_batches: list[Batch]) -> float:
         """One update and the move to the next position; returns its learning rate."""
         rate = learning_rate(self.config, self.updates, self.order.steps)
+        self.train_step.objective.begin_update(self.updates, self.updates / self.total)
         losses = self.train_step.update(micro_batches, self.updates, rate)
         self.skipped.add(reason for micro_batch in micro_batches for reason in micro_batch.skipped)
         self.log.add(losses, _images_on_all_ranks(micro_batches))

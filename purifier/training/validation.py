@@ -104,7 +104,7 @@ class Validator:
         rounds = 1 if self._undefended else 2
         images = rounds * sum(len(group.pairs) for group in self._groups)
         with (
-            _undisturbed(defence, self._device),
+            undisturbed(defence, self._device),
             torch.no_grad(),
             tqdm(total=images, unit="img", desc="validation", leave=False, disable=not self._progress) as bar,
         ):
@@ -183,7 +183,7 @@ class Validator:
 
 
 @contextmanager
-def _undisturbed(defence: Defence, device: torch.device) -> Iterator[None]:
+def undisturbed(defence: Defence, device: torch.device) -> Iterator[None]:
     """Eval mode inside the block; modes and the global random state as before behind it."""
     modes = [(module, module.training) for module in defence.modules()]
     defence.eval()

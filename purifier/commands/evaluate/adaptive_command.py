@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import (
     comma_separated,
     default_of,
@@ -28,7 +27,7 @@ from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
 from impure.purifier.commands.evaluate.measure_options import MeasureInputs, checkpoints_option, provenance
-from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option
+from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option, whole_numbers
 from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
 
 if TYPE_CHECKING:
@@ -224,19 +223,7 @@ def adaptive_config(asked: AdaptiveArguments) -> AdaptiveConfig:
     if asked.attacks is not None:
         values["attacks"] = tuple(comma_separated(asked.attacks))
     if asked.samples is not None:
-        values["samples"] = _numbers("--samples", asked.samples, "10,128")
-    values["eps"] = _numbers("--eps", asked.eps, "4,16, in units of 1/255")
+        values["samples"] = whole_numbers("--samples", asked.samples, "10,128")
+    values["eps"] = whole_numbers("--eps", asked.eps, "4,16, in units of 1/255")
     given = {name: value for name, value in values.items() if value is not None}
     return AdaptiveConfig.preset(asked.preset, **given)
-
-
-def _numbers(option: str, text: str, example: str) -> tuple[int, ...]:
-    """Whole numbers, separated by commas.
-
-    Raises:
-        InputError: They are none.
-    """
-    try:
-        return tuple(int(number) for number in comma_separated(text))
-    except ValueError as error:
-        raise InputError(f"{option} {text!r}: write whole numbers such as {example}") from error

@@ -17,7 +17,7 @@ def classify(classifier: Classifier, images: Tensor) -> Tensor:
 
     Raises:
         InputError: The classifier is a target built for one size, such as a ViT, and the images, which a
-            defence enlarged, have another.
+            defence enlarged or training cropped, have another.
     """
     try:
         return classifier(images)
@@ -27,7 +27,7 @@ def classify(classifier: Classifier, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         raise InputError(
             f"a target of one size was given images of {width} x {height} pixels ({first_line(error)}); "
-            "leave out defences that change the size, such as 'random'"
+            "leave out defences that change the size, such as 'random', or train with another --crop"
         ) from error
 
 

@@ -14,6 +14,8 @@ from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.attacks.engine.rng import KeyedRng
 from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.tensors import to_float
+from impure.purifier.data.pair_reader import PairReader
+from impure.purifier.data.pairs import Pair
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, NOISE, Cell
 from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence, draw_seed
@@ -35,6 +37,13 @@ class LabelledImages(NamedTuple):
     clean: Tensor
     labels: Tensor
     ids: Sequence[str]
+
+    @classmethod
+    def read(cls, reader: PairReader, pairs: Sequence[Pair], device: torch.device) -> "LabelledImages":
+        """The clean images of some pairs, all of one size."""
+        clean = torch.stack([reader.clean(pair) for pair in pairs]).to(device)
+        labels = torch.tensor([pair.label for pair in pairs], device=device)
+        return cls(clean, labels, [pair.clean_sha256 for pair in pairs])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """One defence before one target: its cells, batch by batch, and what is measured beside them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from impure.pipeline.attacks.engine.gradients import Model
 from impure.pipeline.targets.target import state_sha256
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.pair_reader import PairReader
-from impure.purifier.data.pairs import Pair, pairs_digest
+from impure.purifier.data.pairs import pairs_digest
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.adaptive.adaptive_columns import record_of
 from impure.purifier.evaluation.adaptive.adaptive_config import AdaptiveConfig, Cell
@@ -138,7 +137,8 @@ class SubjectRun:
 
     def few(self, count: int, device: torch.device) -> LabelledImages:
         """The first images, at most a batch."""
-        return self._load(next(batches(self.group.pairs, min(count, self.config.batch_size))), device)
+        pairs = next(batches(self.group.pairs, min(count, self.config.batch_size)))
+        return LabelledImages.read(self.reader, pairs, device)
 
     def _table(self, cell: Cell, device: torch.device, bar: Any) -> pa.Table:
         """The rows of a cell."""
@@ -146,14 +146,8 @@ class SubjectRun:
         bar.set_postfix_str(f"{cell.target} {cell.defence} {cell.label}")
         for number, pairs in enumerate(batches(self.group.pairs[: cell.images], cell.batch_size)):
             if not results.has(number):
-                images = self._load(pairs, device)
+                images = LabelledImages.read(self.reader, pairs, device)
                 done = run_batch(cell, number, self.defence, self.classifier, images)
                 results.put(number, pairs, done)
             bar.update(len(pairs))
         return results.read()
-
-    def _load(self, pairs: Sequence[Pair], device: torch.device) -> LabelledImages:
-        """Clean images on the device."""
-        clean = torch.stack([self.reader.clean(pair) for pair in pairs]).to(device)
-        labels = torch.tensor([pair.label for pair in pairs], device=device)
-        return LabelledImages(clean, labels, [pair.clean_sha256 for pair in pairs])

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars, bars_of
-
 from impure.manifests.base.files import atomic_path, writing
+from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars, bars_of
 from impure.purifier.evaluation.figures.plot_style import save
 from impure.purifier.evaluation.image_strips import Example, draw_strips
 from impure.purifier.evaluation.measure import Evaluation

@@ -32,6 +32,14 @@ class Objective(ABC):
     def describe(self) -> Mapping[str, Any]:
         """What config.json says of the network, so that it can be built again."""
 
+    def begin_update(self, update: int, progress: float) -> None:  # noqa: B027 - most have nothing to do
+        """Hear which update comes next; nothing to do where all are alike.
+
+        Args:
+            update: Its number since the beginning, from 0.
+            progress: Share of the run that is done, in [0, 1).
+        """
+
     @abstractmethod
     def losses(self, network: nn.Module, images: TrainingImages, generator: Generator) -> Tensor:
         """Losses (k,), the first of which is minimised.

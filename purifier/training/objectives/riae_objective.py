@@ -23,7 +23,7 @@ from impure.purifier.training.train_config import TrainConfig
 class RIAEObjective(Objective):
     """RIAE and the recipe of a training."""
 
-    loss_names = ("loss", "pixel", "perceptual")
+    loss_names: tuple[str, ...] = ("loss", "pixel", "perceptual")
 
     def __init__(self, config: TrainConfig, model: RIAE, features: nn.Module | None) -> None:
         """Hold network and loss.
@@ -39,7 +39,7 @@ class RIAEObjective(Objective):
         self.trained = model
         self.multiple = model.config.multiple
         self.perceptual: PerceptualLoss | None = None
-        self.frozen = ()
+        self.frozen: tuple[nn.Module, ...] = ()
         if features is not None:
             self.perceptual = PerceptualLoss(
                 features, self.loss.lambdas, per_position=self.loss.per_position, bf16=config.bf16
@@ -52,10 +52,19 @@ class RIAEObjective(Objective):
 
     def losses(self, network: nn.Module, images: TrainingImages, generator: Generator) -> Tensor:
         """Loss, pixel loss and perceptual loss (3,) (Eq. 15); see `Objective.losses`."""
+        output = self.rebuilt(network, images.adversarial, generator)
+        return self.distances(output, images, generator)
+
+    def rebuilt(self, network: nn.Module, images: Tensor, generator: Generator) -> Tensor:
+        """The reconstruction of images (B, 3, h, w) in normalised space, float32, with training's draws."""
+        randomness = self.model.draw_training(images, generator, steps_per_subset=self.loss.as_released)
+        output: Tensor = network(images, randomness)
+        return output.float()
+
+    def distances(self, output: Tensor, images: TrainingImages, generator: Generator) -> Tensor:
+        """Loss, pixel loss and perceptual loss (3,) of a reconstruction (B, 3, h, w)."""
         loss, model = self.loss, self.model
         adversarial, clean, clean_row = images[:3]
-        randomness = model.draw_training(adversarial, generator, steps_per_subset=loss.as_released)
-        output = network(adversarial, randomness).float()
         pixel = l1(output, model.normalise(clean)[clean_row], loss.per_position)
         perceptual = torch.zeros_like(pixel)
         if self.perceptual is not None:

@@ -8,7 +8,7 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE
 from impure.purifier.training.objectives.riae_objective import RIAEObjective, new_riae
-from impure.purifier.training.train_config import TRAINING, TrainConfig, learning_rate
+from impure.purifier.training.train_config import TRAINING, Adversary, TrainConfig, learning_rate
 from impure.purifier.training.train_step import parameter_groups
 
 
@@ -71,3 +71,15 @@ def test_config_checks() -> None:
     ):
         with pytest.raises(InputError, match=word):
             TrainConfig(**values)  # type: ignore[arg-type]
+
+
+def test_stage_adversarial_goes_on_gently() -> None:
+    chosen = TrainConfig.for_preset("base", stage="adversarial")
+    assert (chosen.epochs, chosen.warmup_epochs, chosen.learning_rate) == (15, 1, 2.5e-5)
+    assert chosen.adversary == Adversary() and chosen.ema_decay == 0.99 and chosen.recipe == "code"
+    tiny = TrainConfig.for_preset(
+        "tiny", stage="adversarial", learning_rate=1.0, adversary=Adversary(steps=2)
+    )
+    assert (tiny.learning_rate, tiny.recipe) == (1.0, "pixel") and tiny.adversary == Adversary(steps=2)
+    budgets = [Adversary(eps=(4, 8, 16)).eps_at(update / 9) for update in range(9)]
+    assert budgets == [4, 4, 4, 8, 8, 8, 16, 16, 16]

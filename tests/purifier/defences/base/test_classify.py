@@ -40,7 +40,8 @@ def target(error: type[Exception] = AssertionError) -> Target:
 def test_a_target_of_one_size_says_so(error: type[Exception]) -> None:
     assert classify(target(error), torch.rand(2, 3, 48, 48)).shape == (2, 3)
     random = build_defences(["random"])["random"]
-    with pytest.raises(InputError, match=r"53 x 53 pixels \(Input height .*\); leave out .* 'random'$"):
+    said = r"53 x 53 pixels \(Input height .*\); leave out .* 'random', or train with another --crop$"
+    with pytest.raises(InputError, match=said):
         DefendedModel(random, target(error))(torch.rand(2, 3, 48, 48))
 
 
