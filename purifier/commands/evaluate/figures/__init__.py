@@ -1,0 +1,1 @@
+"""The commands of impure-eval that draw the paper's figures."""
