@@ -61,7 +61,9 @@ def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=INK, alpha=0.25)
     axes.set_title(title, fontsize=10)
-    drawn.legend(loc="outside lower center", ncols=columns, fontsize=9)
+    legend = drawn.legend(loc="outside lower center", ncols=columns, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # labels may be a stranger's, and a $ is no formula
     return drawn
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from impure.manifests.base.canonical_json import differing_fields
@@ -11,6 +12,7 @@ from impure.purifier.losses.recipe import RECIPES
 
 Config = Mapping[str, Any]
 
+LONGEST = 100  # characters of a label
 _IDENTITY = ("riae", "train", "data", "init")  # of a run, in its config.json
 
 
@@ -43,7 +45,7 @@ def _nodes(config: Config) -> str:
     if not nodes and recipe is None:
         raise InputError("its config.json does not say which loss it was trained with")
     names = nodes if isinstance(nodes, list) and nodes else list(recipe.lambdas) if recipe else []
-    return " + ".join(map(str, names)) or "pixels alone"
+    return shorten(" + ".join(map(str, names)) or "pixels alone", LONGEST, placeholder=" …")
 
 
 def _object(config: Config, name: str) -> Config:

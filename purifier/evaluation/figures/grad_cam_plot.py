@@ -75,4 +75,4 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], caption: str = "", colour:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     if caption:
-        axes.set_xlabel(caption, fontsize=8, color=colour, labelpad=2)
+        axes.set_xlabel(caption, fontsize=8, color=colour, labelpad=2, parse_math=False)

@@ -9,7 +9,7 @@ import click
 
 from impure.manifests.base.files import read_json
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
+from impure.manifests.commands.console import HELP, CommandWithSections, print_json, print_text
 from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
 from impure.purifier.commands.evaluate.measure_options import (
     MeasureArguments,
@@ -134,5 +134,5 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
     click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
     click.echo(f"\nTop-1 accuracy in %; {images}.")
     for note in paragraphs[1:]:
-        click.echo(note)
+        print_text(note)
     return click.echo("Report: " + " ".join(str(path) for path in paths))

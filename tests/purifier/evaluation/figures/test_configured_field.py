@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.figures.configured_field import MASK, NODES, labels, other_differences
+from impure.purifier.evaluation.figures.accuracy_bars import Bar, accuracy_bars
+from impure.purifier.evaluation.figures.configured_field import (
+    LONGEST,
+    MASK,
+    NODES,
+    labels,
+    other_differences,
+)
+from impure.purifier.evaluation.figures.plot_style import svg
 
 
 def config(mask: str = "both", **train: Any) -> dict[str, Any]:
@@ -33,6 +41,12 @@ def test_perceptual_layers_are_those_of_the_recipe_or_of_the_run() -> None:
     assert other_differences(list(configs.values()), NODES) == []
     configs["code"]["data"] = {"pairs": 4}
     assert other_differences(list(configs.values()), NODES) == ["data.pairs"]
+
+
+def test_a_strangers_label_is_short_and_no_formula() -> None:
+    name = labels({"run": config(nodes=[r"$\\frac{", *["layer"] * 99])}, NODES)["run"]
+    assert len(name) <= LONGEST and name.endswith("…")
+    assert "frac{ + layer" in svg(accuracy_bars([Bar("pgd", name, 0.5, 0.4, 0.6)], "toy"))
 
 
 @pytest.mark.parametrize(
