@@ -24,7 +24,7 @@ class Scale:
     Attributes:
         targets: Names of shared cards; the first is the main target.
         size: Height = width of ten-class targets that are made of these, pixels; 0 takes them as they are.
-        target_epochs: Of that training.
+        target_options: Of that training, by targets.py.
         classes_of: The shared card whose classes the new targets know.
         attacks: The paper's nine, in parts -> options of impure-data generate.
         eps: Budgets in units of 1/255; the first is the main one.
@@ -42,7 +42,7 @@ class Scale:
     targets: tuple[str, ...]
     attacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ATTACKS)
     size: int = 0
-    target_epochs: int = 0
+    target_options: tuple[str, ...] = ()
     classes_of: str = ""
     eps: tuple[int, ...] = (16, 4)
     per_class: tuple[int, int, int]
@@ -59,14 +59,14 @@ class Scale:
 CPU = Scale(
     targets=("resnet10t", "mobilenetv3_small_075", "efficientnet_lite0"),
     size=64,
-    target_epochs=4,
+    target_options=_options("--epochs 4"),
     classes_of="resnet10t",
     attacks={
         **ATTACKS,
         "cw": _options("--attack cw --set c0=10 --set search_steps=1"),
     },  # 50 gradients, not 250
     per_class=(60, 10, 50),
-    riae=_options("--model mini --crop 48 --epochs 10 --features {resnet10t} --feature-node layer4=2")
+    riae=_options("--model mini --crop 48 --epochs 6 --features {resnet10t} --feature-node layer4=2")
     + _options("--feature-node fc=0.5"),
     choices={
         "as-trained": (),
@@ -124,7 +124,7 @@ def small(scale: Scale) -> Scale:
     """The same stages as small as can be, on a CPU: no command shall fail for a slip where time is dear."""
     return replace(
         scale,
-        target_epochs=1,
+        target_options=_options("--epochs 2 --per-class 40"),
         per_class=(2, 1, 1),
         riae=_one_epoch(scale.riae),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},

@@ -97,7 +97,7 @@ def _target(proof: Proof, number: int) -> Iterator[Stage]:
         command = (
             "targets.py", "--card", str(proof.cards / f"{scale.targets[number]}.json"),
             "--classes-of", str(proof.cards / f"{scale.classes_of}.json"), "--images", str(proof.photographs),
-            "--size", str(scale.size), "--epochs", str(scale.target_epochs), "--out", proof.card(number),
+            "--size", str(scale.size), *scale.target_options, "--out", proof.card(number),
         )  # fmt: skip
         yield Stage(name=f"target-{target}", command=command)
 

@@ -28,11 +28,20 @@ MARGIN = 8  # pixels by which training crops may be moved, and photographs are l
 @click.option("--images", required=True, help="Photographs: train/<wnid>/* and val/<wnid>/*.")
 @click.option("--size", default=64, show_default=True, help="Height = width that it takes, pixels.")
 @click.option("--epochs", default=12, show_default=True, help="Passes over the training photographs.")
+@click.option("--per-class", default=10_000, help="At most so many photographs of each class.")
 @click.option("--lr", default=1e-3, show_default=True, help="Peak learning rate of AdamW.")
 @click.option("--seed", default=0, show_default=True, help="Random seed of head, order, crops and flips.")
 @click.option("--out", type=Path, required=True, help="The new card; its weights go beside it.")
 def main(
-    begun: Path, classes_of: Path, images: str, size: int, epochs: int, lr: float, seed: int, out: Path
+    begun: Path,
+    classes_of: Path,
+    images: str,
+    size: int,
+    epochs: int,
+    per_class: int,
+    lr: float,
+    seed: int,
+    out: Path,
 ) -> None:
     """Fine-tune a network to a few classes and a size."""
     torch.manual_seed(seed)
@@ -44,12 +53,12 @@ def main(
     network = timm.create_model(card.architecture.partition(":")[2], num_classes=len(wnids))
     begin_with(network, load_file(begun.parent / old.weights))
     target = Target(card, network.to(memory_format=torch.channels_last))
-    fit(target, *photographs(images, "train", card, size + MARGIN), epochs=epochs, peak=lr)
+    fit(target, *photographs(images, "train", card, size + MARGIN, per_class), epochs=epochs, peak=lr)
     state = {name: value.contiguous() for name, value in target.network.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, out.parent / card.weights)
     out.write_text(json.dumps(asdict(card), indent=1) + "\n")
-    right = accuracy(target, *photographs(images, "val", card, size))
+    right = accuracy(target, *photographs(images, "val", card, size, per_class))
     click.echo(json.dumps({"target": card.name, "epochs": epochs, "accuracy": right}))
 
 
@@ -60,10 +69,13 @@ def begin_with(network: nn.Module, weights: dict[str, Tensor]) -> None:
     network.load_state_dict(wanted | fitting)
 
 
-def photographs(images: str, split: str, card: TargetCard, side: int) -> tuple[Tensor, Tensor]:
+def photographs(
+    images: str, split: str, card: TargetCard, side: int, per_class: int
+) -> tuple[Tensor, Tensor]:
     """Photographs of a split as uint8 RGB (N, 3, side, side), and their labels (N,)."""
     source = open_source(images)
-    listed = [image for image in source.images(split) if image.wnid in card.wnids]
+    of_class = {wnid: [image for image in source.images(split) if image.wnid == wnid] for wnid in card.wnids}
+    listed = [image for some in of_class.values() for image in some[:per_class]]
     larger = replace(card, resize=side, crop=side, input_size=side)
     decoded = [load_clean(source, image, larger).pixels for image in tqdm(listed, split)]
     labels = torch.tensor([card.wnids.index(image.wnid) for image in listed])
