@@ -17,6 +17,7 @@ CLEAN, NONE, MEAN = "clean", "none", "mean of attacks"
 
 TITLES = {
     "table1": "Table 1: without a defence, and behind RIAE",
+    "table2-200": "Table 2, a first look: every defence on 200 images of each attack",
     "table2": "Table 2: every defence",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "seeds": "The same training from three seeds",

@@ -72,12 +72,13 @@ def stages(proof: Proof) -> list[Stage]:
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_train(proof, name, *options) for name, options in scale.defences.items()),
-        _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static),
+        _evaluate(proof, "table2-200", [riae, *_purifiers(scale)], scale.static, limit=200),
         _train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _train(proof, "hgd-agnostic", *scale.defences["hgd"], "--attacks", AGNOSTIC),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
         *(_train_riae(proof, name, "--seed", name[-1]) for name in seeds[1:]),
         _evaluate(proof, "seeds", seeds, "none"),
+        _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
         *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
         _adaptive(proof, [riae, "adversarial-training"]),
@@ -160,14 +161,16 @@ def _evaluate(
     *,
     eps: int = 0,
     target: int = 0,
+    limit: int = 0,
     options: tuple[str, ...] = (),
 ) -> Stage:
-    """Accuracy behind trainings and other defences, on all test images unless the options say otherwise."""
+    """Accuracy behind trainings and other defences, on test images unless the options say otherwise."""
     folder = proof.out / "evaluations" / name
     command = (
         "impure-eval", "table1", "--shards", proof.shards(eps or proof.scale.eps[0], target),
         "--target", proof.card(target), "--defence", defences.format(runs=proof.out / "runs"),
         *_checkpoints(proof, runs), *(options or proof.scale.test_options), *proof.scale.common,
+        *(("--limit", str(limit)) if limit else ()),
         "--out", str(folder),
     )  # fmt: skip
     looks = "validation" not in options
