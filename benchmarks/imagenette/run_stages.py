@@ -58,8 +58,11 @@ def shown(stage: Stage) -> str:
 
 
 def done(stage: Stage, runs: Runs) -> bool:
-    """Whether it was finished, with this command."""
-    return any(run["code"] in (0, SHORTFALL) for run in runs.of(stage))
+    """Whether it was finished with this command, and after all that it needs."""
+    last = {run["stage"]: place for place, run in enumerate(runs.all) if run["code"] in (0, SHORTFALL)}
+    mine = last.get(stage.name, -1)
+    same = mine >= 0 and runs.all[mine]["command"] == shown(stage)
+    return same and all(last.get(name, -1) < mine for name in stage.needs)
 
 
 def run_stage(stage: Stage, runs: Runs, out: Path, seconds_left: float) -> bool:

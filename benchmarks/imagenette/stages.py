@@ -66,15 +66,15 @@ def stages(proof: Proof) -> list[Stage]:
     seeds = [f"riae-{seed}" for seed in range(scale.seeds)]
     return [
         *_target(proof, 0),
-        *_collection(proof, 0, main),
-        *(stage for number in range(1, len(scale.targets)) for stage in _target(proof, number)),
+        *_before_training(proof, 0),
         _train_riae(proof, riae, "--seed", "0"),
+        *(stage for stage in _collection(proof, 0, main) if stage not in _before_training(proof, 0)),
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
-        *(_train(proof, name, *options) for name, options in scale.defences.items()),
+        *(_train(proof, name, *options, "--validate", "none") for name, options in scale.defences.items()),
         _evaluate(proof, "table2-200", [riae, *_purifiers(scale)], scale.static, limit=200),
         _train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
-        _train(proof, "hgd-agnostic", *scale.defences["hgd"], "--attacks", AGNOSTIC),
+        _train(proof, "hgd-agnostic", *scale.defences["hgd"], "--validate", "none", "--attacks", AGNOSTIC),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
         *(_train_riae(proof, name, "--seed", name[-1]) for name in seeds[1:]),
         _evaluate(proof, "seeds", seeds, "none"),
@@ -129,6 +129,12 @@ def _collection(
     ]
 
 
+def _before_training(proof: Proof, number: int) -> list[Stage]:
+    """What a training needs of a collection: C&W, the dearest, only on the images that are learnt from."""
+    made = _collection(proof, number, proof.scale.eps[0])
+    return [stage for stage in made if not stage.name.endswith("-val-cw")]
+
+
 def _train_riae(proof: Proof, name: str, *options: str) -> Stage:
     """RIAE on the main target's pairs."""
     return _train(proof, name, *proof.scale.riae, *options)
@@ -143,7 +149,7 @@ def _train(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0
         *(word for number in targets for word in ("--target", proof.card(number))), *scale.common,
         *(option.format(**cards, runs=proof.out / "runs") for option in options), "--out", proof.run(name),
     )  # fmt: skip
-    needs = [stage.name for number in targets for stage in _collection(proof, number, main)]
+    needs = [stage.name for number in targets for stage in _before_training(proof, number)]
     return Stage(name=name, command=command, needs=(*needs, *(["dir"] if name == "dir-joint" else [])))
 
 
@@ -174,7 +180,11 @@ def _evaluate(
         "--out", str(folder),
     )  # fmt: skip
     looks = "validation" not in options
-    return Stage(name=name, command=command, needs=tuple(runs), fresh=folder, looks=looks)
+    needs = (
+        *runs,
+        *(stage.name for stage in _collection(proof, target, eps or proof.scale.eps[0], splits=("val",))),
+    )
+    return Stage(name=name, command=command, needs=needs, fresh=folder, looks=looks)
 
 
 def _choice(proof: Proof, name: str, options: tuple[str, ...]) -> Stage:
@@ -197,7 +207,9 @@ def _transfer(proof: Proof) -> Iterator[Stage]:
     """RIAE trained on the pairs of all targets but the last, tested on the last."""
     main, last = proof.scale.eps[0], len(proof.scale.targets) - 1
     for number in range(1, last):
+        yield from _target(proof, number)
         yield from _collection(proof, number, main)
     yield _train(proof, "riae-transfer", *proof.scale.riae, targets=tuple(range(last)))
+    yield from _target(proof, last)
     yield from _collection(proof, last, main, splits=("val",))
     yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer"], "none,jpeg", target=last)
