@@ -29,7 +29,8 @@ class Scale:
         attacks: The paper's nine, in parts -> options of impure-data generate.
         eps: Budgets in units of 1/255; the first is the main one.
         per_class: Images of each class in the splits train, validation and test.
-        riae: Options of impure-train for RIAE; `{NAME}` stands for the card of the target NAME.
+        riae_pixels: Options of impure-train for RIAE's first training, by the pixel loss alone.
+        riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
         seeds: How many RIAE are trained on the main target.
         choices: Options of impure-eval that are compared on validation images.
         test_options: Those that were chosen, for all tables.
@@ -46,6 +47,7 @@ class Scale:
     classes_of: str = ""
     eps: tuple[int, ...] = (16, 4)
     per_class: tuple[int, int, int]
+    riae_pixels: tuple[str, ...]
     riae: tuple[str, ...]
     seeds: int = 3
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -66,8 +68,9 @@ CPU = Scale(
         "cw": _options("--attack cw --set c0=10 --set search_steps=1"),
     },  # 50 gradients, not 250
     per_class=(60, 10, 50),
-    riae=_options("--model mini --crop 48 --epochs 4 --features {resnet10t} --feature-node layer4=2")
-    + _options("--feature-node fc=0.5"),
+    riae_pixels=_options("--model tiny --crop 48 --epochs 4"),
+    riae=_options("--model tiny --crop 48 --epochs 3 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
+    + _options("--feature-node layer4=2 --feature-node fc=0.5"),
     choices={
         "as-trained": (),
         "4-samples": _options("--samples 4"),
@@ -99,9 +102,9 @@ GPU = replace(
     size=0,
     eps=(16,),
     per_class=(30, 2, 10),
-    riae=_options(
-        "--model small --features {efficientnet_lite1} --feature-node blocks.4=10 --epochs 40 --bf16"
-    ),
+    riae_pixels=_options("--model small --recipe pixel --epochs 20 --bf16"),
+    riae=_options("--model small --epochs 20 --bf16 --features {efficientnet_lite1}")
+    + _options("--feature-node blocks.4=10"),
     seeds=1,
     choices={name: CPU.choices[name] for name in ("as-trained", "4-samples")},
     static="none,jpeg,bit-depth,random",
@@ -124,6 +127,7 @@ def small(scale: Scale) -> Scale:
         scale,
         target_options=_options("--epochs 2 --per-class 40"),
         per_class=(2, 1, 1),
+        riae_pixels=_one_epoch(scale.riae_pixels),
         riae=_one_epoch(scale.riae),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},
         adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),

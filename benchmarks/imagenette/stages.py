@@ -67,16 +67,16 @@ def stages(proof: Proof) -> list[Stage]:
     return [
         *_target(proof, 0),
         *_before_training(proof, 0),
-        _train_riae(proof, riae, "--seed", "0"),
+        *_train_riae(proof, riae, "--seed", "0"),
         *(stage for stage in _collection(proof, 0, main) if stage not in _before_training(proof, 0)),
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
-        *(_train(proof, name, *options, "--validate", "none") for name, options in scale.defences.items()),
+        *(_defence(proof, name) for name in scale.defences),
         _evaluate(proof, "table2-200", [riae, *_purifiers(scale)], scale.static, limit=200),
-        _train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
-        _train(proof, "hgd-agnostic", *scale.defences["hgd"], "--validate", "none", "--attacks", AGNOSTIC),
+        *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
+        _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
-        *(_train_riae(proof, name, "--seed", name[-1]) for name in seeds[1:]),
+        *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
         _evaluate(proof, "seeds", seeds, "none"),
         _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
@@ -135,12 +135,18 @@ def _before_training(proof: Proof, number: int) -> list[Stage]:
     return [stage for stage in made if not stage.name.endswith("-val-cw")]
 
 
-def _train_riae(proof: Proof, name: str, *options: str) -> Stage:
-    """RIAE on the main target's pairs."""
-    return _train(proof, name, *proof.scale.riae, *options)
+def _train_riae(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,)) -> Iterator[Stage]:
+    """RIAE: by its pixel loss alone, which goes fast, and from there with the features' loss."""
+    pixels = f"{name}-pixels"
+    first = (*proof.scale.riae_pixels, *options, "--validate", "none")
+    yield _train(proof, pixels, *first, targets=targets)
+    second = (*proof.scale.riae, *options, "--init", proof.run(pixels))
+    yield _train(proof, name, *second, targets=targets, after=(pixels,))
 
 
-def _train(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,)) -> Stage:
+def _train(
+    proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,), after: tuple[str, ...] = ()
+) -> Stage:
     """A training on the pairs of one target, or on those of all that have no collection of their own."""
     scale, main = proof.scale, proof.scale.eps[0]
     cards = {shared: proof.card(number) for number, shared in enumerate(scale.targets)}
@@ -150,7 +156,13 @@ def _train(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0
         *(option.format(**cards, runs=proof.out / "runs") for option in options), "--out", proof.run(name),
     )  # fmt: skip
     needs = [stage.name for number in targets for stage in _before_training(proof, number)]
-    return Stage(name=name, command=command, needs=(*needs, *(["dir"] if name == "dir-joint" else [])))
+    return Stage(name=name, command=command, needs=(*needs, *after))
+
+
+def _defence(proof: Proof, name: str, *options: str, of: str = "") -> Stage:
+    """A training of what RIAE is compared with; `of` is whose options it takes, where its name is another."""
+    chosen = (*proof.scale.defences[of or name], *options, "--validate", "none")
+    return _train(proof, name, *chosen, after=("dir",) if name == "dir-joint" else ())
 
 
 def _checkpoints(proof: Proof, names: list[str]) -> list[str]:
@@ -209,7 +221,7 @@ def _transfer(proof: Proof) -> Iterator[Stage]:
     for number in range(1, last):
         yield from _target(proof, number)
         yield from _collection(proof, number, main)
-    yield _train(proof, "riae-transfer", *proof.scale.riae, targets=tuple(range(last)))
+    yield from _train_riae(proof, "riae-transfer", targets=tuple(range(last)))
     yield from _target(proof, last)
     yield from _collection(proof, last, main, splits=("val",))
     yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer"], "none,jpeg", target=last)

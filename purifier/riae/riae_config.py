@@ -111,20 +111,6 @@ PRESETS: dict[str, RIAEConfig] = {
         decoder_heads=4,
         fusion=(0,),
     ),
-    # For photographs of 64 pixels on a CPU, within an hour; positions as above.
-    "mini": RIAEConfig(
-        patch=4,
-        grid=20,
-        position_period=30.0,
-        position_scale=3.0,
-        encoder_dim=96,
-        encoder_depth=3,
-        encoder_heads=4,
-        decoder_dim=64,
-        decoder_depth=1,
-        decoder_heads=4,
-        fusion=(0, 1),
-    ),
 }
 
 

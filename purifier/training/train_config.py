@@ -21,7 +21,6 @@ TRAINING: dict[str, dict[str, Any]] = {
     "base": {},
     "small": {"learning_rate": 5e-4},
     "tiny": {"learning_rate": 5e-3, "batch_size": 8, "epochs": 3, "warmup_epochs": 1, "recipe": "pixel"},
-    "mini": {"learning_rate": 2e-3, "batch_size": 16, "epochs": 10, "warmup_epochs": 1, "recipe": "pixel"},
 }
 #: What differs for a recipe: the release's schedule, batch (of its 224-pixel stream) and learning rate.
 RECIPE_TRAINING: dict[str, dict[str, Any]] = {

@@ -268,7 +268,7 @@ def test_config_names_the_bad_value(values: dict[str, object], word: str) -> Non
 
 
 def test_wrong_use_is_refused(riae: Make) -> None:
-    with pytest.raises(InputError, match="choose from base, small, tiny, mini"):
+    with pytest.raises(InputError, match="choose from base, small, tiny"):
         preset("huge")
     with pytest.raises(InputError, match="12x16 pixels"):
         train_pass(riae("both"), torch.rand(1, 3, 12, 16))
@@ -276,4 +276,4 @@ def test_wrong_use_is_refused(riae: Make) -> None:
         riae("both").purify(torch.rand(1, 3, 8, 8), samples=0)
     with pytest.raises(InputError, match="'tiles' is unknown; choose from uniform, random"):
         riae("both").purify(torch.rand(1, 3, 8, 8), partition="tiles")  # type: ignore[arg-type]
-    assert set(PRESETS) == {"base", "small", "tiny", "mini"} and RIAEConfig().image_step == 400
+    assert set(PRESETS) == {"base", "small", "tiny"} and RIAEConfig().image_step == 400

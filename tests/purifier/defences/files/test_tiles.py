@@ -26,7 +26,6 @@ def test_a_tile_is_what_the_positions_reach(riae: Make) -> None:
         "base": 448,
         "small": 448,
         "tiny": 80,
-        "mini": 80,
     }
     assert tile_side(riae("both").config) == 24
     assert needs_tiles(riae("both").config, 8, 25) and not needs_tiles(riae("both").config, 24, 24)
