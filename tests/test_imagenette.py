@@ -90,7 +90,15 @@ def test_a_stage_is_run_once_and_again_if_its_command_changes(
 
 
 def row(attack: str, defence: str, correct: int) -> dict[str, Any]:
-    return {"target": "t", "attack": attack, "defence": defence, "n": 100, "correct": correct, "samples": 1}
+    return {
+        "target": "t",
+        "attack": attack,
+        "defence": defence,
+        "n": 100,
+        "correct": correct,
+        "accuracy": correct / 100,
+        "samples": 1,
+    }
 
 
 def test_the_page_says_what_came_back_with_its_interval(

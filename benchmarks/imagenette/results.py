@@ -30,11 +30,14 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     """Write what is known so far."""
     finished = [stage for stage in planned if done(stage, runs)]
     tables = {stage.name: _document(stage.fresh) for stage in finished if stage.fresh}
+    measured = {name: document for name, document in tables.items() if "accuracy" in document["rows"][0]}
+    shown_tables = {name: document for name, document in measured.items() if not name.startswith("choice-")}
     parts = [
-        f"# Results on photographs\n\n{_what(proof, tables)}",
-        *(_section(name, document) for name, document in tables.items() if not name.startswith("choice-")),
-        *_choices(tables),
-        *_adaptive(proof.out / "evaluations" / "adaptive" / "adaptive.json"),
+        f"# Results on photographs\n\n{_what(proof, measured)}",
+        *(_section(name, document) for name, document in shown_tables.items()),
+        *_choices(measured),
+        *(_page(proof, name) for name in tables if name not in measured),
+        *(_page(proof, stage.name) for stage in finished if stage.name == "adaptive"),
         _looks(runs.all),
         _commands(finished, runs, proof),
     ]
@@ -49,6 +52,14 @@ def _document(folder: Path) -> dict[str, Any]:
     return document
 
 
+def _page(proof: Proof, name: str) -> str:
+    """An evaluation's own page, below this one's headings and without its pictures and conditions."""
+    (file,) = (proof.out / "evaluations" / name).glob("*.md")
+    lines = file.read_text().partition("\n- ")[0] if name != "adaptive" else file.read_text()
+    kept = [line for line in lines.strip().splitlines() if not line.startswith("![")]
+    return "\n".join(f"#{line}" if line.startswith("#") else line for line in kept)
+
+
 def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
     """What was measured on what."""
     scale = proof.scale
@@ -61,7 +72,7 @@ def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
         f"on, {validation} to choose by, {test} to test. Accuracy (top-1) in %; below it Wilson's 95 % "
         "interval. The mean's takes the attacks of an image as one observation, so it is rather too wide. "
         "*Recovered*: (defence - none) / (clean - none), mean of the attacks. The attacker did not know the "
-        "defence (black-box), but under *Attacks through the defences*. "
+        "defence (black-box), but under *Adaptive evaluation*. "
         "Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
         "The command that made all of it, and makes it again:\n\n"
         "```\n.venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS "
@@ -169,15 +180,6 @@ def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if lines:
         head = ["RIAE, on validation images", MEAN, CLEAN, "n"]
         yield "## Choices\n\nMade on validation images alone.\n\n" + markdown_table(head, lines)
-
-
-def _adaptive(file: Path) -> Iterator[str]:
-    """Attacks through the defences, as their own report shows them."""
-    page = file.with_suffix(".md")
-    if page.exists():
-        lines = page.read_text().strip().splitlines()[1:]
-        below = "\n".join(f"#{line}" if line.startswith("#") else line for line in lines)
-        yield f"## Attacks through the defences\n{below}"
 
 
 def _looks(runs: Sequence[Run]) -> str:

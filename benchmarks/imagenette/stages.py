@@ -1,7 +1,7 @@
 """The stages of the proof as data: names, commands, what each needs; nothing is run here."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scales import AGNOSTIC, Scale
@@ -72,13 +72,21 @@ def stages(proof: Proof) -> list[Stage]:
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in scale.defences),
-        _evaluate(proof, "table2-200", [riae, *_purifiers(scale)], scale.static, limit=200),
+        _evaluate(
+            proof,
+            "table2-200",
+            [riae, *_purifiers(scale)],
+            scale.static,
+            kind="table2",
+            options=(*scale.test_options, "--limit", "200"),
+        ),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
-        _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
+        _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
+        *_figures(proof),
         *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
         _evaluate(proof, "seeds", seeds, "none"),
-        _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static),
+        _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static, kind="table2"),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
         *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
         _adaptive(proof, [riae, "adversarial-training"]),
@@ -177,26 +185,49 @@ def _evaluate(
     runs: list[str],
     defences: str,
     *,
+    kind: str = "table1",
     eps: int = 0,
     target: int = 0,
-    limit: int = 0,
     options: tuple[str, ...] = (),
 ) -> Stage:
     """Accuracy behind trainings and other defences, on test images unless the options say otherwise."""
+    given = ("--defence", defences, *_checkpoints(proof, runs), *(options or proof.scale.test_options))
+    stage = _measure(proof, name, kind, given, runs, eps=eps or proof.scale.eps[0], target=target)
+    return replace(stage, looks="validation" not in options)
+
+
+def _measure(
+    proof: Proof,
+    name: str,
+    kind: str,
+    options: tuple[str, ...],
+    runs: list[str],
+    *,
+    eps: int,
+    target: int = 0,
+) -> Stage:
+    """One command of impure-eval on a target's shards."""
     folder = proof.out / "evaluations" / name
     command = (
-        "impure-eval", "table1", "--shards", proof.shards(eps or proof.scale.eps[0], target),
-        "--target", proof.card(target), "--defence", defences.format(runs=proof.out / "runs"),
-        *_checkpoints(proof, runs), *(options or proof.scale.test_options), *proof.scale.common,
-        *(("--limit", str(limit)) if limit else ()),
-        "--out", str(folder),
+        "impure-eval", kind, "--shards", proof.shards(eps, target), "--target", proof.card(target),
+        *options, *proof.scale.common, "--out", str(folder),
     )  # fmt: skip
-    looks = "validation" not in options
-    needs = (
-        *runs,
-        *(stage.name for stage in _collection(proof, target, eps or proof.scale.eps[0], splits=("val",))),
-    )
-    return Stage(name=name, command=command, needs=needs, fresh=folder, looks=looks)
+    attacked = _collection(proof, target, eps, splits=("val",))
+    needs = (*runs, *(stage.name for stage in attacked))
+    return Stage(name=name, command=command, needs=needs, fresh=folder, looks=True)
+
+
+def _figures(proof: Proof) -> Iterator[Stage]:
+    """The paper's figures, on some test images; Figure 7 would need a RIAE for each masking mode."""
+    few, riae, pixels = ("--limit", "50"), proof.run("riae-0") + "/best", proof.run("riae-0-pixels")
+    options = {
+        "fig6": ("--checkpoint", riae),
+        "fig8": ("--checkpoint", pixels, "--checkpoint", riae),
+        "fig9": ("--checkpoint", riae),
+        "residual": ("--checkpoint", riae),
+    }
+    for kind, chosen in options.items():
+        yield _measure(proof, kind, kind, (*chosen, *few), ["riae-0"], eps=proof.scale.eps[0])
 
 
 def _choice(proof: Proof, name: str, options: tuple[str, ...]) -> Stage:
