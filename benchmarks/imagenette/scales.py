@@ -90,7 +90,7 @@ CPU = Scale(
         "comdefend": _options("--model comdefend-tiny --epochs 6"),
         "edsr": _options("--model edsr-tiny --epochs 25"),
         "adversarial-training": _options("--model adversarial-training-tiny --epochs 3"),
-        "ddpm": _options("--model ddpm-tiny --epochs 30"),
+        "ddpm": _options("--model ddpm-tiny --epochs 4"),
     },
     adaptive=_options("--preset quick --images 100"),
     common=_options("--device cpu --threads 1"),

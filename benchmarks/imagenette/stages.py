@@ -71,7 +71,7 @@ def stages(proof: Proof) -> list[Stage]:
         *(stage for stage in _collection(proof, 0, main) if stage not in _before_training(proof, 0)),
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
-        *(_defence(proof, name) for name in scale.defences),
+        *(_defence(proof, name) for name in _purifiers(scale)),
         _evaluate(
             proof,
             "table2-200",
@@ -80,6 +80,7 @@ def stages(proof: Proof) -> list[Stage]:
             kind="table2",
             options=(*scale.test_options, "--limit", "200"),
         ),
+        *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
@@ -215,6 +216,14 @@ def _measure(
     attacked = _collection(proof, target, eps, splits=("val",))
     needs = (*runs, *(stage.name for stage in attacked))
     return Stage(name=name, command=command, needs=needs, fresh=folder, looks=True)
+
+
+def _diffusion(proof: Proof) -> Iterator[Stage]:
+    """DiffPure in few long steps, on few images: it costs as much as all others together."""
+    if "ddpm" in proof.scale.defences:
+        yield _defence(proof, "ddpm")
+        given = ("--defence", f"none,diffpure:weights={proof.run('ddpm')}:t=100:steps=5", "--limit", "20")
+        yield _measure(proof, "diffusion", "table2", given, ["ddpm"], eps=proof.scale.eps[0])
 
 
 def _figures(proof: Proof) -> Iterator[Stage]:
