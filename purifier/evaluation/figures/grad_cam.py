@@ -9,16 +9,15 @@ from torch.nn import functional as F
 from impure.manifests.base.errors import InputError
 from impure.purifier.defences.base.extras import needs_extra
 
+LISTED = 6  # layers in a message
 
-def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
-    """Name of the submodule that is the last to return feature maps (B, C, h, w) of more than one pixel.
+
+def spatial_layers(network: nn.Module, images: Tensor) -> list[str]:
+    """Names of the submodules that return feature maps (B, C, h, w) of more than one place, as they end.
 
     Args:
         network: A classifier.
         images: What it takes (B, 3, H, W).
-
-    Raises:
-        InputError: No submodule does.
     """
     names: list[str] = []
 
@@ -26,34 +25,33 @@ def last_spatial_layer(network: nn.Module, images: Tensor) -> str:
         if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
             names.append(name)
 
-    hooks = [module.register_forward_hook(partial(note, name)) for name, module in _submodules(network)]
+    hooks = [
+        module.register_forward_hook(partial(note, name)) for name, module in network.named_modules() if name
+    ]
     try:
         with torch.no_grad():
             network(images)
     finally:
         for hook in hooks:
             hook.remove()
-    if not names:
-        raise InputError("the target has no layer with feature maps, as Grad-CAM needs; it may be a ViT")
-    return names[-1]
+    return names
 
 
-def _submodules(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """All submodules by name, without the network itself."""
-    return [(name, module) for name, module in network.named_modules() if name]
-
-
-def layer_of(network: nn.Module, name: str) -> nn.Module:
-    """A submodule by its name.
+def choose_layer(network: nn.Module, images: Tensor, asked: str | None = None) -> str:
+    """The name of the layer whose maps are taken: the last one that returns any, or the one asked for.
 
     Raises:
-        InputError: There is none; the message names those at the top.
+        InputError: There is none.
     """
-    layers = dict(_submodules(network))
-    if name not in layers:
-        top = ", ".join(child for child, _ in network.named_children())
-        raise InputError(f"--layer {name}: the target has no such layer; at the top it has {top}")
-    return layers[name]
+    names = spatial_layers(network, images)
+    if not names:
+        raise InputError("the target has no layer that returns feature maps, as Grad-CAM needs")
+    if asked is not None and asked not in names:
+        last = ", ".join(list(dict.fromkeys(names))[-LISTED:])
+        raise InputError(
+            f"--layer {asked}: no layer of the target that returns feature maps; the last are {last}"
+        )
+    return asked or names[-1]
 
 
 def maps_of(classifier: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
@@ -66,17 +64,15 @@ def maps_of(classifier: nn.Module, layer: nn.Module, images: Tensor, classes: Te
         classes: (B,), whose logits are explained.
 
     Raises:
-        InputError: captum is not installed, or the layer returns something else.
+        InputError: captum is not installed.
     """
     with needs_extra("fig6", "figures"):
         from captum.attr import LayerGradCam
 
     with torch.enable_grad():
-        maps = LayerGradCam(classifier, layer).attribute(
+        maps: Tensor = LayerGradCam(classifier, layer).attribute(
             images.detach().clone().requires_grad_(), target=classes, relu_attributions=True
         )
-    if not isinstance(maps, Tensor) or maps.dim() != 4:
-        raise InputError("--layer: it returns no feature maps (B, C, h, w); choose one that does")
     return maps.detach()[:, 0]
 
 

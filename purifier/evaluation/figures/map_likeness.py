@@ -16,10 +16,9 @@ from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.figures.grad_cam import (
+    choose_layer,
     correlation,
     enlarged,
-    last_spatial_layer,
-    layer_of,
     maps_of,
 )
 from impure.purifier.evaluation.measure_group import Defended, measure_group
@@ -165,8 +164,8 @@ class _Measurer:
                 form: maps_of(classifier, layer, images[form], predictions[form].clamp_min(0))
                 for form in FORMS
             }
-            for form, found in alike.items():
-                found.append(correlation(maps[form], maps["clean"]))
+            for form, values in alike.items():
+                values.append(correlation(maps[form], maps["clean"]))
             size = loaded.clean.shape[2:]
             large = {MAP + form: enlarged(each, *size)[:, None] for form, each in maps.items()}
             return Defended(images | large, predictions, {})
@@ -179,8 +178,8 @@ class _Measurer:
             device=self._device,
             advance=advance,
         )
-        for form, found in alike.items():
-            values = torch.cat(found)
+        for form, batches in alike.items():
+            values = torch.cat(batches)
             self.rows.append(
                 Likeness(
                     target=group.target,
@@ -204,8 +203,8 @@ class _Measurer:
     def _layer(self, name: str, target: Target, images: Tensor) -> nn.Module:
         """The layer of a target whose maps are taken."""
         if name not in self.layers:
-            self.layers[name] = self._asked or last_spatial_layer(target.network, images)
-        return layer_of(target.network, self.layers[name])
+            self.layers[name] = choose_layer(target.network, images, self._asked)
+        return target.network.get_submodule(self.layers[name])
 
 
 def _sample(group: Group, shown: Defended) -> Shown:

@@ -12,11 +12,11 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.figures.grad_cam import (
+    choose_layer,
     correlation,
     enlarged,
-    last_spatial_layer,
-    layer_of,
     maps_of,
+    spatial_layers,
 )
 from impure.purifier.evaluation.figures.grad_cam_plot import grad_cam_plot, likeness_table, overlaid
 from impure.purifier.evaluation.figures.map_likeness import GradCam, measure_grad_cam
@@ -73,26 +73,20 @@ def test_maps_are_those_of_the_formula() -> None:
     features = toy.network[0](images)
     weights = toy.network[3].weight[classes] / 64
     wanted = torch.einsum("bc,bchw->bhw", weights, features).relu()
-    assert torch.allclose(maps_of(toy, layer_of(toy.network, "0"), images, classes), wanted, atol=1e-7)
+    assert torch.allclose(maps_of(toy, toy.network[0], images, classes), wanted, atol=1e-7)
     assert not images.requires_grad and all(each.grad is None for each in toy.parameters())
 
 
 def test_the_last_layer_with_places_is_found() -> None:
     images = torch.rand(1, 3, 16, 16)
-    assert last_spatial_layer(network(), images) == "0"  # what it holds ends before; the mean has one place
+    assert spatial_layers(network(), images) == ["0.0", "0.1", "0.2", "0"]  # the mean has one place
+    assert choose_layer(network(), images) == "0" and choose_layer(network(), images, "0.1") == "0.1"
     assert not network()[0]._forward_hooks
-    with pytest.raises(InputError, match="no layer with feature maps"):
-        last_spatial_layer(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), images)
-
-
-def test_wrong_layers_are_one_line() -> None:
-    with pytest.raises(
-        InputError, match="--layer layer4: the target has no such layer; at the top it has 0, 1, 2, 3"
-    ):
-        layer_of(network(), "layer4")
-    toy = Toy()
-    with pytest.raises(InputError, match="no feature maps"):
-        maps_of(toy, toy.network[3], torch.rand(1, 3, 16, 16), torch.tensor([0]))
+    with pytest.raises(InputError, match="no layer that returns feature maps"):
+        choose_layer(nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), images)
+    for wrong in ("layer4", "3"):  # the other returns no maps
+        with pytest.raises(InputError, match=f"--layer {wrong}: no layer .* the last are 0.0, 0.1, 0.2, 0"):
+            choose_layer(network(), images, wrong)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,10 @@ def test_the_field_and_what_else_differs_are_said(root: Path, checkpoint: Path, 
 def test_wrong_options_are_one_line(root: Path, checkpoint: Path, tmp_path: Path) -> None:
     named = ("--shards", root, "--limit", 1, "--device", "cpu", "--out", tmp_path / "out")
     bad = ("--checkpoint", checkpoint, "--layer", "layer4")
-    one_line(run("fig6", *named, *bad), "--layer layer4: the target has no such layer; at the top it has")
+    one_line(
+        run("fig6", *named, *bad),
+        "--layer layer4: no layer of the target that returns feature maps; the last are",
+    )
     one_line(run("fig7", *named), "Missing option '--checkpoint'", code=2)
     one_line(run("residual", *named, "--attacks", "clean"), "clean")
     assert not (tmp_path / "out").exists()
