@@ -1,5 +1,6 @@
 """`impure-model`: export, convert, push and describe a trained purifier, and draw how it learnt."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -172,7 +173,7 @@ def card_command(run: Path, as_json: bool) -> None:
 )  # fmt: skip
 @json_option
 def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
-    """Draw a run's learning curves, curves.svg and curves.png.
+    """Draw a run's learning curves: curves.svg, curves.png, and curves.json for `impure-eval report`.
 
     Losses and learning rate by update, from log.csv; accuracy on clean and attacked images by epoch, from
     validation.csv. A run that still goes on is drawn as far as it is; an older plot is replaced.
@@ -182,11 +183,15 @@ def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
     """
     from impure.purifier.evaluation.figures.learning_curves import curves_plot, read_curves
     from impure.purifier.evaluation.figures.plot_style import save
+    from impure.purifier.evaluation.kind_files import write_text
     from impure.purifier.evaluation.validation_table import FILE as VALIDATION
     from impure.purifier.training.train_log import FILE as LOG
 
     curves = read_curves(run / LOG, run / VALIDATION)
-    paths = [str(path) for path in save(curves_plot(curves), out or run, "curves")]
+    folder = out or run
+    paths = [str(path) for path in save(curves_plot(curves), folder, "curves")]
+    document = curves.document(run.resolve().name)
+    paths.append(str(write_text(folder / "curves.json", json.dumps(document, indent=1) + "\n")))
     updates, epochs = int(curves.log["step"][-1]), len(curves.scores)
     if as_json:
         return print_json({"files": paths, "updates": updates, "validations": epochs})

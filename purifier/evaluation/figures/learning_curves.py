@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -52,6 +53,18 @@ class Curves:
         """The validations by epoch."""
         epochs = sorted(epoch for epoch, defence in self.validation if defence != NONE)
         return {epoch: Score(rows=trained_rows(self.validation, epoch)) for epoch in epochs}
+
+    def document(self, run: str) -> dict[str, Any]:
+        """The validations for `impure-eval report`, with the updates so far.
+
+        Args:
+            run: The run's name.
+        """
+        rows = [
+            {"epoch": epoch, **row.record()} for (epoch, _), rows in self.validation.items() for row in rows
+        ]
+        conditions = {"run": run, "updates": int(self.log[STEP][-1]), "validations": len(self.scores)}
+        return {"kind": "curves", "conditions": conditions, "rows": rows}
 
     @property
     def bare(self) -> Score | None:

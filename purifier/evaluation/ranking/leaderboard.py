@@ -18,8 +18,8 @@ from impure.purifier.evaluation.reports.adaptive_records import (
     AttackLine,
     attacked_subjects,
 )
-from impure.purifier.evaluation.reports.document_section import is_accuracy, read_row
-from impure.purifier.evaluation.reports.documents import NAME, Document, as_text, records_of
+from impure.purifier.evaluation.reports.document_section import read_row
+from impure.purifier.evaluation.reports.documents import NAME, TABLES, Document, as_text, records_of
 from impure.purifier.evaluation.scores import Row
 
 CHOSEN = "Of images that the bare target classifies correctly."
@@ -88,7 +88,7 @@ def _add(measured: dict[_Key, _Measured], document: Document) -> None:
     """
     if document.kind == "adaptive":
         _add_attacked(measured, document)
-    elif is_accuracy(records_of(document.content, "rows")):
+    elif document.kind in TABLES:
         _add_stored(measured, document)
 
 

@@ -15,7 +15,7 @@ MAX_BYTES = 32 << 20  # of one image
 
 
 def attached_images(document: Path) -> tuple[list[Picture], list[str]]:
-    """Images whose names begin with the document's, without its ending, and a hyphen; SVG before PNG.
+    """Images of the document's name, or with a hyphen and more behind it; SVG rather than PNG.
 
     A browser draws an SVG inside an image without running or loading anything.
 
@@ -37,7 +37,8 @@ def attached_images(document: Path) -> tuple[list[Picture], list[str]]:
 
 def _paths(document: Path) -> list[Path]:
     """The images, in the order of their names; of two that differ in their ending alone the SVG."""
-    paths = sorted(document.parent.glob(f"{glob.escape(document.stem)}-*"))
+    stem = glob.escape(document.stem)
+    paths = sorted([*document.parent.glob(f"{stem}.*"), *document.parent.glob(f"{stem}-*")])
     images = {path.stem: path for path in paths if path.suffix == ".png" and path.is_file()}
     images |= {path.stem: path for path in paths if path.suffix == ".svg" and path.is_file()}
     return [images[stem] for stem in sorted(images)]

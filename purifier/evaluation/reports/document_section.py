@@ -13,20 +13,21 @@ from impure.purifier.evaluation.reports.documents import (
     KINDS,
     MAX_TEXT,
     NAME,
+    TABLES,
     Document,
     as_text,
     count_of,
     records_of,
 )
 from impure.purifier.evaluation.reports.page import Block, Section, Table
-from impure.purifier.evaluation.reports.plain_tables import MAX_COLUMNS, plain_tables
+from impure.purifier.evaluation.reports.plain_table import MAX_COLUMNS, plain_table
 from impure.purifier.evaluation.scores import Row
 
 MAX_NOTES = 20
 MAX_LINES = 5000  # of Table 1
 _SHOWN = ("rows", "notes")
 _BY_CLASS = ("classes", "confusions")
-_ACCURACY = {"target", "attack", "defence", "n", "correct"}
+_SAME_ROWS = ("fig7", "fig8")  # of purifiers that differ in one field
 
 Record = Mapping[str, Any]
 
@@ -68,8 +69,9 @@ def _section(document: Document) -> Section:
     if document.kind == "adaptive":
         return adaptive_section(document, title)
     rows = records_of(content, "rows")
-    if not is_accuracy(rows):
-        blocks = [Block(tables=[*plain_tables(rows, "Rows"), *_further(document, _SHOWN)])]
+    if document.kind not in (*TABLES, *_SAME_ROWS):
+        tables = [plain_table(rows, "Rows")] if rows else []
+        blocks = [Block(tables=[*tables, *_further(document, _SHOWN)])]
         return Section(title=title, blocks=blocks, conditions={})
     images = document.conditions.get("images", "stored images")
     section = accuracy_section(_evaluation(rows), title, content, images=images)
@@ -82,16 +84,10 @@ def _further(document: Document, shown: Collection[str]) -> list[Table]:
     names = [name for name in document.content if name not in shown]
     lists = {name: document.content[name] for name in names if isinstance(document.content[name], list)}
     return [
-        table
+        plain_table(rows, as_text(name.replace("_", " ").capitalize(), NAME), folded=True)
         for name, rows in lists.items()
-        if all(isinstance(row, dict) for row in rows)
-        for table in plain_tables(rows, as_text(name.replace("_", " ").capitalize(), NAME), folded=True)
+        if rows and all(isinstance(row, dict) for row in rows)
     ]
-
-
-def is_accuracy(rows: Sequence[Record]) -> bool:
-    """Whether rows are those of Table 1."""
-    return bool(rows) and all(_ACCURACY <= set(row) for row in rows)
 
 
 def _evaluation(rows: Sequence[Record]) -> Evaluation:

@@ -26,6 +26,9 @@ KINDS = {
 }
 """Titles by kind, in the order in which a page shows them."""
 
+TABLES = ("table1", "table2", "table3")
+"""Kinds whose rows are accuracies of defences on stored attacks."""
+
 MAX_DOCUMENTS = 500
 MAX_BYTES = 1 << 26  # of a document
 MAX_ROWS = 100_000  # of each of its lists

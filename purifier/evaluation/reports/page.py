@@ -34,6 +34,7 @@ class Table:
         rows: Their cells.
         foot: What stays below.
         folded: Whether it is shown on demand alone; on paper always.
+        note: What stands below it.
     """
 
     caption: str
@@ -41,6 +42,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     foot: Sequence[Cell] = ()
     folded: bool = False
+    note: str = ""
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds no number at all."""

@@ -84,6 +84,7 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
     from impure.purifier.evaluation.figures.configured_field import labels, other_differences
     from impure.purifier.evaluation.kind_files import Measured, write_measured
     from impure.purifier.evaluation.measure import evaluate
+    from impure.purifier.evaluation.reports.document_page import write_document_page
     from impure.purifier.evaluation.reports.report_table import remarks, table, terminal_table
     from impure.purifier.riae.pretrained import CONFIG, locate
 
@@ -129,6 +130,7 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
         for target in dict.fromkeys(row.target for row in evaluation.rows)
     }
     paths = write_measured(measured, inputs.out, plots)
+    paths.append(write_document_page(paths[0]))
     if asked.as_json:
         return print_json(measured.document())
     click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))

@@ -62,6 +62,7 @@ def fig6_command(**values: Any) -> None:
     from impure.purifier.evaluation.figures.grad_cam_plot import grad_cam_plot, likeness_table
     from impure.purifier.evaluation.figures.map_likeness import measure_grad_cam
     from impure.purifier.evaluation.kind_files import Measured, write_measured
+    from impure.purifier.evaluation.reports.document_page import write_document_page
 
     asked = Fig6Arguments(**values)
     checkpoints = open_checkpoints([asked.checkpoint])
@@ -93,6 +94,7 @@ def fig6_command(**values: Any) -> None:
         for target in dict.fromkeys(sample.target for sample in likeness.shown)
     }
     paths = write_measured(measured, inputs.out, plots)
+    paths.append(write_document_page(paths[0]))
     if asked.as_json:
         return print_json(measured.document())
     click.echo(table)

@@ -64,6 +64,7 @@ def fig9_command(**values: Any) -> None:
     from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars
     from impure.purifier.evaluation.figures.partitions import measure_partitions, partition_table
     from impure.purifier.evaluation.kind_files import Measured, write_measured
+    from impure.purifier.evaluation.reports.document_page import write_document_page
 
     asked = Fig9Arguments(**values)
     checkpoints = open_checkpoints([asked.checkpoint])
@@ -96,6 +97,7 @@ def fig9_command(**values: Any) -> None:
         for target in dict.fromkeys(row.target for row in measurement.rows)
     }
     paths = write_measured(measured, inputs.out, plots)
+    paths.append(write_document_page(paths[0]))
     if asked.as_json:
         return print_json(measured.document())
     click.echo(table)

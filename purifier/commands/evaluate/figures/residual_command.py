@@ -73,6 +73,7 @@ def residual_command(**values: Any) -> None:
     from impure.purifier.evaluation.figures.residual import measure_residual
     from impure.purifier.evaluation.figures.residual_plot import points_table, residual_plot, residual_table
     from impure.purifier.evaluation.kind_files import Measured, write_measured
+    from impure.purifier.evaluation.reports.document_page import write_document_page
 
     asked = ResidualArguments(**values)
     checkpoints = open_checkpoints([asked.checkpoint] if asked.checkpoint else [])
@@ -105,6 +106,7 @@ def residual_command(**values: Any) -> None:
     targets = dict.fromkeys(row.row.target for row in residual.rows)
     plots = {target: residual_plot(residual, target) for target in targets}
     paths = write_measured(measured, inputs.out, plots)
+    paths.append(write_document_page(paths[0]))
     if asked.as_json:
         return print_json(measured.document())
     click.echo(table)

@@ -9,6 +9,7 @@ from PIL import Image
 from impure.cli import model
 from impure.manifests.base.errors import InputError
 from impure.purifier.evaluation.figures.learning_curves import Curves, curves_plot, read_curves
+from impure.purifier.evaluation.reports.document_page import page_of_folders
 from tests.common import one_line
 
 HEADER = "epoch,step,loss,pixel,perceptual,learning_rate,images_per_second\n"
@@ -84,4 +85,6 @@ def test_the_command_writes_both_and_replaces_them(tmp_path: Path) -> None:
     assert found.stdout.startswith("40 updates, 2 validations: ")
     with Image.open(run / "curves.png", formats=["PNG"]) as image:
         assert image.width > image.height
+    page, count, complaints = page_of_folders([run])
+    assert count == 1 and not complaints and page.count("data:image/svg+xml") == 1 and "70.0" in page
     assert "validation accuracy, %</text>" in (run / "curves.svg").read_text()

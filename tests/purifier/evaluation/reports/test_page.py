@@ -154,10 +154,9 @@ def test_a_hostile_document_is_shown_as_text(tmp_path: Path) -> None:
     classes = [{"target": HOSTILE, "defence": HOSTILE, "images": HOSTILE, "class": HOSTILE, "accuracy": "x"}]
     write(tmp_path / "report.json", table1(rows, conditions={HOSTILE: HOSTILE * 1000}, classes=classes))
     write(tmp_path / "adaptive.json", adaptive(subject(defence=HOSTILE, target=HOSTILE)))
-    write(
-        tmp_path / "fig7.json", {"kind": "fig7", "rows": [{HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE, 10**30]}]}
-    )
-    write(tmp_path / "fig8.json", '{"kind": "fig8", "rows": [{"a": "\\ud800"}]}')
+    rows = [{HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE, 10**30]}]
+    write(tmp_path / "fig6.json", {"kind": "fig6", "notes": [HOSTILE, 3], HOSTILE: rows, "rows": rows})
+    write(tmp_path / "fig9.json", '{"kind": "fig9", "rows": [{"a": "\\ud800"}]}')
     page, count, complaints = page_of_folders([tmp_path])
     loads_nothing(page.encode().decode())
     assert (count, complaints) == (4, []) and len(page) < 100_000

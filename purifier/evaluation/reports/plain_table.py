@@ -1,4 +1,4 @@
-"""Any records of a document as tables of a page: for kinds that need no table of their own."""
+"""Any records of a document as a table of a page: for kinds that need no table of their own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +10,23 @@ from impure.purifier.evaluation.reports.page import Cell, Table
 
 MAX_COLUMNS = 60
 MAX_SHOWN = 1000
+LONG = 50  # rows that are shown without being asked for
 _INTERVAL = ("wilson95_low", "wilson95_high")  # of a record's accuracy
 
 Record = Mapping[str, Any]
 
 
-def plain_tables(rows: Sequence[Record], caption: str, *, folded: bool = False) -> list[Table]:
+def plain_table(rows: Sequence[Record], caption: str, *, folded: bool = False) -> Table:
     """Records as a table of those values that differ, and below it what is the same in all of them.
 
     Args:
-        rows: The records; of very many the first are shown.
+        rows: The records, at least one; of very many the first are shown.
         caption: What they are.
         folded: Whether they are shown on demand alone.
 
     Raises:
         InputError: They have too many columns.
     """
-    if not rows:
-        return []
     names = list(dict.fromkeys(name for row in rows for name in row))
     if len(names) > MAX_COLUMNS:
         raise InputError(f"its rows have more than {MAX_COLUMNS} columns")
@@ -35,13 +34,13 @@ def plain_tables(rows: Sequence[Record], caption: str, *, folded: bool = False) 
     header = [name for name in names if name not in same and name not in _INTERVAL]
     if len(rows) > MAX_SHOWN:
         caption += f", the first {MAX_SHOWN} of {len(rows)}"
-    table = Table(
+    return Table(
         caption=caption,
         header=[_heading(name) for name in header],
         rows=[[_cell(row, name) for name in header] for row in rows[:MAX_SHOWN]],
-        folded=folded or len(rows) > MAX_SHOWN,
+        folded=folded or len(rows) > LONG,
+        note=_facts(rows[0], same),
     )
-    return [table, *([_facts(rows[0], same, caption)] if same else [])]
 
 
 def _is_same(rows: Sequence[Record], name: str) -> bool:
@@ -50,12 +49,10 @@ def _is_same(rows: Sequence[Record], name: str) -> bool:
     return len(rows) > 1 and all(canonical_json(row.get(name)) == first for row in rows)
 
 
-def _facts(row: Record, names: Sequence[str], caption: str) -> Table:
-    """What all records share."""
-    cells = [
-        [Cell(as_text(name.replace("_", " "), NAME)), Cell(as_text(row.get(name), NAME))] for name in names
-    ]
-    return Table(caption=f"{caption}: the same in all", header=["what", "value"], rows=cells, folded=True)
+def _facts(row: Record, names: Sequence[str]) -> str:
+    """What all records share, in a line."""
+    facts = [f"{_heading(name)} {as_text(row.get(name), NAME)}" for name in names]
+    return f"In every row: {', '.join(facts)}." if facts else ""
 
 
 def _heading(name: str) -> str:
