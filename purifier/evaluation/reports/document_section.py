@@ -41,14 +41,14 @@ def document_section(document: Document) -> tuple[Section, list[str]]:
         InputError: The document is not what it has to be.
     """
     plots, complaints = attached_images(document.path)
-    notes = _notes(document)
+    told = _notes(document)
     section = _section(document)
     if any(plot.uri.startswith("data:image/svg") for plot in plots) and document.kind != "adaptive":
         section = replace(section, blocks=[replace(block, bars=None) for block in section.blocks])
     section = replace(
         section,
-        lead="" if notes else section.lead,
-        notes=notes or section.notes,
+        lead="" if told else section.lead,
+        notes=told or section.notes,
         plots=plots,
         conditions=document.conditions,
         where=document.where,
@@ -59,8 +59,8 @@ def document_section(document: Document) -> tuple[Section, list[str]]:
 
 def _notes(document: Document) -> list[str]:
     """What the document says of its numbers."""
-    notes = document.content.get("notes", [])
-    return [as_text(note, MAX_TEXT) for note in notes[:MAX_NOTES]] if isinstance(notes, list) else []
+    told = document.content.get("notes", [])
+    return [as_text(note, MAX_TEXT) for note in told[:MAX_NOTES]] if isinstance(told, list) else []
 
 
 def _section(document: Document) -> Section:
