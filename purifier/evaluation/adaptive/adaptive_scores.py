@@ -201,7 +201,7 @@ def _least_row(rows: Sequence[AdaptiveRow], eps: int, tables: Tables) -> Adaptiv
     converged = [row.converged for row in attacks if row.converged is not None]
     return replace(
         attacks[0],
-        cell=replace(attacks[0].cell, attack=ALL, knowledge="full"),
+        cell=replace(attacks[0].cell, attack=ALL, knowledge="full", steps=0),  # each has its own
         accuracy=Accuracy.of(least),
         converged=all(converged) if converged else None,
         grad_evals=sum(row.grad_evals for row in attacks),
