@@ -8,11 +8,13 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.manifests.collection.shard_id import CLEAN, ShardId, parse_shard_id
 from impure.purifier.defences.open_checkpoint import checkpoint_kind
+from impure.purifier.defences.trained.adversarial_training import AdversarialTraining
 from impure.purifier.riae.pretrained import CONFIG, locate
 
 BLACK_BOX = "black-box"
 TRANSFER = "transfer"
 AGNOSTIC = "agnostic"
+OWN_ATTACK = "pgd"  # what adversarial training makes in each update, through the defence or the target itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +24,13 @@ class TrainedOn:
     Attributes:
         attacks: Attack variants; none where it learnt from clean images alone.
         targets: Those that the attacks were made on.
+        makes_attacks: Whether it made them in training, and saw no stored ones.
         began_with: Weights of another training that it began with, which may have seen more; "" for none.
     """
 
     attacks: frozenset[str]
     targets: frozenset[str]
+    makes_attacks: bool = False
     began_with: str = ""
 
     def is_transfer(self, target: str) -> bool:
@@ -43,7 +47,8 @@ class TrainedOn:
         """In words."""
         if not self.attacks:
             return "clean images alone"
-        return f"{', '.join(sorted(self.attacks))} on {', '.join(sorted(self.targets))}"
+        made = " of its own making" if self.makes_attacks else ""
+        return f"{', '.join(sorted(self.attacks))}{made} on {', '.join(sorted(self.targets))}"
 
 
 def trained_on(checkpoint: Path) -> TrainedOn:
@@ -57,7 +62,6 @@ def trained_on(checkpoint: Path) -> TrainedOn:
     """
     folder = locate(checkpoint)[0]
     config = read_json(folder / CONFIG)
-    kind = checkpoint_kind(folder)
     data = config.get("data")
     shards = _shards(data.get("shards")) if isinstance(data, dict) else []
     photographs = isinstance(data, dict) and "photographs" in data
@@ -66,14 +70,28 @@ def trained_on(checkpoint: Path) -> TrainedOn:
             f"{folder / CONFIG}: does not say which attacks it was trained on (data.shards); leave it out "
             "here, and compare it by impure-eval table2"
         )
+    began_with = _began_with(config.get("init"))
+    kind = checkpoint_kind(folder)
+    if kind is AdversarialTraining or _is_adversarial(config.get("train")):
+        return TrainedOn(
+            attacks=frozenset([OWN_ATTACK]),
+            targets=frozenset(shard.target for shard in shards),
+            makes_attacks=True,
+            began_with=began_with,
+        )
     if kind is not None and kind.network_kind.learns_from == "clean":
         shards = []
     attacked = [shard for shard in shards if shard.attack != CLEAN]
     return TrainedOn(
         attacks=frozenset(shard.attack for shard in attacked),
         targets=frozenset(shard.target for shard in attacked),
-        began_with=_began_with(config.get("init")),
+        began_with=began_with,
     )
+
+
+def _is_adversarial(train: Any) -> bool:
+    """Whether RIAE was trained against its own attacker."""
+    return isinstance(train, dict) and train.get("stage") == "adversarial"
 
 
 def _shards(names: Any) -> list[ShardId]:

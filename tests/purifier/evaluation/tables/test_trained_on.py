@@ -52,6 +52,17 @@ def test_what_learnt_from_clean_images_alone_saw_no_attack(tmp_path: Path) -> No
         assert checkpoint.threat_model("a", "fgsm") == "agnostic"
 
 
+def test_what_makes_its_own_attacks_saw_pgd(tmp_path: Path) -> None:
+    own = trained_on(small_run(tmp_path / "riae", data={"shards": SHARDS}, train={"stage": "adversarial"}))
+    network = {"network": {"name": "adversarial-training"}, "data": {"shards": SHARDS}}
+    write_json(tmp_path / "net" / "config.json", network)
+    (tmp_path / "net" / "model.safetensors").touch()
+    for checkpoint in (own, trained_on(tmp_path / "net")):
+        assert checkpoint.describe() == "pgd of its own making on a, b"
+        assert checkpoint.threat_model("a", "pgd") == "black-box"
+        assert checkpoint.threat_model("a", "fgsm") == "agnostic"
+
+
 @pytest.mark.parametrize(
     ("init", "named"),
     [
