@@ -87,9 +87,9 @@ def compare_command(**values: Any) -> None:
     measured = comparison_report(comparisons, compared.conditions, compared.classes, strips)
     paths = write_measured(measured, compared.out)
     folder = paths[0].parent
-    paths.append(
-        write_predictions(folder, measured.kind, compared.predictions, compared.conditions, compared.classes)
-    )
+    if not reports:  # theirs are kept already
+        conditions, classes = compared.conditions, compared.classes
+        paths.append(write_predictions(folder, measured.kind, compared.predictions, conditions, classes))
     if strips:
         paths.append(write_strips(compared.examples, folder / strips, compared.classes))
     paths.append(write_document_page(paths[0]))

@@ -7,12 +7,7 @@ from impure.manifests.base.tables import fitted_table, markdown_table
 from impure.purifier.evaluation.kind_files import Measured
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.class_scores import class_tables
-from impure.purifier.evaluation.reports.report_table import (
-    MEAN_LABEL,
-    means_by_label,
-    remarks,
-    targets_of,
-)
+from impure.purifier.evaluation.reports.report_table import means_by_label, remarks, targets_of
 from impure.purifier.evaluation.tables.defence_rows import Grid, lines_of, numbers_of_images, percent
 
 KIND = "table2"
@@ -55,7 +50,7 @@ def _grid(evaluation: Evaluation, target: str) -> Grid:
     lines = lines_of(evaluation, target)
     means = means_by_label(evaluation, target)
     attacks = [row.attack for row in next(iter(lines.values()))]
-    return [target, *attacks, *([MEAN_LABEL] if means else [])], [
+    return [target, *attacks, *(["mean"] if means else [])], [
         [label, *(percent(row.accuracy) for row in rows), *([f"{means[label]:.1f}"] if means else [])]
         for label, rows in lines.items()
     ]

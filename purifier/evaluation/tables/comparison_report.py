@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 import pyarrow as pa
 
 from impure.manifests.base.tables import fitted_table, markdown_table
+from impure.manifests.collection.shard_id import stem_of
 from impure.purifier.evaluation.image_strips import class_name
 from impure.purifier.evaluation.kind_files import Measured
 from impure.purifier.evaluation.tables.comparison import (
@@ -18,7 +20,7 @@ from impure.purifier.evaluation.tables.comparison import (
 from impure.purifier.evaluation.tables.defence_rows import Grid, percent
 
 KIND = "compare"
-LISTED = 10  # images of either kind that the page names; the CSV names all
+LISTED = 3  # images of an attack and either kind that the page names; the CSV names all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +136,20 @@ def _listed(comparison: Comparison, classes: Sequence[str], *, first_right: bool
     """The first images of one kind; "" where there is none."""
     pairs = [pair for pair in comparison.differing if pair[0].right == first_right]
     right, wrong = (comparison.first, comparison.second)[:: 1 if first_right else -1]
+    listed = [pair for _, of_attack in groupby(pairs, _cell) for pair in islice(of_attack, LISTED)]
     lines = [
-        f"- {pair[0].attack}: {pair[0].key} ({class_name(pair[0].label, classes)}), behind {wrong} "
+        f"- {pair[0].attack}: {stem_of(pair[0].key)} ({class_name(pair[0].label, classes)}), behind {wrong} "
         f"{class_name(pair[int(first_right)].predicted, classes)}"
-        for pair in pairs[:LISTED]
+        for pair in listed
     ]
-    if len(pairs) > LISTED:
-        lines.append(f"- and {len(pairs) - LISTED} more")
+    if len(pairs) > len(listed):
+        lines.append(f"- and {len(pairs) - len(listed)} more")
     return "\n".join([f"{right} alone is right:\n", *lines]) if lines else ""
+
+
+def _cell(pair: AnswerPair) -> tuple[str, str]:
+    """Target and attack of two answers."""
+    return pair[0].target, pair[0].attack
 
 
 def _targets(comparison: Comparison) -> list[str]:

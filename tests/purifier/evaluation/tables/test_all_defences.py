@@ -21,7 +21,7 @@ def test_rows_are_defences_and_columns_attacks(evaluation: Evaluation) -> None:
     measured = table2(evaluation, "toy, 10-way")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in measured.table.splitlines()]
     assert [line for number, line in enumerate(lines) if number != 1] == [
-        ["net", "clean", "fgsm", "pgd", "mean of attacks"],
+        ["net", "clean", "fgsm", "pgd", "mean"],
         ["none", "100.0", "20.0", "0.0", "10.0"],
         ["jpeg", "90.0", "40.0", "30.0", "35.0"],
         ["riae:runs/a", "80.0", "70.0", "60.0", "65.0"],
@@ -44,7 +44,7 @@ def test_numbers_of_images_are_told_where_they_differ(evaluation: Evaluation) ->
 def test_a_narrow_terminal_gets_the_table_in_pieces(evaluation: Evaluation, width: int) -> None:
     text = terminal_table2(evaluation, width)
     assert max(map(len, text.splitlines())) <= width
-    assert all(text.count(f" {name} ") == 1 for name in ("clean", "fgsm", "pgd", "mean of attacks"))
+    assert all(text.count(f" {name} ") == 1 for name in ("clean", "fgsm", "pgd", "mean"))
     assert text.count("riae:runs/a") == text.count("| net ") == (1 if width == 80 else 2)
 
 
