@@ -180,7 +180,8 @@ def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             lines.append([name.removeprefix("choice-"), *shares, rows[0]["n"]])
     if lines:
         head = ["RIAE, on validation images", MEAN, CLEAN, "n"]
-        yield "## Choices\n\nMade on validation images alone.\n\n" + markdown_table(head, lines)
+        notes = Path(__file__).with_name("notes.md").read_text().strip()
+        yield f"## Choices\n\nMade on validation images alone.\n\n{markdown_table(head, lines)}\n\n{notes}"
 
 
 def _looks(runs: Sequence[Run]) -> str:
