@@ -39,6 +39,8 @@ OTHERS = {
     "--size",
     "--count",
     "--photographs",
+    "--card",
+    "--classes-of",
     "--cards",
     "--results",
     "--scale",
