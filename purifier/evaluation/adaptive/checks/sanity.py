@@ -182,6 +182,6 @@ def _plain(measured: _Measured, known: SelfChecks) -> Check:
     same = [known.is_plain]
     if measured.subject.defence == "none":
         for cell in map(measured.first, measured.config.eps):
-            through, bare = (Verdicts.of(measured.tables[known]).vote for known in (cell, blind(cell)))
+            through, bare = (Verdicts.of(measured.tables[attack]).vote for attack in (cell, blind(cell)))
             same.append(np.array_equal(through, bare))
     return Check(name="no defence gives the plain attack's numbers", passed=all(same), detail="byte by byte")
