@@ -96,15 +96,20 @@ def _section(name: str, document: Mapping[str, Any]) -> str:
 
 
 def _table(rows: Rows) -> str:
-    """Defences in lines, attacks in columns."""
+    """Defences in lines, the best last, and attacks in columns."""
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     cells = {(_label(row), row["attack"]): row for row in rows}
-    labels = list(dict.fromkeys(_label(row) for row in rows))
+    labels = sorted(dict.fromkeys(map(_label, rows)), key=lambda label: (label != NONE, _mean(rows, label)))
     lines = [
         [label, *(_cell(cells.get((label, attack))) for attack in attacks), *_summary(cells, label, attacks)]
         for label in labels
     ]
     return markdown_table(["defence", *attacks, MEAN, "recovered"], lines)
+
+
+def _mean(rows: Rows, label: str) -> float:
+    """Mean accuracy of a defence over the attacks."""
+    return statistics.fmean(_rate(row) for row in rows if _label(row) == label and row["attack"] != CLEAN)
 
 
 def _label(row: Mapping[str, Any]) -> str:

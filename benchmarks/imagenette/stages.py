@@ -90,7 +90,8 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static, kind="table2"),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
         *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
-        _adaptive(proof, [riae, "adversarial-training"]),
+        _against_attacker(proof),
+        _adaptive(proof, [riae, "riae-adversarial", "adversarial-training"]),
         *_transfer(proof),
     ]
 
@@ -216,6 +217,13 @@ def _measure(
     attacked = _collection(proof, target, eps, splits=("val",))
     needs = (*runs, *(stage.name for stage in attacked))
     return Stage(name=name, command=command, needs=needs, fresh=folder, looks=True)
+
+
+def _against_attacker(proof: Proof) -> Stage:
+    """RIAE trained on, against PGD through itself and the target."""
+    begun = f"{proof.run('riae-0')}/best"
+    options = (*proof.scale.riae_adversarial, "--stage", "adversarial", "--init", begun)
+    return _train(proof, "riae-adversarial", *options, after=("riae-0",))
 
 
 def _diffusion(proof: Proof) -> Iterator[Stage]:
