@@ -73,9 +73,8 @@ CPU = Scale(
     riae_pixels=_options("--model tiny --crop 48 --epochs 4"),
     riae=_options("--model tiny --crop 48 --epochs 3 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
     + _options("--feature-node layer4=2 --feature-node fc=0.5"),
-    riae_adversarial=_options(
-        "--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4 --validate none"
-    ),
+    riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
+    + _options("--validate-epochs 4 --validate-images 50"),
     choices={
         "as-trained": (),
         "4-samples": _options("--samples 4"),
