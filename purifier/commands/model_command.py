@@ -22,7 +22,7 @@ run_argument = click.argument("run", type=click.Path(path_type=Path, exists=True
 @click.group("impure-model", cls=Group, context_settings=HELP)
 @click.version_option(package_name="impure")
 def model() -> None:
-    """Export and share trained purifiers, and draw how they learnt.
+    """Export, share and plot trained purifiers.
 
     A purifier becomes one file that runs without impure, or a model on the Hugging Face Hub with its card.
 
@@ -173,10 +173,11 @@ def card_command(run: Path, as_json: bool) -> None:
 )  # fmt: skip
 @json_option
 def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
-    """Draw a run's learning curves: curves.svg, curves.png, and curves.json for `impure-eval report`.
+    """Draw a run's learning curves.
 
     Losses and learning rate by update, from log.csv; accuracy on clean and attacked images by epoch, from
-    validation.csv. A run that still goes on is drawn as far as it is; an older plot is replaced.
+    validation.csv, as curves.svg and curves.png; and curves.json for `impure-eval report`. A run that still
+    goes on is drawn as far as it is; an older plot is replaced.
 
     \b
       impure-model curves ./impure-runs/imagenet-base

@@ -21,7 +21,7 @@ from impure.manifests.commands.console import HELP, Command, print_json, print_t
 )
 @json_option  # fmt: skip
 def leaderboard_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Rank defences by what adaptive attacks left of their accuracy.
+    """Rank defences by what adaptive attacks leave of them.
 
     One entry for each defence, target and budget of the documents below the folders: those of `impure-eval
     adaptive`, with the mean over stored attacks (`table1`) beside them. Entries whose checks failed, or that

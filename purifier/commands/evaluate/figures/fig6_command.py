@@ -50,7 +50,7 @@ SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
 @purifier_options
 @run_options
 def fig6_command(**values: Any) -> None:
-    """Show where the target looks before and after purification (the paper's Figure 6).
+    """Show where the target looks (Grad-CAM, paper, Figure 6).
 
     Grad-CAM of clean, attacked and purified images, and how far the maps correlate with those of the clean
     images. Needs captum: pip install 'impure[figures]'.

@@ -51,7 +51,7 @@ SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
 @purifier_options
 @run_options
 def fig9_command(**values: Any) -> None:
-    """Compare uniform and random partition at test (the paper's Figure 9).
+    """Compare uniform and random partition (paper, Figure 9).
 
     One RIAE purifies every image with its patches divided uniformly, and divided at random; the accuracies of
     several samples stand beside each other.

@@ -59,7 +59,7 @@ SECTIONS = {"shards": "Data", "checkpoint": "Residual", "batch_size": "Run"}
 @residual_options
 @run_options
 def residual_command(**values: Any) -> None:
-    """Measure accuracy against what is left of a perturbation (the paper's section 3.1).
+    """Scale perturbations down to nothing (paper, section 3.1).
 
     The stored perturbations are reduced to a share s of themselves: everywhere, or to all of it on a share of
     the pixels or patches and nothing elsewhere. The bare target classifies the images. No purifier is needed;
