@@ -122,12 +122,17 @@ def _holds_run(out: Path) -> bool:
 
 def _refuse_another(out: Path, config: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Refuse a folder whose run is another."""
-    ours = {name: config.get(name) for name in IDENTITY}
-    theirs = {name: present.get(name) for name in IDENTITY}
-    if differing := differing_fields(ours, theirs):
+    if differing := _differing(config, present):
         raise InputError(
             f"{out}: holds another run; it differs in {'; '.join(differing)}. Choose another folder"
         )
+
+
+def _differing(config: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """In what two runs differ; an option that is younger than a run counts as unset there."""
+    ours = {name: config.get(name) for name in IDENTITY}
+    theirs = {name: present.get(name) for name in IDENTITY}
+    return differing_fields(ours, theirs)
 
 
 def _extended(config: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -140,7 +145,7 @@ def _extended(config: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str
         return None
     schedule = {name: config["train"][name] for name in SCHEDULE}
     extended = {**present, "train": {**before, **schedule}}
-    if any(extended.get(name) != config.get(name) for name in IDENTITY):
+    if _differing(config, extended):
         return None
     return {**extended, "extended_from": [*present.get("extended_from", []), epochs]}
 

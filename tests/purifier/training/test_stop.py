@@ -1,5 +1,6 @@
 """Asked to stop, a run saves first; the same command goes on, with more epochs too."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -94,6 +95,9 @@ def test_more_epochs_go_on_and_are_recorded_and_fewer_are_refused(
     tmp_path: Path, shards: list[CommittedShard]
 ) -> None:
     train(config(epochs=1), shards, None, tmp_path)
+    begun = read_json(tmp_path / "config.json")
+    assert begun["train"].pop("crop") is None  # as if that option were younger than the run
+    (tmp_path / "config.json").write_text(json.dumps(begun))
     train(config(epochs=3), shards, None, tmp_path)
     assert [row["step"] for row in log_rows(tmp_path)] == ["4", "8", "12"]
     written = read_json(tmp_path / "config.json")
