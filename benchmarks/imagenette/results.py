@@ -40,10 +40,18 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
         *(_page(proof, name) for name in tables if name not in measured),
         *(_page(proof, stage.name) for stage in finished if stage.name == "adaptive"),
         _looks(runs.all),
-        _commands(finished, runs, proof),
+        _commands(finished, runs),
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join(parts) + "\n")
+    page.write_text(_without_places("\n\n".join(parts) + "\n", proof))
+
+
+def _without_places(text: str, proof: Proof) -> str:
+    """A text with words for the folders of this machine."""
+    places = {proof.out: "OUT", proof.photographs: "IMAGENETTE", proof.cards: "TARGETS"}
+    for place, word in places.items():
+        text = text.replace(str(place), word)
+    return text
 
 
 def _document(folder: Path) -> dict[str, Any]:
@@ -113,9 +121,11 @@ def _mean(rows: Rows, label: str) -> float:
 
 
 def _label(row: Mapping[str, Any]) -> str:
-    """The defence, and how its samples were combined where there were several."""
-    samples = row.get("samples", 1)
-    return str(row["defence"]) if samples == 1 else f"{row['defence']} ({row['combine']} of {samples})"
+    """The defence, its run where that has another name, and how several samples were combined."""
+    name, _, run = str(row["defence"]).partition(":")
+    run = run.removesuffix("/best")
+    label = name if run in ("", name) else f"{name} ({run})"
+    return label if row.get("samples", 1) == 1 else f"{label} ({row['combine']} of {row['samples']})"
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
@@ -196,16 +206,12 @@ def _looks(runs: Sequence[Run]) -> str:
     return f"## Looks at the test images\n\n{table}"
 
 
-def _commands(finished: Sequence[Stage], runs: Runs, proof: Proof) -> str:
+def _commands(finished: Sequence[Stage], runs: Runs) -> str:
     """What was run, and how long it took."""
-    places = {str(proof.out): "OUT", str(proof.photographs): "IMAGENETTE", str(proof.cards): "TARGETS"}
     lines = []
     for stage in finished:
-        text = shown(stage)
-        for place, word in places.items():
-            text = text.replace(place, word)
         seconds = sum(run["seconds"] for run in runs.of(stage))
-        lines.append(f"# {stage.name}: {seconds:.0f} s\n{text}")
+        lines.append(f"# {stage.name}: {seconds:.0f} s\n{shown(stage)}")
     total = sum(run["seconds"] for run in runs.all)
     listed = "\n".join(lines)
     return f"## Commands and times\n\nIn all {total / 60:.0f} minutes, on one CPU core.\n\n```\n{listed}\n```"
