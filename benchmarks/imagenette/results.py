@@ -19,6 +19,7 @@ TITLES = {
     "table1": "Table 1: without a defence, and behind RIAE",
     "table2-200": "Table 2, a first look: every defence on 200 images of each attack",
     "table2": "Table 2: every defence",
+    "longer": "RIAE trained for longer",
     "diffusion": "DiffPure, on few images",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "seeds": "The same training from three seeds",

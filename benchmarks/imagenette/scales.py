@@ -31,6 +31,7 @@ class Scale:
         per_class: Images of each class in the splits train, validation and test.
         riae_pixels: Options of impure-train for RIAE's first training, by the pixel loss alone.
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
+        longer: Of the second in place of these, to see what more passes bring.
         riae_adversarial: The same of a third, against its own attacker.
         seeds: How many RIAE are trained on the main target.
         choices: Options of impure-eval that are compared on validation images.
@@ -50,6 +51,7 @@ class Scale:
     per_class: tuple[int, int, int]
     riae_pixels: tuple[str, ...]
     riae: tuple[str, ...]
+    longer: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
     seeds: int = 3
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -73,6 +75,7 @@ CPU = Scale(
     riae_pixels=_options("--model tiny --crop 48 --epochs 4"),
     riae=_options("--model tiny --crop 48 --epochs 3 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
     + _options("--feature-node layer4=2 --feature-node fc=0.5"),
+    longer=_options("--epochs 7"),
     riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
     + _options("--validate-epochs 4 --validate-images 50"),
     choices={
@@ -109,6 +112,7 @@ GPU = replace(
     riae_pixels=_options("--model small --recipe pixel --epochs 20 --bf16"),
     riae=_options("--model small --epochs 20 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=10"),
+    longer=_options("--epochs 40"),
     riae_adversarial=_options("--model small --recipe pixel --eps 4 --attack-steps 2 --epochs 2 --bf16"),
     seeds=1,
     choices={name: CPU.choices[name] for name in ("as-trained", "4-samples")},
@@ -134,6 +138,7 @@ def small(scale: Scale) -> Scale:
         per_class=(2, 1, 1),
         riae_pixels=_one_epoch(scale.riae_pixels),
         riae=_one_epoch(scale.riae),
+        longer=_options("--epochs 2"),
         riae_adversarial=(*_one_epoch(scale.riae_adversarial), "--eps", "4"),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},
         adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),

@@ -80,6 +80,8 @@ def stages(proof: Proof) -> list[Stage]:
             kind="table2",
             options=(*scale.test_options, "--limit", "200"),
         ),
+        _train_longer(proof),
+        _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
@@ -152,6 +154,12 @@ def _train_riae(proof: Proof, name: str, *options: str, targets: tuple[int, ...]
     yield _train(proof, pixels, *first, targets=targets)
     second = (*proof.scale.riae, *options, "--init", proof.run(pixels))
     yield _train(proof, name, *second, targets=targets, after=(pixels,))
+
+
+def _train_longer(proof: Proof) -> Stage:
+    """The main RIAE's second training for more passes: what time alone brings."""
+    options = (*proof.scale.riae, *proof.scale.longer, "--seed", "0", "--init", proof.run("riae-0-pixels"))
+    return _train(proof, "riae-0-longer", *options, after=("riae-0-pixels",))
 
 
 def _train(
