@@ -4,15 +4,15 @@ import click
 
 from impure.manifests.commands.console import HELP, Group
 from impure.purifier.commands.evaluate.adaptive_command import adaptive_command
-from impure.purifier.commands.evaluate.compare_command import compare_command
-from impure.purifier.commands.evaluate.evaluate_command import table1_command
 from impure.purifier.commands.evaluate.figures.configured_command import fig7_command, fig8_command
 from impure.purifier.commands.evaluate.figures.fig6_command import fig6_command
 from impure.purifier.commands.evaluate.figures.fig9_command import fig9_command
 from impure.purifier.commands.evaluate.figures.residual_command import residual_command
-from impure.purifier.commands.evaluate.leaderboard_command import leaderboard_command
 from impure.purifier.commands.evaluate.report_command import report_command
-from impure.purifier.commands.evaluate.table_commands import table2_command, table3_command
+from impure.purifier.commands.evaluate.tables.compare_command import compare_command
+from impure.purifier.commands.evaluate.tables.leaderboard_command import leaderboard_command
+from impure.purifier.commands.evaluate.tables.table1_command import table1_command
+from impure.purifier.commands.evaluate.tables.table_commands import table2_command, table3_command
 
 DEFAULT = "table1"
 

@@ -1,1 +1,1 @@
-"""The paper's Tables 2 and 3, and paired comparisons."""
+"""The paper's Tables 1 to 3, paired comparisons and the leaderboard."""

@@ -20,11 +20,11 @@ from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
 from impure.purifier.evaluation.reports.page import png_uri
-from impure.purifier.evaluation.reports.report import write_report
-from impure.purifier.evaluation.reports.report_page import html
 from impure.purifier.evaluation.reports.report_table import table
 from impure.purifier.evaluation.scores import wilson
 from impure.purifier.evaluation.select import select_groups
+from impure.purifier.evaluation.tables.table1_files import write_report
+from impure.purifier.evaluation.tables.table1_page import html
 from tests.purifier.conftest import Brightness, small_riae, write_collection
 
 CPU = torch.device("cpu")

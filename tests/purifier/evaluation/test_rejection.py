@@ -15,8 +15,8 @@ from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
-from impure.purifier.evaluation.reports.report import write_report
 from impure.purifier.evaluation.reports.report_table import rejected_note, terminal_table
+from impure.purifier.evaluation.tables.table1_files import write_report
 from tests.purifier.conftest import Brightness
 
 

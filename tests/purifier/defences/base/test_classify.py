@@ -15,7 +15,7 @@ from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.defended_model import DefendedModel
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import evaluate
-from impure.purifier.evaluation.reports.report import write_report
+from impure.purifier.evaluation.tables.table1_files import write_report
 from tests.purifier.conftest import Brightness, write_collection
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.commands.evaluate.defence_list import print_defences
+from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.defences.base import published_weights
 from impure.purifier.defences.base.published_weights import (
     PUBLISHED_WEIGHTS,

@@ -12,7 +12,6 @@ from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_names import PAPER_EPS_255
 from impure.purifier.defences.defence_registry import DEFENCES
-from impure.purifier.evaluation.ranking.leaderboard_entry import Entry
 from impure.purifier.evaluation.reports.adaptive_records import (
     AttackedSubject,
     AttackLine,
@@ -21,6 +20,7 @@ from impure.purifier.evaluation.reports.adaptive_records import (
 from impure.purifier.evaluation.reports.document_section import read_row
 from impure.purifier.evaluation.reports.documents import NAME, TABLES, Document, as_text, records_of
 from impure.purifier.evaluation.scores import Row
+from impure.purifier.evaluation.tables.leaderboard_entry import Entry
 
 CHOSEN = "Of images that the bare target classifies correctly."
 FAILED = "Checks failed, so that the attack may be too weak: {}."

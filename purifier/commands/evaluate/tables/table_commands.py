@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json
-from impure.purifier.commands.evaluate.defence_list import print_defences
-from impure.purifier.commands.evaluate.defence_options import (
+from impure.purifier.commands.evaluate.measure_options import MeasureInputs, data_options, run_options
+from impure.purifier.commands.evaluate.tables.defence_list import print_defences
+from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
     EvaluateArguments,
     defence_options,
     measure_defences,
     open_defences,
 )
-from impure.purifier.commands.evaluate.measure_options import MeasureInputs, data_options, run_options
 
 if TYPE_CHECKING:
     from impure.purifier.evaluation.kind_files import Measured

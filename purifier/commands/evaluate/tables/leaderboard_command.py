@@ -32,12 +32,12 @@ def leaderboard_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> 
     """
     from impure.manifests.base.errors import InputError
     from impure.purifier.evaluation.kind_files import unused_file, write_text
-    from impure.purifier.evaluation.ranking.leaderboard import (
+    from impure.purifier.evaluation.reports.documents import find_documents
+    from impure.purifier.evaluation.tables.leaderboard import (
         leaderboard,
         leaderboard_document,
         leaderboard_table,
     )
-    from impure.purifier.evaluation.reports.documents import find_documents
 
     documents, complaints = find_documents(folders)
     entries, refused = leaderboard(documents)

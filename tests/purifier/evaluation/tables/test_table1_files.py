@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from impure.purifier.evaluation.measure import Evaluation
-from impure.purifier.evaluation.reports.report import markdown, write_report
-from impure.purifier.evaluation.reports.report_page import html
 from impure.purifier.evaluation.reports.report_table import chosen_note, table, terminal_table
 from impure.purifier.evaluation.scores import Row, wilson
 from impure.purifier.evaluation.select import select_groups
+from impure.purifier.evaluation.tables.table1_files import markdown, write_report
+from impure.purifier.evaluation.tables.table1_page import html
 from tests.purifier.conftest import Brightness, write_collection
 
 

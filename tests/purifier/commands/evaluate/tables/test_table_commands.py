@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from impure.manifests.collection.shard_id import ShardId
-from impure.purifier.commands.evaluate.table_commands import table2_command
+from impure.purifier.commands.evaluate.tables.table_commands import table2_command
 from tests.common import one_line, small_run
 from tests.purifier.commands.evaluate.toy_eval import toy_eval
 from tests.purifier.conftest import clean_image, write_collection, write_shard

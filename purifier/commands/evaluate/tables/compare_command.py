@@ -10,14 +10,14 @@ import click
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
-from impure.purifier.commands.evaluate.defence_options import (
+from impure.purifier.commands.evaluate.evaluated_checkpoints import report_folder
+from impure.purifier.commands.evaluate.measure_options import data_options, run_options
+from impure.purifier.commands.evaluate.tables.defence_options import (
     EvaluateArguments,
     draw_options,
     measure_defences,
     open_defences,
 )
-from impure.purifier.commands.evaluate.evaluated_checkpoints import report_folder
-from impure.purifier.commands.evaluate.measure_options import data_options, run_options
 
 if TYPE_CHECKING:
     import pyarrow as pa

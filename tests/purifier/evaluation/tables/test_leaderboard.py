@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from impure.purifier.evaluation.ranking.leaderboard import eps_of, leaderboard, leaderboard_table
 from impure.purifier.evaluation.reports.documents import Document
+from impure.purifier.evaluation.tables.leaderboard import eps_of, leaderboard, leaderboard_table
 from tests.purifier.evaluation.reports.documents_of_tests import (
     adaptive,
     adaptive_row,

@@ -6,15 +6,15 @@ from typing import Any
 import click
 
 from impure.manifests.commands.console import HELP, CommandWithSections, print_json
-from impure.purifier.commands.evaluate.defence_list import print_defences
-from impure.purifier.commands.evaluate.defence_options import (
+from impure.purifier.commands.evaluate.measure_options import data_options, run_options
+from impure.purifier.commands.evaluate.tables.defence_list import print_defences
+from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
     EvaluateArguments,
     defence_options,
     measure_defences,
     open_defences,
 )
-from impure.purifier.commands.evaluate.measure_options import data_options, run_options
 
 
 @click.command("table1", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
@@ -35,8 +35,8 @@ def table1_command(**values: Any) -> None:
       impure-eval --shards ROOT --checkpoint lab/purifier@main --samples 5 --combine worst --limit 500
     """
     from impure.pipeline.targets.of_collection import class_names, describe_images
-    from impure.purifier.evaluation.reports.report import as_document, write_report
     from impure.purifier.evaluation.reports.report_table import remarks, terminal_table
+    from impure.purifier.evaluation.tables.table1_files import as_document, write_report
 
     asked = EvaluateArguments(**values)
     if asked.defences == "list":

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from impure.purifier.commands.evaluate.defence_list import print_defences
+from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.defences.defence_registry import DEFENCES
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown, CSV, JSON, one self-contained HTML page and a table of images, in files."""
+"""Table 1 as Markdown, CSV, JSON, one self-contained HTML page and a table of images, in files."""
 
 import json
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from impure.purifier.evaluation.image_predictions import write_predictions
 from impure.purifier.evaluation.kind_files import csv_text, unused_folder
 from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.class_scores import class_tables
-from impure.purifier.evaluation.reports.report_page import html
 from impure.purifier.evaluation.reports.report_pictures import write_pictures
 from impure.purifier.evaluation.reports.report_table import conditions_of, remarks, table
+from impure.purifier.evaluation.tables.table1_page import html
 
 
 def write_report(

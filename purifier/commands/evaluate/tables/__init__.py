@@ -1,0 +1,1 @@
+"""The commands of impure-eval that measure the paper's tables, compare defences and rank them."""

@@ -1,1 +1,0 @@
-"""The leaderboard: what defences withstand, in RobustBench's fields."""
