@@ -15,7 +15,7 @@ BAD = "#b3261e"
 # All in pixels.
 _MARGIN = 8
 _GAP = 4
-_TEXT_HEIGHT = 34
+_TEXT_HEIGHT = 38
 _MIN_SIDE = 144  # of a picture as it is drawn
 _MAX_SIDE = 224
 

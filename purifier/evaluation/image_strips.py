@@ -9,13 +9,13 @@ from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.images import GAIN, Pixels, amplify
-from impure.manifests.collection.shard_id import CLEAN
+from impure.manifests.collection.shard_id import CLEAN, stem_of
 from impure.manifests.views.image_grid import BAD, GOOD, Picture, Strip, draw_sheet
 from impure.pipeline.tensors import to_uint8
 from impure.purifier.data.pairs import Pair
 from impure.purifier.evaluation.predict import NO_CLASS
 
-LONGEST = 24  # characters of a caption: more would run into the next
+LONGEST = 24  # characters of a caption's line: more would run into the next
 _UNDEFENDED = ("clean", "adversarial")
 
 
@@ -113,16 +113,21 @@ def draw_strips(shown: Sequence[Example], names: Sequence[str] = ()) -> Image.Im
 
 
 def _strip(shown: Example, names: Sequence[str]) -> Strip:
-    """One example: the pictures side by side, and the predictions below them."""
-    title = f"{shown.attack} on {shown.target}: {class_name(shown.label, names)}"
+    """One example: the pictures side by side, and below each what it is and the prediction."""
+    title = f"{shown.attack} on {shown.target}: {stem_of(shown.key)} ({class_name(shown.label, names)})"
     title += f"; {shown.note}" if shown.note else ""
     return Strip(title, [[_picture(panel, shown.label, names) for panel in panels(shown)]])
 
 
 def _picture(panel: Panel, label: int, names: Sequence[str]) -> Picture:
     """A panel as it is drawn."""
-    caption = panel.caption.replace("×", "x")  # Pillow's own font lacks the sign
+    lines = panel.caption.replace("×", "x").split(": ")  # Pillow's own font lacks the sign
     if panel.prediction is None:
-        return Picture(panel.pixels, caption)
-    text = f"{caption}: {class_name(panel.prediction, names)}"
-    return Picture(panel.pixels, text[:LONGEST], GOOD if panel.prediction == label else BAD)
+        return Picture(panel.pixels, _fitting(lines))
+    lines.append(class_name(panel.prediction, names))
+    return Picture(panel.pixels, _fitting(lines), GOOD if panel.prediction == label else BAD)
+
+
+def _fitting(lines: Sequence[str]) -> str:
+    """A caption of some lines; a long one keeps its end, by which defences differ."""
+    return "\n".join(line if len(line) <= LONGEST else f"..{line[2 - LONGEST :]}" for line in lines)

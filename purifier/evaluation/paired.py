@@ -20,6 +20,11 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return min(1.0, float(2 * fewer / 2**disagreements))
 
 
+def p_text(p: float) -> str:
+    """A p-value for people."""
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
 def paired_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     """95 % interval of the mean of paired differences, by two images more, one for either side.
 

@@ -9,6 +9,7 @@ from impure.purifier.evaluation.measure import Evaluation
 from impure.purifier.evaluation.reports.accuracy_section import accuracy_section
 from impure.purifier.evaluation.reports.adaptive_section import adaptive_section
 from impure.purifier.evaluation.reports.attached_images import attached_images
+from impure.purifier.evaluation.reports.comparison_section import comparison_section
 from impure.purifier.evaluation.reports.documents import (
     KINDS,
     MAX_TEXT,
@@ -68,6 +69,8 @@ def _section(document: Document) -> Section:
     title, content = KINDS[document.kind], document.content
     if document.kind == "adaptive":
         return adaptive_section(document, title)
+    if document.kind == "compare":
+        return comparison_section(document, title)
     rows = records_of(content, "rows")
     if document.kind not in (*TABLES, *_SAME_ROWS):
         tables = [plain_table(rows, "Rows")] if rows else []

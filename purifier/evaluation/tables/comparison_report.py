@@ -11,6 +11,7 @@ from impure.manifests.base.tables import fitted_table, markdown_table
 from impure.manifests.collection.shard_id import stem_of
 from impure.purifier.evaluation.image_strips import class_name
 from impure.purifier.evaluation.kind_files import Measured
+from impure.purifier.evaluation.paired import p_text
 from impure.purifier.evaluation.tables.comparison import (
     AnswerPair,
     PairedRow,
@@ -89,9 +90,10 @@ def comparison_report(
         kind=KIND,
         title=f"{comparisons[0].first} and {seconds} on the same images",
         notes=(
-            "The difference is that of accuracy in points, the second's minus the first's, with its 95 % "
-            "interval for pairs; p is McNemar's exact test. In the line of all attacks photographs are "
-            "counted, not their attacks, which are not independent. No p is corrected for their number.",
+            "Accuracy of A and of B in %; B - A in points, with its 95 % interval for pairs; p by McNemar's "
+            "exact test; then images that both get right, A alone, B alone, and neither. In the line of all "
+            "attacks p and the interval are of photographs, since attacks on one are not independent. No p "
+            "is corrected for their number.",
         ),
         table="\n\n".join([*blocks, *picture]),
         rows=[row.record() for comparison in comparisons for row in comparison.rows],
@@ -109,24 +111,27 @@ def comparison_report(
 def terminal_comparison(comparison: Comparison, width: int) -> str:
     """The table of each target for a terminal of so many columns, and how often the two differ."""
     tables = [fitted_table(*_grid(comparison, target), width) for target in _targets(comparison)]
-    return "\n\n".join([*tables, _summary(comparison)])
+    return "\n\n".join([_legend(comparison), *tables, _summary(comparison)])
 
 
 def _blocks(comparison: Comparison, classes: Sequence[str]) -> list[str]:
     """The tables of a comparison, and the first images of either kind."""
     tables = [markdown_table(*_grid(comparison, target)) for target in _targets(comparison)]
     lists = [_listed(comparison, classes, first_right=right) for right in (True, False)]
-    return [*tables, _summary(comparison), *filter(None, lists)]
+    return [_legend(comparison), *tables, _summary(comparison), *filter(None, lists)]
+
+
+def _legend(comparison: Comparison) -> str:
+    """Who is who: names of checkpoints are long."""
+    return f"A: {comparison.first}. B: {comparison.second}."
 
 
 def _summary(comparison: Comparison) -> str:
     """How often they differ, and whose images had no counterpart."""
     first = sum(pair[0].right for pair in comparison.differing)
     second = len(comparison.differing) - first
-    text = (
-        f"{comparison.first} alone is right {first} times, {comparison.second} alone {second} times; "
-        f"{KIND}-differing.csv names the images."
-    )
+    text = f"A alone is right {first} times, B alone {second} times"
+    text += f"; {KIND}-differing.csv names the images." if comparison.differing else "."
     if comparison.unpaired:
         text += f" {comparison.unpaired} answers have no counterpart on the same pixels and are left out."
     return text
@@ -135,11 +140,11 @@ def _summary(comparison: Comparison) -> str:
 def _listed(comparison: Comparison, classes: Sequence[str], *, first_right: bool) -> str:
     """The first images of one kind; "" where there is none."""
     pairs = [pair for pair in comparison.differing if pair[0].right == first_right]
-    right, wrong = (comparison.first, comparison.second)[:: 1 if first_right else -1]
+    right, wrong = "AB" if first_right else "BA"
     listed = [pair for _, of_attack in groupby(pairs, _cell) for pair in islice(of_attack, LISTED)]
     lines = [
         f"- {pair[0].attack}: {stem_of(pair[0].key)} ({class_name(pair[0].label, classes)}), behind {wrong} "
-        f"{class_name(pair[int(first_right)].predicted, classes)}"
+        f"taken for {class_name(pair[int(first_right)].predicted, classes)}"
         for pair in listed
     ]
     if len(pairs) > len(listed):
@@ -159,19 +164,7 @@ def _targets(comparison: Comparison) -> list[str]:
 
 def _grid(comparison: Comparison, target: str) -> Grid:
     """A target's table."""
-    first, second = comparison.first, comparison.second
-    header = [
-        target,
-        "n",
-        first,
-        second,
-        "difference",
-        "both",
-        f"only {first}",
-        f"only {second}",
-        "neither",
-        "p",
-    ]
+    header = [target, "n", "A", "B", "B - A", "p", "both", "only A", "only B", "neither"]
     return header, [_cells(row) for row in comparison.rows if row.target == target]
 
 
@@ -183,8 +176,8 @@ def _cells(row: PairedRow) -> list[str]:
         percent((row.both + row.only_first) / row.n),
         percent((row.both + row.only_second) / row.n),
         f"{100 * row.difference:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]",
+        p_text(row.p),
         *map(str, (row.both, row.only_first, row.only_second, row.neither)),
-        "<0.0001" if row.p < 1e-4 else f"{row.p:.4f}",
     ]
 
 

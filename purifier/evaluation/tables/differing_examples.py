@@ -1,6 +1,7 @@
 """Keeps, while defences are measured, images of which one of two alone is right, for the image strips."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,7 +12,15 @@ from impure.purifier.evaluation.measure_group import MeasuredBatch
 from impure.purifier.evaluation.predict import predict
 from impure.purifier.evaluation.select import Group
 
-FEW = 3  # of either kind for each comparison, from different attacks
+FEW = 3  # of either kind for each comparison: other photographs, under other attacks
+
+
+class Place(NamedTuple):
+    """Where an example is from; the photograph by the digest of its pixels."""
+
+    target: str
+    attack: str
+    photograph: str
 
 
 class DifferingExamples:
@@ -26,14 +35,14 @@ class DifferingExamples:
         """
         self._first, *self._others = names
         self._classifiers = classifiers
-        self._kept: dict[tuple[str, bool], list[Example]] = {
-            (second, first_right): [] for second in self._others for first_right in (True, False)
+        self._kept: dict[tuple[str, bool], dict[Place, Example]] = {
+            (second, first_right): {} for second in self._others for first_right in (True, False)
         }
 
     @property
     def examples(self) -> list[Example]:
         """What was kept, by comparison and by who is right."""
-        return [shown for kept in self._kept.values() for shown in kept]
+        return [shown for kept in self._kept.values() for shown in kept.values()]
 
     def __call__(self, group: Group, batch: MeasuredBatch) -> None:
         """Keep an image of each kind, where one is still wanted."""
@@ -41,9 +50,14 @@ class DifferingExamples:
         for (second, first_right), kept in self._kept.items():
             right = batch.right[second]
             differing = (first & ~right if first_right else ~first & right).nonzero()[:, 0].tolist()
-            attacks = {(shown.target, shown.attack) for shown in kept}
-            if differing and len(kept) < FEW and (group.target, group.attack) not in attacks:
-                kept.append(self._example(group, batch, differing[0], second, first_right=first_right))
+            attacks = {(place.target, place.attack) for place in kept}
+            if len(kept) == FEW or (group.target, group.attack) in attacks:
+                continue
+            photographs = {place.photograph for place in kept}
+            new = [row for row in differing if batch.pairs[row].clean_sha256 not in photographs]
+            for row in new[:1]:
+                place = Place(group.target, group.attack, batch.pairs[row].clean_sha256)
+                kept[place] = self._example(group, batch, row, second, first_right=first_right)
 
     def _example(
         self, group: Group, batch: MeasuredBatch, row: int, second: str, *, first_right: bool

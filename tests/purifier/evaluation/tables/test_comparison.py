@@ -80,7 +80,7 @@ def test_the_report_names_the_images_and_who_is_right() -> None:
     wrong = next(row for row in differing if row["right"] == "a" and row["second"] == "b")
     assert wrong["first_class"] == wrong["class"] != wrong["second_class"] == "9"
     page = measured.markdown()
-    assert "](compare-strips.png)" in page and "b alone is right:" in page and "- and " in page
+    assert "](compare-strips.png)" in page and "B alone is right:" in page and "- and " in page
     assert "compare-differing.csv" in measured.tables()
 
 
@@ -88,4 +88,5 @@ def test_a_narrow_terminal_loses_no_column() -> None:
     (comparison,) = compare_all(TABLE, ["a", "b"])
     text = terminal_comparison(comparison, 60)
     assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 60
-    assert all(f" {name} " in text for name in ("difference", "both", "only a", "only b", "neither"))
+    assert all(f" {name} " in text for name in ("B - A", "both", "only A", "only B", "neither"))
+    assert text.startswith("A: a. B: b.")

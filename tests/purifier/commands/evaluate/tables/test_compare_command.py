@@ -46,7 +46,7 @@ def test_two_checkpoints_and_a_defence_on_the_same_images(
         assert not right[row["key"], row["attack"], other]
     with Image.open(tmp_path / "out" / "compare-strips.png", formats=["PNG"]) as sheet:
         assert sheet.height > 200 and sheet.width > 500
-    assert "Report: " in found.stdout and "none alone is right" in found.stdout
+    assert "Report: " in found.stdout and "A: none. B: gaussian-noise:eps=255." in found.stdout
 
 
 def test_reports_are_compared_without_measuring_again(
