@@ -10,14 +10,14 @@ from impure.purifier.evaluation.adaptive.attack_curves import Curves
 from impure.purifier.evaluation.figures.plot_style import colour, figure, save
 
 AXES = {"eps": "ε, in units of 1/255", "steps": "steps", "eot": "draws of each gradient (EOT)"}
-WIDTH, HEIGHT = 5.0, 3.2  # inches
+WIDTH, HEIGHT, LEGEND_LINE = 3.7, 2.8, 0.18  # inches: as wide as a telephone
 
 
 def draw_curves(curves: Mapping[str, Curves]) -> dict[str, Figure]:
     """A figure for each axis that has points, by `eps`, `steps` and `eot`.
 
     Args:
-        curves: By a line's name, such as "riae before resnet101".
+        curves: By a line's name, such as "riae before resnet101". A single one is the title.
     """
     figures = {}
     for axis in AXES:
@@ -39,11 +39,12 @@ def _budgets(axis: str, points: Sequence[Mapping[str, Any]]) -> list[int]:
 
 def _draw(axis: str, lines: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> Figure:
     """Mean of draws with its interval, and the worst draw dashed."""
-    drawn = figure(WIDTH, HEIGHT)
+    names = {name for name, _ in lines}
+    labels = [_label(name if len(names) > 1 else "", eps) for name, eps in lines]
+    drawn = figure(WIDTH, HEIGHT + LEGEND_LINE * len(labels))
     axes = drawn.subplots()
-    for index, ((name, eps), points) in enumerate(lines.items()):
+    for index, (label, points) in enumerate(zip(labels, lines.values(), strict=True)):
         x = [point[axis] for point in points]
-        label = f"{name}, {eps}/255" if eps else name
         percent = {key: [100 * point[key] for point in points] for key in _VERDICTS}
         axes.plot(x, percent["mean"], marker="o", color=colour(index), label=label)
         axes.plot(x, percent["worst"], linestyle="--", color=colour(index))
@@ -55,8 +56,16 @@ def _draw(axis: str, lines: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]
     axes.set_xlabel(AXES[axis])
     axes.set_ylabel("accuracy, % (dashed: worst draw)")
     axes.set_ylim(-2, 102)
-    axes.legend(fontsize="small")
+    if len(names) == 1:
+        axes.set_title(*names, fontsize="medium")
+    if any(labels):
+        drawn.legend(loc="outside lower center", fontsize="small")
     return drawn
+
+
+def _label(name: str, eps: int) -> str:
+    """What tells a line from others: its name where there are several, its budget where it has one."""
+    return ", ".join(filter(None, [name, f"ε {eps}/255" if eps else ""]))
 
 
 _VERDICTS = ("mean", "worst", "mean_low", "mean_high")

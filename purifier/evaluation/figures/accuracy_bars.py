@@ -1,15 +1,18 @@
-"""Accuracies as bars: a group for each attack, in it a bar for each defence, with intervals."""
+"""Accuracies as bars: a group for each attack, in it a bar for each defence; a line for each of many."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from impure.purifier.evaluation.figures.plot_style import INK, colour, figure
+from impure.manifests.collection.shard_id import CLEAN
+from impure.purifier.evaluation.figures.plot_style import COLOURS, INK, colour, figure
 from impure.purifier.evaluation.scores import Row
 
 GROUP_WIDTH = 0.8  # of the distance between two groups
 _LEAST_WIDTH, _INCHES_A_BAR, _LEGEND_LINE = 7.0, 0.14, 0.2
+_LONGEST = 40  # characters of a label beside an axis
 
 
 class Bar(NamedTuple):
@@ -30,12 +33,16 @@ def bars_of(rows: Sequence[Row], target: str) -> list[Bar]:
 def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
     """Draw bars from 0 to 100 per cent.
 
+    Of more defences than there are colours the mean over the attacks is drawn, from the least to the most.
+
     Args:
         bars: At least one; attacks and labels stand in the order of their first bars.
         title: Above the plot.
     """
     attacks = list(dict.fromkeys(bar.attack for bar in bars))
     labels = list(dict.fromkeys(bar.label for bar in bars))
+    if len(labels) > len(COLOURS):
+        return _lines(bars, labels, title)
     width = max(_LEAST_WIDTH, _INCHES_A_BAR * len(bars))
     columns = _legend_columns(labels, width)
     drawn = figure(width, 3 + _LEGEND_LINE * -(-len(labels) // columns))
@@ -62,9 +69,47 @@ def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
     axes.grid(axis="y", color=INK, alpha=0.25)
     axes.set_title(title, fontsize=10)
     legend = drawn.legend(loc="outside lower center", ncols=columns, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # labels may be a stranger's, and a $ is no formula
+    _as_written(legend.get_texts())
     return drawn
+
+
+def _as_written(texts: Iterable[Text]) -> None:
+    """Labels may be a stranger's, and a $ is no formula."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def _lines(bars: Sequence[Bar], labels: Sequence[str], title: str) -> Figure:
+    """A line for each defence: its mean over the attacks with their range, and clean images."""
+    drawn = figure(_LEAST_WIDTH, 1.2 + 0.22 * len(labels))
+    axes = drawn.subplots()
+    for place, label in enumerate(labels):
+        of_label = {bar.attack: 100 * bar.accuracy for bar in bars if bar.label == label}
+        clean = of_label.pop(CLEAN, None)
+        if clean is not None:
+            axes.plot(
+                clean, place, marker="o", fillstyle="none", color=colour(1), linestyle="", label="clean"
+            )
+        if attacked := list(of_label.values()):
+            mean = sum(attacked) / len(attacked)
+            axes.barh(place, mean, color=colour(2), label="mean of attacks")
+            axes.hlines(place, min(attacked), max(attacked), color=INK, label="from the least to the most")
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    _as_written(axes.get_yticklabels())
+    axes.invert_yaxis()
+    axes.set_xlim(0, 101)
+    axes.set_xlabel("accuracy, %")
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color=INK, alpha=0.25)
+    axes.set_title(title, fontsize=10)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one of each label
+    drawn.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+    return drawn
+
+
+def _short(label: str) -> str:
+    """The end of a long label, by which labels differ."""
+    return label if len(label) <= _LONGEST else f"…{label[1 - _LONGEST :]}"
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

@@ -1,6 +1,6 @@
 """Accuracy of defences on stored attacks, as a section of a page: tables, bars, image strips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from impure.manifests.base.images import GAIN
@@ -42,6 +42,7 @@ def accuracy_section(
     *,
     images: str,
     classes: Sequence[str] = (),
+    line_a_defence: bool = False,
 ) -> Section:
     """What was measured, a block for each target.
 
@@ -51,6 +52,7 @@ def accuracy_section(
         by_class: The records `classes` and `confusions`, as far as there are any.
         images: Which images were measured on.
         classes: Names of the classes in label order, for the strips.
+        line_a_defence: Whether defences are lines and attacks columns, as where there are many defences.
 
     Raises:
         InputError: The records are not what they have to be.
@@ -59,35 +61,66 @@ def accuracy_section(
         title=title,
         lead=LEAD.format(images=images),
         notes=remarks(evaluation),
-        blocks=[_block(evaluation, target, by_class, classes) for target in targets_of(evaluation)],
+        blocks=[
+            _block(evaluation, target, (_turned if line_a_defence else _table), by_class, classes)
+            for target in targets_of(evaluation)
+        ],
         conditions=conditions_of(evaluation, images),
     )
 
 
-def _block(evaluation: Evaluation, target: str, by_class: Mapping[str, Any], classes: Sequence[str]) -> Block:
+def _block(
+    evaluation: Evaluation,
+    target: str,
+    tabulate: Callable[[Evaluation, str], Table],
+    by_class: Mapping[str, Any],
+    classes: Sequence[str],
+) -> Block:
     """What is said of a target."""
     labels = labels_of(evaluation, target)
-    row_of = rows_by_attack(evaluation, target)
-    means = means_by_label(evaluation, target)
     groups = [
-        (attack, [_bar(rows[label]) for label in labels if label in rows]) for attack, rows in row_of.items()
+        (attack, [_bar(rows[label]) for label in labels if label in rows])
+        for attack, rows in rows_by_attack(evaluation, target).items()
     ]
-    foot = [MEAN_LABEL, "", *(f"{means[label]:.1f}" if label in means else "–" for label in labels)]
     return Block(
         title=f"Target {target}",
-        tables=[
-            Table(
-                caption=f"Accuracy on {target}",
-                header=["attack", "n", *labels],
-                rows=[_line(attack, rows, labels) for attack, rows in row_of.items()],
-                foot=[Cell(text) for text in foot] if means else (),
-            ),
-            *class_tables_of(by_class, target),
-        ],
+        tables=[tabulate(evaluation, target), *class_tables_of(by_class, target)],
         bars=Bars(labels=labels, groups=groups),
         strips_note=_strips_note(evaluation),
         strips=[_strip(example, classes) for example in evaluation.examples if example.target == target],
     )
+
+
+def _table(evaluation: Evaluation, target: str) -> Table:
+    """A line for each attack, and their mean below."""
+    labels = labels_of(evaluation, target)
+    means = means_by_label(evaluation, target)
+    foot = [MEAN_LABEL, "", *(_mean(means, label).text for label in labels)]
+    return Table(
+        caption=f"Accuracy on {target}",
+        header=["attack", "n", *labels],
+        rows=[_line(attack, rows, labels) for attack, rows in rows_by_attack(evaluation, target).items()],
+        foot=[Cell(text) for text in foot] if means else (),
+    )
+
+
+def _turned(evaluation: Evaluation, target: str) -> Table:
+    """A line for each defence, and its mean at the end."""
+    row_of = rows_by_attack(evaluation, target)
+    means = means_by_label(evaluation, target)
+    return Table(
+        caption=f"Accuracy on {target}",
+        header=["defence", *row_of, MEAN_LABEL],
+        rows=[
+            [Cell(label), *(_cell(rows.get(label)) for rows in row_of.values()), _mean(means, label)]
+            for label in labels_of(evaluation, target)
+        ],
+    )
+
+
+def _mean(means: Mapping[str, float], label: str) -> Cell:
+    """A defence's mean over the attacks, where there is one."""
+    return Cell(f"{means[label]:.1f}", sort=means[label]) if label in means else Cell("–")
 
 
 def _line(attack: str, rows: dict[str, Row], labels: Sequence[str]) -> list[Cell]:

@@ -122,7 +122,9 @@ def _per_cent(rate: float | None, small: str = "") -> Cell:
 
 def _number(value: float | None) -> Cell:
     """A cost, without digits that say nothing."""
-    return Cell("–") if value is None else Cell(f"{value:.3g}", sort=value)
+    if value is None:
+        return Cell("–")
+    return Cell("<0.001" if 0 < value < 1e-3 else f"{value:.3g}", sort=value)
 
 
 def _bar(label: str, share: Share) -> Bar:

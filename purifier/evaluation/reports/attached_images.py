@@ -53,7 +53,7 @@ def _picture(path: Path, document: Path) -> Picture:
     if (size := path.stat().st_size) > MAX_BYTES:
         raise InputError(f"its {size} bytes are more than {MAX_BYTES}")
     content = path.read_bytes()
-    caption = path.stem.removeprefix(f"{document.stem}-").replace("-", " ").replace("_", " ")
+    caption = path.stem.removeprefix(f"{document.stem}-")
     if path.suffix == ".png":
         _check_png(content)
         return Picture(caption, data_uri(content, "image/png"))

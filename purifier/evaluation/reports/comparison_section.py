@@ -47,7 +47,9 @@ def _block(compared: Compared, rows: Sequence[Record], differing: Sequence[Recor
         header=HEADER,
         rows=[_line(row) for row in rows],
     )
-    named = [plain_table([_image(record) for record in differing], _ON_WHICH, folded=True)] if differing else []
+    named = (
+        [plain_table([_image(record) for record in differing], _ON_WHICH, folded=True)] if differing else []
+    )
     return Block(title=f"A: {first}, B: {second}, before {target}", tables=[counts, *named])
 
 

@@ -77,7 +77,8 @@ def _section(document: Document) -> Section:
         blocks = [Block(tables=[*tables, *_further(document, _SHOWN)])]
         return Section(title=title, blocks=blocks, conditions={})
     images = document.conditions.get("images", "stored images")
-    section = accuracy_section(_evaluation(rows), title, content, images=images)
+    turned = document.kind in ("table2", "table3")
+    section = accuracy_section(_evaluation(rows), title, content, images=images, line_a_defence=turned)
     hidden = {*_SHOWN, *_BY_CLASS, *(() if document.kind == "table3" else ("means",))}
     return replace(section, blocks=[*section.blocks, Block(tables=_further(document, hidden))])
 

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment, in the middle of a file too, and run by two processes: the same table."""
+"""Killed with SIGKILL at any moment, in the middle of a file too, and run by two at once: the same table."""
 
 import json
 import multiprocessing
@@ -18,7 +18,9 @@ from click.testing import CliRunner
 from impure.cli import data, evaluate
 from impure.manifests.base import files
 
-WORDS = "--defence gaussian-noise --images 4 --batch-size 2 --steps 2 --eot 1 --samples 2 --eps 16 --device cpu"
+WORDS = (
+    "--defence gaussian-noise --images 4 --batch-size 2 --steps 2 --eot 1 --samples 2 --eps 16 --device cpu"
+)
 HEAVY = ["impure.purifier.evaluation.adaptive.run_adaptive", "impure.purifier.evaluation.figures.plot_style"]
 
 

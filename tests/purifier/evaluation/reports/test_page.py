@@ -110,6 +110,18 @@ def test_every_document_is_a_section_in_the_order_of_the_paper(tmp_path: Path) -
     assert "70.0<small>39.7–89.2</small>" in page and "gradients are there" in page
 
 
+def test_table2_has_a_line_for_each_defence_and_says_where_it_is_from(tmp_path: Path) -> None:
+    write(tmp_path / "a" / "table2.json", {**table1(), "kind": "table2"})
+    write(tmp_path / "b" / "table1.json", table1())
+    page, _, _ = page_of_folders([tmp_path])
+    second = page[page.index("<h2>Many defences") :]
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", second)
+    assert heads[:5] == ["defence", "clean", "pgd", "pgd-e4", "mean of attacks"]
+    cells = re.findall(r"<td[^>]*>([^<]*)<", second)
+    assert cells[:10] == ["none", "100.0", "0.0", "–", "0.0", "riae", "90.0", "70.0", "80.0", "75.0"]
+    assert f'<p class="soft">{tmp_path.name}/a/table2.json</p>' in second
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
