@@ -24,6 +24,8 @@ class EvaluatedCheckpoint:
 def open_checkpoints(checkpoints: Sequence[Path]) -> dict[str, EvaluatedCheckpoint]:
     """The defences by the names of their columns: `riae` (or another network) for one, `riae:RUN` of several.
 
+    A run that is called as its network gives no second name: `hgd`, not `hgd:hgd`.
+
     Raises:
         InputError: One is named twice, or cannot be read.
     """
@@ -32,7 +34,7 @@ def open_checkpoints(checkpoints: Sequence[Path]) -> dict[str, EvaluatedCheckpoi
     opened: dict[str, EvaluatedCheckpoint] = {}
     for ending, where in endings(checkpoints).items():
         name, defence = open_checkpoint(where)
-        column = f"{name}:{ending}" if ending else name
+        column = name if ending in ("", name) else f"{name}:{ending}"
         opened[column] = EvaluatedCheckpoint(where=where, defence=defence, epoch=_epoch(where))
     return opened
 

@@ -38,6 +38,7 @@ def test_each_column_is_its_own_purifier(tmp_path: Path) -> None:
         "riae:a": "7",
         "riae:b": "the last saved",
     }
+    assert list(open_checkpoints([one, small_run(tmp_path / "riae")])) == ["riae:a", "riae"]
     built = build_defences(["none", "riae"], {name: each.defence for name, each in opened.items()})
     assert list(built) == ["none", "riae:a", "riae:b"]
     assert built["riae:a"] is opened["riae:a"].defence
