@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
 from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.parquet import write_table
 from impure.manifests.collection.shard_id import CLEAN
-from impure.purifier.evaluation.measure_group import GroupMeasurement
+from impure.purifier.evaluation.measure_group import Defended, GroupMeasurement
 from impure.purifier.evaluation.select import Group
 
 FILE = "predictions.parquet"  # behind the name of the report that it lies beside
@@ -54,6 +56,19 @@ def image_predictions(group: Group, measured: GroupMeasurement) -> pa.Table:
         }
         tables.append(pa.table(columns, schema=SCHEMA))
     return pa.concat_tables(tables)
+
+
+def group_measurement(predictions: pa.Table, shown: Defended) -> GroupMeasurement:
+    """What was measured of a group, from its rows and the sample that it shows."""
+    kept: dict[str, dict[str, torch.Tensor]] = {"predicted": {}, "right": {}, "rejected": {}}
+    for name in predictions["defence"].unique().to_pylist():
+        rows = predictions.filter(pc.equal(predictions["defence"], name))
+        for column, values in kept.items():
+            if rows[column].null_count == 0:
+                values[name] = torch.tensor(rows[column].to_pylist())
+    return GroupMeasurement(
+        predictions=kept["predicted"], right=kept["right"], rejected=kept["rejected"], shown=shown
+    )
 
 
 def write_predictions(

@@ -18,15 +18,17 @@ from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
-from impure.purifier.evaluation.image_predictions import SCHEMA, image_predictions
+from impure.purifier.evaluation.image_predictions import SCHEMA, group_measurement, image_predictions
 from impure.purifier.evaluation.image_strips import Example, example
 from impure.purifier.evaluation.measure_group import (
     Defended,
     GroupMeasurement,
     Observe,
     measure_group,
+    shown_sample,
     undefended,
 )
+from impure.purifier.evaluation.partial_results import PartialResults
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
 from impure.purifier.evaluation.scores import Mean, Row, means
 from impure.purifier.evaluation.select import Group, describe_groups, select_groups
@@ -65,6 +67,7 @@ def evaluate(
     validation: Sequence[CommittedShard] = (),
     progress: bool = False,
     observe: Observe | None = None,
+    partial_results: PartialResults | None = None,
 ) -> Evaluation:
     """Measure every defence on every attack of every target, each on shards made for that target.
 
@@ -81,6 +84,7 @@ def evaluate(
         validation: Shards of the split validation, for the thresholds of detectors.
         progress: Show a bar on standard error.
         observe: Told of each batch.
+        partial_results: What was measured before is not measured again; not beside `observe`.
 
     Raises:
         InputError: A target of the shards has no classifier, a shard is inconsistent, all is empty, or there
@@ -89,7 +93,7 @@ def evaluate(
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
     groups = select_groups(shards, classifiers, config.limit)
-    evaluator = _Evaluator(defences, config, device, observe)
+    evaluator = _Evaluator(defences, config, device, observe, partial_results)
     total = sum(len(group.pairs) for group in groups)
     with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
         for target, of_target in groupby(groups, lambda group: group.target):
@@ -126,11 +130,13 @@ class _Evaluator:
         config: EvaluateConfig,
         device: torch.device,
         observe: Observe | None,
+        partial_results: PartialResults | None,
     ) -> None:
         self._defences = {name: defence.to(device).eval() for name, defence in defences.items()}
         self._config = config
         self._device = device
         self._observe = observe
+        self._partial_results = partial_results
         self._views: dict[str, Callable[[Tensor], Tensor]] = {"": lambda images: images}
         if config.extra_resize:
             self._views[RESIZED] = release_resize
@@ -154,15 +160,18 @@ class _Evaluator:
 
     def measure(self, group: Group, classifier: nn.Module, advance: Callable[[int], object]) -> None:
         """Add a row for every defence, and the sample that the group shows as an example."""
-        measured = measure_group(
-            self._reader,
-            group,
-            lambda loaded, number: self._defend(classifier, loaded, number),
-            batch_size=self._config.batch_size,
-            device=self._device,
-            advance=advance,
-            observe=self._observe,
-        )
+        measured = self._measured_before(group, classifier, advance)
+        if measured is None:
+            measured = measure_group(
+                self._reader,
+                group,
+                partial(self._defend, classifier),
+                batch_size=self._config.batch_size,
+                device=self._device,
+                advance=advance,
+                observe=self._observe,
+            )
+            self._keep(group, measured)
         self.predictions.append(image_predictions(group, measured))
         self.not_finite += measured.not_finite
         for name in self._defences:
@@ -179,6 +188,25 @@ class _Evaluator:
                 bare.predictions | measured.shown.predictions,
             )
         )
+
+    def _measured_before(
+        self, group: Group, classifier: nn.Module, advance: Callable[[int], object]
+    ) -> GroupMeasurement | None:
+        """What was measured of a group before, if anything; the sample that it shows is defended anew."""
+        before = self._partial_results and self._partial_results.read(group, self.thresholds)
+        if before is None:
+            return None
+        advance(len(group.pairs))
+        defend = partial(self._defend, classifier)
+        batch_size, device = self._config.batch_size, self._device
+        shown = shown_sample(self._reader, group, defend, batch_size=batch_size, device=device)
+        return group_measurement(before, shown)
+
+    def _keep(self, group: Group, measured: GroupMeasurement) -> None:
+        """Keep what was measured of a group, for an evaluation that goes on after this one was killed."""
+        if self._partial_results is not None:
+            predictions = image_predictions(group, measured)
+            self._partial_results.write(group, self.thresholds, predictions)
 
     def _defend(self, classifier: nn.Module, loaded: Loaded, number: int) -> Defended:
         """A batch behind every defence."""

@@ -151,6 +151,19 @@ def _joined(batched: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat(list(values)).cpu() for name, values in batched.items()}
 
 
+def shown_sample(
+    reader: PairReader, group: Group, defend: Defend, *, batch_size: int, device: torch.device
+) -> Defended:
+    """The sample that a group shows, defended in its batch, as `measure_group` does it."""
+    first = 0
+    for number, batch in enumerate(batches(group.pairs, batch_size)):
+        if group.shown < first + len(batch):
+            loaded = load(reader, batch, group.attack, device)
+            return defend(loaded, number).sample(group.shown - first)
+        first += len(batch)
+    raise IndexError(f"sample {group.shown} of {first}")
+
+
 def undefended(reader: PairReader, group: Group, classifier: nn.Module, device: torch.device) -> Defended:
     """The sample that a group shows, without a defence, clean and adversarial, for the image strips."""
     loaded = load(reader, [group.pairs[group.shown]], group.attack, device)

@@ -11,8 +11,17 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.data.pairs import list_pairs
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
-from impure.purifier.evaluation.image_predictions import CLASS_NAMES, SCHEMA, write_predictions
+from impure.purifier.evaluation.image_predictions import (
+    CLASS_NAMES,
+    SCHEMA,
+    group_measurement,
+    image_predictions,
+    write_predictions,
+)
 from impure.purifier.evaluation.measure import Evaluation, evaluate
+from impure.purifier.evaluation.measure_group import Defended, GroupMeasurement
+from impure.purifier.evaluation.predict import NO_CLASS
+from impure.purifier.evaluation.select import select_groups
 from tests.purifier.conftest import Brightness
 
 
@@ -45,6 +54,28 @@ def test_images_are_named_by_the_digests_of_the_manifest(
         assert row["label"] == pair.label
     clean = [row for (attack, _), row in rows.items() if attack == "clean"]
     assert len(clean) == 6 and all(row["image"] == row["pixels"] for row in clean)
+
+
+def test_what_was_measured_comes_back_from_its_rows(shards: list[CommittedShard]) -> None:
+    group = select_groups(shards, {"toy": Brightness()})[1]
+    classes = torch.tensor([0, 1, NO_CLASS, 1, 0, 1])
+    right, refused = classes == 1, torch.tensor([True, False, True, False, False, True])
+    by_name = {"plain": classes, "detector": 1 - classes}
+    shown = Defended({}, {}, {})
+    measured = GroupMeasurement(
+        predictions=by_name,
+        right={"plain": right, "detector": ~right},
+        rejected={"detector": refused},
+        shown=shown,
+    )
+    again = group_measurement(image_predictions(group, measured), shown)
+    for one, other in (
+        (again.predictions, by_name),
+        (again.right, measured.right),
+        (again.rejected, measured.rejected),
+    ):
+        assert list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+    assert again.not_finite == measured.not_finite == 1
 
 
 def test_they_are_written_with_their_conditions(evaluation: Evaluation, tmp_path: Path) -> None:

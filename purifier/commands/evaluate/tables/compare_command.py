@@ -117,7 +117,7 @@ def _measure(names: tuple[str, ...], values: dict[str, Any]) -> Compared:
     columns = {str(checkpoint.where): column for column, checkpoint in inputs.checkpoints.items()}
     ordered = tuple(dict.fromkeys(columns.get(str(Path(name)), name) for name in names))
     differing = DifferingExamples(ordered, inputs.measured.classifiers)
-    evaluation = measure_defences(asked, inputs, differing)
+    evaluation = measure_defences(asked, inputs, observe=differing)
     shards = inputs.measured.shards
     return Compared(
         names=ordered,

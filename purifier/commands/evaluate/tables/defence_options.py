@@ -1,7 +1,7 @@
 """The options that choose defences and how random ones are run, and measuring what they name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from impure.purifier.defences.base.defence import Defence
     from impure.purifier.evaluation.measure import Evaluation
     from impure.purifier.evaluation.measure_group import Observe
+    from impure.purifier.evaluation.partial_results import PartialResults
     from impure.purifier.riae.noise import Partition
 
 
@@ -130,8 +131,30 @@ def open_defences(asked: EvaluateArguments, targets: Sequence[str] = ()) -> Defe
     )
 
 
+def partial_results(asked: EvaluateArguments, inputs: DefenceInputs) -> "PartialResults":
+    """What was measured of all this before it was interrupted, in the folder of the report."""
+    from impure.pipeline.generation.attack_job import software
+    from impure.pipeline.targets.target import state_sha256
+    from impure.purifier.evaluation.partial_results import PartialResults
+
+    identity = {
+        "config": asdict(asked.config()),
+        "defences": {
+            name: [defence.settings, state_sha256(defence)] for name, defence in inputs.defences.items()
+        },
+        "targets": {name: state_sha256(target) for name, target in inputs.measured.classifiers.items()},
+        "device": inputs.measured.device.type,
+        **software(),
+    }
+    return PartialResults(inputs.measured.out, identity)
+
+
 def measure_defences(
-    asked: EvaluateArguments, inputs: DefenceInputs, observe: "Observe | None" = None
+    asked: EvaluateArguments,
+    inputs: DefenceInputs,
+    *,
+    observe: "Observe | None" = None,
+    before: "PartialResults | None" = None,
 ) -> "Evaluation":
     """Measure every defence on every attack; the conditions say on which images and what made the numbers.
 
@@ -139,6 +162,7 @@ def measure_defences(
         asked: The options.
         inputs: What they name.
         observe: Told of each batch.
+        before: What was measured already; see `partial_results`.
 
     Raises:
         InputError: A shard is inconsistent, or nothing is left to measure.
@@ -156,6 +180,7 @@ def measure_defences(
         validation=open_validation(str(asked.shards)) if detects else (),
         progress=True,
         observe=observe,
+        partial_results=before,
     )
     made = provenance(measured, inputs.defences, inputs.checkpoints)
     return replace(evaluation, conditions={**evaluation.conditions, **made})

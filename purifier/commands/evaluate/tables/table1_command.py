@@ -14,6 +14,7 @@ from impure.purifier.commands.evaluate.tables.defence_options import (
     defence_options,
     measure_defences,
     open_defences,
+    partial_results,
 )
 
 
@@ -27,6 +28,7 @@ def table1_command(**values: Any) -> None:
     The stored bytes of clean and attacked images are classified bare and behind each defence, by the
     classifier that the shards were made on. The table, with 95 % intervals, is printed, and written as
     Markdown, CSV, JSON and a self-contained HTML page; what was predicted for each image, as Parquet.
+    Stopped at any moment, the same command goes on with the attack at which it was.
 
     \b
       impure-eval --shards ./impure-data/builtin --checkpoint ./impure-runs/builtin-tiny
@@ -42,9 +44,11 @@ def table1_command(**values: Any) -> None:
     if asked.defences == "list":
         return print_defences(as_json=asked.as_json)
     inputs = open_defences(asked)
-    evaluation = measure_defences(asked, inputs)
+    before = partial_results(asked, inputs)
+    evaluation = measure_defences(asked, inputs, before=before)
     images, classes = describe_images(inputs.measured.shards), class_names(inputs.measured.shards)
     paths = write_report(evaluation, inputs.measured.out, images=images, classes=classes)
+    before.remove()
     if asked.as_json:
         return print_json(as_document(evaluation, images, classes))
     click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))

@@ -15,6 +15,7 @@ from impure.purifier.commands.evaluate.tables.defence_options import (
     defence_options,
     measure_defences,
     open_defences,
+    partial_results,
 )
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ def table2_command(**values: Any) -> None:
     if asked.defences == "list":
         return print_defences(as_json=asked.as_json)
     inputs = open_defences(asked, _names_in_shards(asked.targets))
-    evaluation = measure_defences(asked, inputs)
+    before = partial_results(asked, inputs)
+    evaluation = measure_defences(asked, inputs, before=before)
     shards = inputs.measured.shards
     measured = table2(evaluation, describe_images(shards), class_names(shards))
     paths = _write(measured, evaluation, inputs.measured)
+    before.remove()
     if asked.as_json:
         return print_json(measured.document())
     return _print(terminal_table2(evaluation, _width()), remarks(evaluation), paths)
@@ -84,10 +87,12 @@ def table3_command(**values: Any) -> None:
     trained = {name: trained_on(checkpoint.where) for name, checkpoint in inputs.checkpoints.items()}
     networks = [name for name, defence in inputs.defences.items() if isinstance(defence, TrainedDefence)]
     check_trained(networks, trained)
-    evaluation = measure_defences(asked, inputs)
+    before = partial_results(asked, inputs)
+    evaluation = measure_defences(asked, inputs, before=before)
     shards = inputs.measured.shards
     measured = table3(evaluation, trained, describe_images(shards), class_names(shards))
     paths = _write(measured, evaluation, inputs.measured)
+    before.remove()
     if asked.as_json:
         return print_json(measured.document())
     return _print(terminal_table3(evaluation, trained, _width()), notes(evaluation, trained), paths)
