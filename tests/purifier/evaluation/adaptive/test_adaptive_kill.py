@@ -17,11 +17,19 @@ from click.testing import CliRunner
 
 from impure.cli import data, evaluate
 from impure.manifests.base import files
+from impure.purifier.evaluation.adaptive import cells
 
 WORDS = (
     "--defence gaussian-noise --images 4 --batch-size 2 --steps 2 --eot 1 --samples 2 --eps 16 --device cpu"
 )
-HEAVY = ["impure.purifier.evaluation.adaptive.run_adaptive", "impure.purifier.evaluation.figures.plot_style"]
+HEAVY = [
+    "impure.pipeline.targets.of_collection",
+    "impure.purifier.commands.evaluate.adaptive_command",
+    "impure.purifier.defences.defence_registry",
+    "impure.purifier.evaluation.adaptive.adaptive_report",
+    "impure.purifier.evaluation.adaptive.run_adaptive",
+    "impure.purifier.evaluation.reports.document_page",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,7 @@ def attack(root: Path, out: Path, dies_at: int = 0) -> None:
         place(finished, final)
 
     files.move_into_place = half
+    cells.EOT_LEVELS, cells.EPS_LEVELS, cells.PROBE_QUERIES = (1, 3), (cells.LARGE_EPS,), 25  # less to do
     evaluate(["adaptive", *WORDS.split(), "--threads", "1", "--shards", str(root), "--out", str(out)])
 
 
