@@ -57,7 +57,7 @@ def _draw(axis: str, lines: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]
     axes.set_ylabel("accuracy, % (dashed: worst draw)")
     axes.set_ylim(-2, 102)
     if len(names) == 1:
-        axes.set_title(*names, fontsize="medium")
+        axes.set_title(next(iter(names)), fontsize="medium")
     if any(labels):
         drawn.legend(loc="outside lower center", fontsize="small")
     return drawn

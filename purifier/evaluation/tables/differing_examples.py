@@ -15,7 +15,7 @@ from impure.purifier.evaluation.select import Group
 FEW = 3  # of either kind for each comparison: other photographs, under other attacks
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where an example is from; the photograph by the digest of its pixels."""
 
     target: str
@@ -35,7 +35,7 @@ class DifferingExamples:
         """
         self._first, *self._others = names
         self._classifiers = classifiers
-        self._kept: dict[tuple[str, bool], dict[Place, Example]] = {
+        self._kept: dict[tuple[str, bool], dict[Origin, Example]] = {
             (second, first_right): {} for second in self._others for first_right in (True, False)
         }
 
@@ -50,14 +50,14 @@ class DifferingExamples:
         for (second, first_right), kept in self._kept.items():
             right = batch.right[second]
             differing = (first & ~right if first_right else ~first & right).nonzero()[:, 0].tolist()
-            attacks = {(place.target, place.attack) for place in kept}
+            attacks = {(origin.target, origin.attack) for origin in kept}
             if len(kept) == FEW or (group.target, group.attack) in attacks:
                 continue
-            photographs = {place.photograph for place in kept}
+            photographs = {origin.photograph for origin in kept}
             new = [row for row in differing if batch.pairs[row].clean_sha256 not in photographs]
             for row in new[:1]:
-                place = Place(group.target, group.attack, batch.pairs[row].clean_sha256)
-                kept[place] = self._example(group, batch, row, second, first_right=first_right)
+                origin = Origin(group.target, group.attack, batch.pairs[row].clean_sha256)
+                kept[origin] = self._example(group, batch, row, second, first_right=first_right)
 
     def _example(
         self, group: Group, batch: MeasuredBatch, row: int, second: str, *, first_right: bool
