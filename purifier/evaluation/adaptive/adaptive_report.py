@@ -1,19 +1,16 @@
 """An adaptive evaluation as tables with their checks, as CSV, JSON and curves."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from impure.manifests.base.files import atomic_path, writing
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, AdaptiveRow
 from impure.purifier.evaluation.adaptive.checks.sanity import Check
 from impure.purifier.evaluation.adaptive.curve_plots import save_curves
 from impure.purifier.evaluation.adaptive.subject_run import SubjectResult
-from impure.purifier.evaluation.kind_files import as_texts
+from impure.purifier.evaluation.kind_files import as_texts, csv_text, write_text
 
 KIND = "adaptive"
 COLUMNS = (
@@ -51,15 +48,11 @@ def write_adaptive_report(
     """
     texts = {
         f"{KIND}.md": markdown(results, conditions),
-        f"{KIND}.csv": as_csv(results),
+        f"{KIND}.csv": csv_text([record for result in results for record in result.records]),
         f"{KIND}.json": json.dumps(document(results, conditions), indent=1, allow_nan=False) + "\n",
     }
-    with writing(out):
-        for name, text in texts.items():
-            with atomic_path(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    curves = {_name(result): result.curves for result in results}
-    return [*(out / name for name in texts), *save_curves(curves, out)]
+    paths = [write_text(out / name, text) for name, text in texts.items()]
+    return [*paths, *save_curves({_name(result): result.curves for result in results}, out)]
 
 
 def document(results: Sequence[SubjectResult], conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,16 +77,6 @@ def document(results: Sequence[SubjectResult], conditions: Mapping[str, Any]) ->
         ],
         "published": list(PUBLISHED),
     }
-
-
-def as_csv(results: Sequence[SubjectResult]) -> str:
-    """All rows, with every column of the JSON."""
-    records = [record for result in results for record in result.records]
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(records[0]) if records else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return file.getvalue()
 
 
 def markdown(results: Sequence[SubjectResult], conditions: Mapping[str, Any]) -> str:
