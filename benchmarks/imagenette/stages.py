@@ -6,6 +6,8 @@ from pathlib import Path
 
 from scales import AGNOSTIC, Scale
 
+MASKS = ("occlusion", "image-noise", "feature-noise", "both")  # the paper's section 5.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -87,6 +89,7 @@ def stages(proof: Proof) -> list[Stage]:
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
         *_figures(proof),
+        *_masking_modes(proof),
         *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
         _evaluate(proof, "seeds", seeds, "none"),
         _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static, kind="table2"),
@@ -243,8 +246,8 @@ def _diffusion(proof: Proof) -> Iterator[Stage]:
 
 
 def _figures(proof: Proof) -> Iterator[Stage]:
-    """The paper's figures, on some test images; Figure 7 would need a RIAE for each masking mode."""
-    few, riae, pixels = ("--limit", "50"), proof.run("riae-0") + "/best", proof.run("riae-0-pixels")
+    """The paper's figures, on some test images."""
+    few, riae, pixels = ("--limit", "100"), proof.run("riae-0") + "/best", proof.run("riae-0-pixels")
     options = {
         "fig6": ("--checkpoint", riae),
         "fig8": ("--checkpoint", pixels, "--checkpoint", riae),
@@ -253,6 +256,15 @@ def _figures(proof: Proof) -> Iterator[Stage]:
     }
     for kind, chosen in options.items():
         yield _measure(proof, kind, kind, (*chosen, *few), ["riae-0"], eps=proof.scale.eps[0])
+
+
+def _masking_modes(proof: Proof) -> Iterator[Stage]:
+    """Figure 7: a RIAE for each masking mode, all trained alike and briefly."""
+    runs = {mask: f"riae-{mask}" for mask in MASKS}
+    for mask, name in runs.items():
+        yield from _train_riae(proof, name, *proof.scale.brief, "--mask", mask)
+    options = (*_checkpoints(proof, list(runs.values())), "--limit", "100")
+    yield _measure(proof, "fig7", "fig7", options, list(runs.values()), eps=proof.scale.eps[0])
 
 
 def _choice(proof: Proof, name: str, options: tuple[str, ...]) -> Stage:
