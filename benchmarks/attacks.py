@@ -4,12 +4,10 @@ Contenders take turns on the same random images before the same untrained networ
 """
 
 import json
-import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 import torch
@@ -23,7 +21,7 @@ from contenders import (
     published,
     set_up,
 )
-from contest import Contender, Goal, Row, Section, compete, repeat
+from contest import Contender, Goal, Row, Section, compete, device_name, repeat
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
@@ -131,16 +129,6 @@ def deepfool_section(
         attack=title, unit="step", note=note, params=config.params,
         grad_evals=proposal.grad_evals.tolist(), rows=rows, goals=[],
     )  # fmt: skip
-
-
-def device_name(device: torch.device) -> str:
-    """Return what the work runs on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    named = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 @click.command()

@@ -1,9 +1,11 @@
-"""Timing contenders side by side, and what comes of it as tables and JSON."""
+"""Times contenders side by side on one device, and puts what comes of it into tables."""
 
+import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -105,7 +107,7 @@ def compete(
     repeats: int = 1,
     peak: float | None = None,
 ) -> list[Row]:
-    """Time contenders in turn; who begins changes from round to round.
+    """Time contenders in turn.
 
     Args:
         contenders: the first is the baseline; all are warm.
@@ -115,11 +117,7 @@ def compete(
         repeats: how often the work is done for one timing.
         peak: the device's FLOP/s if it is a GPU.
     """
-    times: dict[str, list[float]] = {each.name: [] for each in contenders}
-    for turn in range(rounds):
-        first = turn % len(contenders)
-        for each in (*contenders[first:], *contenders[:first]):
-            times[each.name].append(_seconds(each.work, repeats, device))
+    times = in_turns({each.name: each.work for each in contenders}, device, rounds, repeats)
     base = contenders[0]
     return [
         Row(
@@ -137,8 +135,21 @@ def compete(
     ]
 
 
-def _seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Time from an idle device to an idle device: the host's share counts."""
+def in_turns(
+    works: Mapping[str, Callable[[], object]], device: torch.device, rounds: int, repeats: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each work in each round; who begins changes from round to round."""
+    names = list(works)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
+            times[name].append(timed(works[name], device, repeats))
+    return times
+
+
+def timed(work: Callable[[], object], device: torch.device, repeats: int = 1) -> float:
+    """Seconds from an idle device to an idle device, the host's share included: the mean of the repeats."""
     synchronize = torch.cuda.synchronize if device.type == "cuda" else torch.cpu.synchronize
     synchronize(device)
     begun = time.perf_counter()
@@ -174,6 +185,16 @@ class Flops(TorchDispatchMode):
         if formula := flop_registry.get(func.overloadpacket):
             self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out
+
+
+def device_name(device: torch.device) -> str:
+    """What the work runs on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    named = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int = 8192, times: int = 20) -> float:

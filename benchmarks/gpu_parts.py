@@ -16,7 +16,7 @@ import click
 import pyarrow.parquet as pq
 import torch
 import torchvision
-from attacks import device_name
+from contest import device_name
 from safetensors.torch import save_model
 from torch import Tensor, nn
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import torch
-from attacks import device_name
+from contest import device_name
 from norm_contenders import CONTENDERS, UNBOUND, Contender
 from torch import Tensor
 

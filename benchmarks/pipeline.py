@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import torch
-from attacks import device_name
+from contest import device_name
 
 from impure.manifests.base.logs import new_run_id
 from impure.manifests.base.tables import markdown_table

@@ -6,7 +6,6 @@ Contenders take turns on the same random images with the same random choices; se
 import json
 import resource
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,8 +14,7 @@ from importlib.metadata import version
 
 import click
 import torch
-from attacks import device_name
-from contest import Flops, Goal, repeat
+from contest import Flops, Goal, device_name, in_turns, repeat, timed
 from straightforward import Straightforward
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -119,23 +117,14 @@ def contenders(setting: Setting) -> list[Contender]:
         torch.zeros(batch, dtype=torch.int64, device=device),
     )
 
-    def ours() -> None:
-        training_pass(train_step.network, images, clean, randomness, setting.bf16)
-
-    def eager() -> None:
-        training_pass(train_step.model, images, clean, randomness, setting.bf16)
-
-    def rival() -> None:
-        training_pass(plain, images, clean, randomness, False)
-
-    def update() -> None:
-        train_step.update([whole], 0, 1e-6)
-
     def of(variant: Variant) -> None:
         with variant.surroundings():
             training_pass(variant.network, images, clean, randomness, setting.bf16)
 
-    flops = flops_of(eager)
+    ours = partial(training_pass, train_step.network, images, clean, randomness, setting.bf16)
+    rival = partial(training_pass, plain, images, clean, randomness, False)
+    update = partial(train_step.update, [whole], 0, 1e-6)
+    flops = flops_of(partial(training_pass, train_step.model, images, clean, randomness, setting.bf16))
     variants = [build(train_step.model, name) for name in setting.variants]
     return [
         products(device, torch.bfloat16 if setting.bf16 else torch.float32),
@@ -173,10 +162,7 @@ def compete(found: list[Contender], device: torch.device, rounds: int) -> list[R
             click.echo(f"{each.name}: {first_line(error)}", err=True)
         memory[each.name] = peak_memory(device)
     found = [each for each in found if each.name in first]
-    seconds: dict[str, list[float]] = {each.name: [] for each in found}
-    for turn in range(rounds):
-        for each in (*found[turn % len(found) :], *found[: turn % len(found)]):
-            seconds[each.name].append(timed(each.work, device))
+    seconds = in_turns({each.name: each.work for each in found}, device, rounds)
     return [row_of(each, seconds, found[0].flops, memory[each.name], first[each.name]) for each in found]
 
 
@@ -200,16 +186,6 @@ def row_of(
         memory_mib=memory,
         first_seconds=first,
     )
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds from an idle device to an idle device."""
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else torch.cpu.synchronize
-    synchronize(device)
-    begun = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - begun
 
 
 def peak_memory(device: torch.device) -> float:
