@@ -14,7 +14,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, read_json, write_json
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.marker import FileEntry, Marker, check_marker
-from impure.manifests.collection.plan import FrozenPlan, read_plan
+from impure.manifests.collection.plan import FrozenPlan, PlanConfig, read_plan
 from impure.manifests.collection.schema import MANIFEST, SCHEMA_VERSION, STATUS_OK, Row
 from impure.manifests.collection.shard_id import ShardId, parse_shard_id
 from impure.manifests.collection.storage import Storage
@@ -191,7 +191,7 @@ class Collection:
         """
         return {path.stem: read_plan(path) for path in self.plan_paths()}
 
-    def begun_with(self, target: str = "") -> dict[str, Any] | None:
+    def begun_with(self, target: str = "") -> PlanConfig | None:
         """The config of any frozen plan, of one target or of all; None where there is none.
 
         Raises:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,32 @@ from impure.manifests.collection.layout import is_plan
 from impure.manifests.collection.schema import PLAN, STATUS_OK, UNREADABLE, Row
 
 _REASON = "error"  # the column that says why an image could not be read
-_COUNTS = ("asked", "batch_size", "misclassified", "per_class", "threads")  # in a plan's config
+_COUNTS = ("asked", "batch_size", "misclassified", "threads")  # what every plan's config says
+_ALL_COUNTS = (*_COUNTS, "per_class")
+
+
+class PlanTarget(TypedDict):
+    """The target that a plan was drawn for; its card's other fields stand there too."""
+
+    name: str
+
+
+class PlanConfig(TypedDict):
+    """What a plan was drawn with; what is not required is recorded and compared, but nothing relies on it."""
+
+    source: str
+    target: PlanTarget
+    asked: int
+    misclassified: int
+    batch_size: int
+    threads: int
+    memory_formats: NotRequired[dict[str, str]]
+    per_class: NotRequired[int]
+    validation_per_class: NotRequired[int]
+    shard_size: NotRequired[int]
+    seed: NotRequired[int]
+    split: NotRequired[str]
+    schema_version: NotRequired[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +62,7 @@ class FrozenPlan:
     target: str
     split: str
     shards: tuple[int, ...]
-    config: dict[str, Any]
+    config: PlanConfig
     table: pa.Table
 
     @property
@@ -95,20 +120,24 @@ def read_plan(path: Path) -> FrozenPlan:
     if path.stem != f"{name}-{split}" or not is_plan(f"plans/{path.name}") or pairs - {(name, split)}:
         raise InputError(f"{path}: the plan of another target or split; restore the file, or sample again")
     shards = pc.unique(table["shard"]).to_pylist()
-    if None in shards or not isinstance(config.get("source"), str):
+    if None in shards or not isinstance(config.get("source"), str) or not set(_COUNTS) <= set(config):
         raise InputError(f"{path}: not a complete plan; restore the file, or sample again")
     if pc.all(pc.is_finite(table["conf_clean"])).as_py() is False:
         raise InputError(f"{path}: holds numbers that no plan has (a confidence that is not finite)")
-    if wrong := [name for name in _COUNTS if type(config.get(name, 0)) is not int or config.get(name, 0) < 0]:
+    if wrong := [name for name in _ALL_COUNTS if not _is_count(config.get(name, 0))]:
         raise InputError(f"{path}: holds numbers that no plan has ({', '.join(wrong)})")
     return FrozenPlan(
         path=path,
         target=str(name),
         split=split,
         shards=tuple(sorted(shards)),
-        config=config,
+        config=cast(PlanConfig, config),
         table=table,
     )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def read_plans(paths: Iterable[Path]) -> tuple[dict[str, FrozenPlan | None], list[str]]:

@@ -49,7 +49,7 @@ def generate_command(**values: Any) -> None:
     start_log(collection_log(locations.root, config.run_id))
     plans = draw_plans(run, samples, allow_short=arguments.allow_short)
     if arguments.batch_size == AUTO:  # another process may have been the one that drew the plans
-        config = replace(config, batch_size=int(plans[0].config["batch_size"]))
+        config = replace(config, batch_size=plans[0].config["batch_size"])
     queue, bar = execute(Execution(locations, config, run, executor))
     if arguments.as_json:
         report.print_document(run.collection.root, plans, queue, bar, refused)

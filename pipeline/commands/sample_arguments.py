@@ -100,7 +100,7 @@ def _threads(root: Path, asked: int | None, default: int) -> int:
 def default_threads(root: Path, target: str, workers: int | None) -> int:
     """As the collection was begun, for the same rounding; else the cores, shared by the workers."""
     if begun := Collection(root).begun_with():
-        return int(begun["threads"])
+        return begun["threads"]
     # Tiny networks lose more by waking threads than they gain.
     return 1 if target == BUILTIN else max(cores() // (workers or 1), 1)
 

@@ -104,7 +104,7 @@ def repair(
     _check_images(collection, shard_ids, jobs)
     failed: dict[ShardId, str] = {}
     for shard_id, job, task in zip(shard_ids, jobs, tasks, strict=True):
-        torch.set_num_threads(int(job.plan.config["threads"]))  # as the collection was begun
+        torch.set_num_threads(job.plan.config["threads"])  # as the collection was begun
         _invalidate(collection, shard_id)
         queue = TaskQueue([task], listener)
         with disk_errors_named(collection.root):

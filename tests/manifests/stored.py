@@ -100,7 +100,9 @@ def write_collection(root: Path, storage: Storage, attacks: tuple[str, ...] = (C
     plan_path = collection.plan_path("toy", "test")
     plan_path.parent.mkdir(parents=True)
     rows = [{name: row[name] for name in PLAN.names} for _, row in pairs(CLEAN)]
-    table, drawn = pa.Table.from_pylist(rows, schema=PLAN), {"target": CARD, "source": "builtin"}
+    table = pa.Table.from_pylist(rows, schema=PLAN)
+    counts = {"asked": 4, "misclassified": 0, "batch_size": 4, "threads": 1}
+    drawn = {"target": CARD, "source": "builtin", **counts}
     write_table(plan_path, table, drawn)
     collection.write_about({})
     for attack in attacks:

@@ -9,7 +9,8 @@ from impure.manifests.collection.collection import Collection
 from impure.manifests.collection.plan import plan_differences
 from impure.manifests.collection.schema import MANIFEST, PLAN
 
-CONFIG = {"target": {"name": "toy"}, "source": "x", "asked": 4, "misclassified": 2}
+COUNTS = {"asked": 4, "misclassified": 2, "batch_size": 2, "threads": 1}
+CONFIG = {"target": {"name": "toy"}, "source": "x", **COUNTS}
 
 
 def table(**changes):
@@ -70,6 +71,8 @@ def test_a_collection_tells_what_a_target_was_begun_with(collection):
         (table(), CONFIG | {"target": "toy"}, "another target or split"),
         (table(), CONFIG | {"source": None}, "not a complete plan"),
         (table(shard=None), CONFIG, "not a complete plan"),
+        (table(), {name: CONFIG[name] for name in CONFIG if name != "threads"}, "not a complete plan"),
+        (table(), {name: CONFIG[name] for name in CONFIG if name != "asked"}, "not a complete plan"),
         (table(conf_clean=float("nan")), CONFIG, "numbers that no plan has"),
         (table(conf_clean=float("inf")), CONFIG, "numbers that no plan has"),
         (table(), CONFIG | {"threads": ["a"]}, r"numbers that no plan has \(threads\)"),
