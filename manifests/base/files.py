@@ -104,6 +104,17 @@ def forget(file: BinaryIO) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write one file as a whole, in UTF-8.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    with writing(path), atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
     with atomic_path(path) as temporary:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
 
 from impure.manifests.base.canonical_json import canonical_json
-from impure.manifests.base.files import atomic_path, read_json, writing
+from impure.manifests.base.files import read_json, write_text
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST
 from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
 from impure.purifier.defences.open_checkpoint import checkpoint_kind
-from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import (
     ADAPTIVE,
@@ -63,9 +63,7 @@ def write_card(run: Path) -> Path:
         read_config(run)  # raises where it is no RIAE
     table = _table(run)
     text = model_card(read_json(run / CONFIG), read_rows(table) if table.exists() else {}, kind)
-    with writing(run), atomic_path(run / README) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return run / README
+    return write_text(run / README, text)
 
 
 def _table(run: Path) -> Path:

@@ -14,6 +14,7 @@ from impure.manifests.commands.click_options import json_option
 from impure.manifests.commands.console import HELP, Group, print_json
 
 if TYPE_CHECKING:
+    from impure.manifests.base.files import write_text
     from impure.purifier.riae.riae_config import Mask
 
 run_argument = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -184,7 +185,6 @@ def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
     """
     from impure.purifier.evaluation.figures.learning_curves import curves_plot, read_curves
     from impure.purifier.evaluation.figures.plot_style import save
-    from impure.purifier.evaluation.kind_files import write_text
     from impure.purifier.evaluation.validation_table import FILE as VALIDATION
     from impure.purifier.training.train_log import FILE as LOG
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from impure.manifests.base.files import atomic_path, writing
+from impure.manifests.base.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,11 +76,7 @@ def write_measured(measured: Measured, out: Path, plots: Mapping[str, "Figure"] 
         **measured.tables(),
     }
     out = unused_folder(out, kind)
-    with writing(out):
-        for name, text in texts.items():
-            with atomic_path(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    return [*(out / name for name in texts), *_save(figures, out)]
+    return [*(write_text(out / name, text) for name, text in texts.items()), *_save(figures, out)]
 
 
 def _save(figures: Mapping[str, "Figure"], out: Path) -> list[Path]:
@@ -97,17 +93,6 @@ def unused_folder(out: Path, stem: str) -> Path:
     out = out if out.name else out.absolute()  # the working folder has no name to put a number behind
     numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
     return next(folder for folder in itertools.chain([out], numbered) if not any(folder.glob(f"{stem}.*")))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write one file as a whole.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
-    with writing(path), atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
 
 
 def unused_file(path: Path) -> Path:

@@ -13,7 +13,7 @@ import torch
 from impure.manifests.base.canonical_json import differing_fields, plain
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.file_lock import take_lock
-from impure.manifests.base.files import atomic_path, read_json, writing
+from impure.manifests.base.files import read_json, write_text, writing
 from impure.manifests.base.logs import start_log, stop_log
 from impure.purifier.checkpoints.checkpoint import STATE, save_config
 from impure.purifier.riae.pretrained import CONFIG, WEIGHTS
@@ -172,5 +172,4 @@ def keep_options(path: Path, options: str) -> None:
     """Write what a new run was asked for, but never over a file that somebody wrote themselves."""
     ours = not path.exists() or path.read_bytes().startswith(_WRITTEN.encode())
     if options and ours:
-        with atomic_path(path) as temporary:
-            temporary.write_text(_WRITTEN + options, encoding="utf-8")
+        write_text(path, _WRITTEN + options)

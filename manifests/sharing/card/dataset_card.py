@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.base.files import atomic_path, sha256_file, write_json
+from impure.manifests.base.files import atomic_path, sha256_file, write_json, write_text
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT, CROISSANT, INDICES, PREVIEW, README, SUMS
 from impure.manifests.collection.plan import FrozenPlan
@@ -56,7 +56,7 @@ def write_card(
     written = [*_write_preview(root, shards, names), *_write_texts(root, shards, plans)]
     summed = [*written, ABOUT, *(f"plans/{name}.parquet" for name in plans)]
     sums = {name: sha256_file(root / name) for name in summed} | dict(shard_sums(shards, progress))
-    _write(root / SUMS, "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items())))
+    write_text(root / SUMS, "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(sums.items())))
     return [root / name for name in (*written, SUMS)]
 
 
@@ -72,18 +72,12 @@ def _write_preview(root: Path, shards: Sequence[CommittedShard], names: Sequence
 
 def _write_texts(root: Path, shards: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> list[str]:
     """Write README.md, croissant.json and the indices; names of the files."""
-    _write(root / README, readme(shards, plans))
+    write_text(root / README, readme(shards, plans))
     write_json(root / CROISSANT, _croissant(shards))
     splits = splits_of(shards)
     for split in splits:
         write_json(root / INDICES[split], shard_index(shards, split))
     return [README, CROISSANT, *(INDICES[split] for split in splits)]
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def readme(shards: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> str:

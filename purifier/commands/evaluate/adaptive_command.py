@@ -1,9 +1,8 @@
 """`impure-eval adaptive`: attack through a defence, by somebody who knows it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -19,19 +18,21 @@ from impure.manifests.commands.console import (
     HELP,
     SHORTFALL,
     CommandWithSections,
-    print_json,
     say,
     writable,
 )
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
 from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
-from impure.purifier.commands.evaluate.measure_options import MeasureInputs, checkpoints_option, provenance
+from impure.purifier.commands.evaluate.measure_options import (
+    DefenceInputs,
+    MeasureInputs,
+    checkpoints_option,
+    provenance,
+)
+from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option, whole_numbers
 from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
-
-if TYPE_CHECKING:
-    from impure.purifier.defences.base.defence import Defence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +165,9 @@ def adaptive_command(**values: Any) -> None:
     for attack in config.attacks:
         for classifier in classifiers.values():
             AttackConfig(name=attack).check_classes(classifier.card.num_classes)
-    opened = MeasureInputs(shards=shards, classifiers=classifiers, device=device, out=out)
-    config, told = _within_budget(asked, config, opened, defences)
+    measured = MeasureInputs(shards=shards, classifiers=classifiers, device=device, out=out)
+    inputs = DefenceInputs(measured=measured, defences=defences, checkpoints=checkpoints)
+    config, told = _within_budget(asked, config, inputs)
     runs = subject_runs(shards, classifiers, defences, config, out, device=device)
     results = evaluate_adaptively(runs, device, progress=True)
     conditions = {
@@ -175,23 +177,19 @@ def adaptive_command(**values: Any) -> None:
         "budget": told,
         "probe": f"curves and checks on the first {config.probe} images",
         "device": f"{device.type}, float32",
-        **provenance(opened, defences, checkpoints),
+        **provenance(inputs),
     }
     paths = write_adaptive_report(results, conditions, out)
     paths.append(write_document_page(out / f"{KIND}.json"))
-    if asked.as_json:
-        print_json(document(results, conditions))
-    else:
-        click.echo("\n\n".join([*map(block, results), *remarks(results)]))
-        click.echo("\nReport: " + " ".join(str(path) for path in paths))
+    shown = "\n\n".join([*map(block, results), *remarks(results)]) + "\n"
+    print_report(document(results, conditions), [shown], paths, as_json=asked.as_json)
     raise SystemExit(SHORTFALL if any(result.is_broken for result in results) else 0)
 
 
 def _within_budget(
     asked: AdaptiveArguments,
     config: AdaptiveConfig,
-    opened: MeasureInputs,
-    defences: "Mapping[str, Defence]",
+    inputs: DefenceInputs,
 ) -> tuple[AdaptiveConfig, str]:
     """What fits `--budget`, and one line about it, which is also said now.
 
@@ -205,7 +203,10 @@ def _within_budget(
         return config, "none: as asked for"
     seconds = read_duration(asked.budget)
     given = [name for name in ("images", "steps", "eot") if getattr(asked, name) is not None]
-    runs = subject_runs(opened.shards, opened.classifiers, defences, config, opened.out, device=opened.device)
+    opened = inputs.measured
+    runs = subject_runs(
+        opened.shards, opened.classifiers, inputs.defences, config, opened.out, device=opened.device
+    )
     choice = choose(runs, config, seconds, opened.out, device=opened.device, keep=given)
     told = choice.told(asked.budget)
     say(f"Chosen for {told}.")

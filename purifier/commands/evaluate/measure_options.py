@@ -19,7 +19,11 @@ from impure.manifests.commands.click_options import (
 from impure.manifests.commands.console import writable
 from impure.pipeline.commands.shared_options import classifier_options
 from impure.pipeline.sources.source_names import BUILTIN
-from impure.purifier.commands.evaluate.evaluated_checkpoints import EvaluatedCheckpoint, report_folder
+from impure.purifier.commands.evaluate.evaluated_checkpoints import (
+    EvaluatedCheckpoint,
+    open_checkpoints,
+    report_folder,
+)
 from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 
@@ -48,6 +52,10 @@ class MeasureArguments:
     out: Path | None
     as_json: bool
 
+    def config(self) -> EvaluateConfig:
+        """How every group of samples is evaluated."""
+        return EvaluateConfig(batch_size=self.batch_size, seed=self.seed, limit=self.limit)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureInputs:
@@ -57,6 +65,15 @@ class MeasureInputs:
     classifiers: "dict[str, Target]"
     device: "torch.device"
     out: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefenceInputs:
+    """Shards and classifiers, defences by the names of their columns, and those of them from checkpoints."""
+
+    measured: MeasureInputs
+    defences: "Mapping[str, Defence]"
+    checkpoints: Mapping[str, EvaluatedCheckpoint]
 
 
 def data_options(*, required: bool = True) -> Decorator:
@@ -125,36 +142,40 @@ def open_inputs(
     )
 
 
-def provenance(
-    inputs: MeasureInputs,
-    defences: "Mapping[str, Defence] | None" = None,
-    checkpoints: Mapping[str, EvaluatedCheckpoint] | None = None,
-) -> dict[str, Any]:
-    """What made the numbers, for a report's conditions: digests of all weights, checkpoints, versions, date.
+def open_purifiers(asked: MeasureArguments, checkpoints: Sequence[Path]) -> DefenceInputs:
+    """Open checkpoints, and what `open_inputs` opens; the checkpoints are the only defences.
 
-    Args:
-        inputs: Shards and classifiers.
-        defences: By column.
-        checkpoints: Those of the defences that were read from one, by column.
+    Raises:
+        InputError: Something that was asked for is not there, or does not fit.
+        WriteError: The folder cannot be written.
     """
+    opened = open_checkpoints(checkpoints)
+    return DefenceInputs(
+        measured=open_inputs(asked, checkpoints),
+        defences={column: checkpoint.defence for column, checkpoint in opened.items()},
+        checkpoints=opened,
+    )
+
+
+def provenance(inputs: DefenceInputs) -> dict[str, Any]:
+    """What made the numbers, for a report: digests of all weights, checkpoints, versions, date."""
     from impure.pipeline.generation.attack_job import software
     from impure.pipeline.targets.target import state_sha256
     from impure.purifier.defences.base.defence import TrainedDefence
     from impure.purifier.defences.riae_defence import RIAEDefence
 
-    opened = checkpoints or {}
-    trained = {name: each for name, each in (defences or {}).items() if isinstance(each, TrainedDefence)}
+    checkpoints = inputs.checkpoints
+    trained = {name: each for name, each in inputs.defences.items() if isinstance(each, TrainedDefence)}
+    networks = {**inputs.measured.classifiers, **trained}
     return {
-        "weights_sha256": [
-            f"{name}: {state_sha256(network)}" for name, network in {**inputs.classifiers, **trained}.items()
-        ],
-        "checkpoints": [f"{column}: {checkpoint.where}" for column, checkpoint in opened.items()],
+        "weights_sha256": [f"{name}: {state_sha256(network)}" for name, network in networks.items()],
+        "checkpoints": [f"{column}: {checkpoint.where}" for column, checkpoint in checkpoints.items()],
         "noise_steps": [
             f"{column}: image {each.riae.config.image_step}, features {each.riae.config.feature_step}"
             for column, each in trained.items()
             if isinstance(each, RIAEDefence)
         ],
-        "epoch": [f"{column}: {checkpoint.epoch}" for column, checkpoint in opened.items()],
+        "epoch": [f"{column}: {checkpoint.epoch}" for column, checkpoint in checkpoints.items()],
         "software": [f"{name} {version}" for name, version in software()["software"].items()],
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -29,7 +29,8 @@ def report_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
       impure-eval report ./impure-runs ./impure-adaptive
       impure-eval report RUN/best --out results.html
     """
-    from impure.purifier.evaluation.kind_files import unused_file, write_text
+    from impure.manifests.base.files import write_text
+    from impure.purifier.evaluation.kind_files import unused_file
     from impure.purifier.evaluation.reports.document_page import page_of_folders
 
     text, shown, complaints = page_of_folders(folders)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from impure.manifests.base.files import write_text
 from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.adaptive.adaptive_scores import Accuracy, AdaptiveRow
 from impure.purifier.evaluation.adaptive.checks.sanity import Check
 from impure.purifier.evaluation.adaptive.curve_plots import save_curves
 from impure.purifier.evaluation.adaptive.subject_run import SubjectResult
-from impure.purifier.evaluation.kind_files import as_texts, csv_text, write_text
+from impure.purifier.evaluation.kind_files import as_texts, csv_text
 
 KIND = "adaptive"
 COLUMNS = (

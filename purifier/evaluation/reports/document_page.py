@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.kind_files import write_text
+from impure.manifests.base.files import write_text
 from impure.purifier.evaluation.reports.document_section import document_section
 from impure.purifier.evaluation.reports.documents import KINDS, find_documents, read_document
 from impure.purifier.evaluation.reports.page import Section, render

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from impure.manifests.base.files import atomic_path, writing
+from impure.manifests.base.files import write_text
 from impure.purifier.evaluation.image_predictions import write_predictions
 from impure.purifier.evaluation.kind_files import csv_text, unused_folder
 from impure.purifier.evaluation.measure import Evaluation
@@ -42,13 +42,10 @@ def write_report(
         **{f"report-{name}.csv": csv_text(rows) for name, rows in by_class.items() if rows},
     }
     out = unused_folder(out, "report")
-    with writing(out):
-        for name, text in texts.items():
-            with atomic_path(out / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+    paths = [write_text(out / name, text) for name, text in texts.items()]
     predictions = write_predictions(out, "report", evaluation.predictions, evaluation.conditions, classes)
     pictures = write_pictures(evaluation, out, "report", classes)
-    return [*(out / name for name in texts), predictions, *pictures]
+    return [*paths, predictions, *pictures]
 
 
 def markdown(evaluation: Evaluation, images: str) -> str:

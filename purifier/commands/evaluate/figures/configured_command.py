@@ -1,7 +1,8 @@
 """`impure-eval fig7` and `fig8`: checkpoints that were trained with another masking mode, or other layers."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,21 +10,27 @@ import click
 
 from impure.manifests.base.files import read_json
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json, print_text
-from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import (
+    DefenceInputs,
     MeasureArguments,
     checkpoints_option,
     data_options,
-    open_inputs,
+    open_purifiers,
     provenance,
     run_options,
     seed_option,
 )
-from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+from impure.purifier.commands.evaluate.print_report import report_figure
 
 if TYPE_CHECKING:
     from impure.purifier.evaluation.figures.configured_field import ConfiguredField
+
+
+NOTE = (
+    "Accuracy (top-1, %) with Wilson's 95 % interval behind RIAEs that were trained with the {} in the "
+    "header. The mean is over the attacks, without clean."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,59 +89,54 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
     from impure.purifier.defences.static.none import NoDefence
     from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars, bars_of
     from impure.purifier.evaluation.figures.configured_field import labels, other_differences
-    from impure.purifier.evaluation.kind_files import Measured, write_measured
+    from impure.purifier.evaluation.kind_files import Measured
     from impure.purifier.evaluation.measure import evaluate
-    from impure.purifier.evaluation.reports.document_page import write_document_page
-    from impure.purifier.evaluation.reports.report_table import remarks, table, terminal_table
+    from impure.purifier.evaluation.reports.report_table import remarks, table, targets_of, terminal_table
     from impure.purifier.riae.pretrained import CONFIG, locate
 
-    opened = open_checkpoints(asked.checkpoints)
-    configs = {name: read_json(locate(each.where)[0] / CONFIG) for name, each in opened.items()}
-    label = labels(configs, field)
-    checkpoints = {label[name]: checkpoint for name, checkpoint in opened.items()}
-    purifiers = {name: checkpoint.defence for name, checkpoint in checkpoints.items()}
-    inputs = open_inputs(asked, asked.checkpoints)
+    opened = open_purifiers(asked, asked.checkpoints)
+    configs = {name: read_json(locate(each.where)[0] / CONFIG) for name, each in opened.checkpoints.items()}
+    inputs = _relabelled(opened, labels(configs, field))
+    measured = inputs.measured
     evaluation = evaluate(
-        inputs.shards,
-        inputs.classifiers,
-        {"none": NoDefence(), **purifiers},
-        EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit),
-        device=inputs.device,
+        measured.shards,
+        measured.classifiers,
+        {"none": NoDefence(), **inputs.defences},
+        asked.config(),
+        device=measured.device,
         progress=True,
     )
-    images = describe_images(inputs.shards)
+    images = describe_images(measured.shards)
     differences = other_differences(list(configs.values()), field)
-    paragraphs = [
-        f"Accuracy (top-1, %) with Wilson's 95 % interval behind RIAEs that were trained with the "
-        f"{field.words} "
-        "in the header. The mean is over the attacks, without clean.",
-        *([f"The runs differ in more than that: {', '.join(differences)}."] if differences else []),
-        *remarks(evaluation),
-    ]
-    measured = Measured(
+    caveats = [f"The runs differ in more than that: {', '.join(differences)}."] if differences else []
+    caveats += remarks(evaluation)
+    figure = Measured(
         kind=kind,
         title=title,
-        notes=paragraphs,
+        notes=[NOTE.format(field.words), *caveats],
         table=table(evaluation),
-        rows=[{**row.record()} for row in evaluation.rows],
+        rows=[row.record() for row in evaluation.rows],
         conditions={
             "images": images,
             "compared_by": field.words,
             "other_differences": differences or "none",
             **evaluation.conditions,
-            **provenance(inputs, purifiers, checkpoints),
+            **provenance(inputs),
         },
     )
     plots = {
         target: accuracy_bars(bars_of(evaluation.rows, target), f"{target}: {field.words}")
-        for target in dict.fromkeys(row.target for row in evaluation.rows)
+        for target in targets_of(evaluation)
     }
-    paths = write_measured(measured, inputs.out, plots)
-    paths.append(write_document_page(paths[0]))
-    if asked.as_json:
-        return print_json(measured.document())
-    click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
-    click.echo(f"\nTop-1 accuracy in %; {images}.")
-    for note in paragraphs[1:]:
-        print_text(note)
-    return click.echo("Report: " + " ".join(str(path) for path in paths))
+    shown = terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns)
+    lines = [shown, f"\nTop-1 accuracy in %; {images}.", *caveats]
+    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)
+
+
+def _relabelled(inputs: DefenceInputs, label: Mapping[str, str]) -> DefenceInputs:
+    """The same under other names."""
+    return replace(
+        inputs,
+        defences={label[name]: defence for name, defence in inputs.defences.items()},
+        checkpoints={label[name]: checkpoint for name, checkpoint in inputs.checkpoints.items()},
+    )

@@ -7,17 +7,16 @@ from typing import Any
 import click
 
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
-from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import (
     MeasureArguments,
     data_options,
-    open_inputs,
+    open_purifiers,
     provenance,
     run_options,
     seed_option,
 )
-from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+from impure.purifier.commands.evaluate.print_report import report_figure
 
 NOTE = (
     "Grad-CAM shows where the bare target looks for the class that it predicts (paper, Figure 6). The number "
@@ -61,42 +60,35 @@ def fig6_command(**values: Any) -> None:
     from impure.pipeline.targets.of_collection import class_names, describe_images
     from impure.purifier.evaluation.figures.grad_cam_plot import grad_cam_plot, likeness_table
     from impure.purifier.evaluation.figures.map_likeness import measure_grad_cam
-    from impure.purifier.evaluation.kind_files import Measured, write_measured
-    from impure.purifier.evaluation.reports.document_page import write_document_page
+    from impure.purifier.evaluation.kind_files import Measured
 
     asked = Fig6Arguments(**values)
-    checkpoints = open_checkpoints([asked.checkpoint])
-    purifiers = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
-    (purifier,) = purifiers.values()
-    inputs = open_inputs(asked, (asked.checkpoint,))
+    inputs = open_purifiers(asked, [asked.checkpoint])
+    (purifier,) = inputs.defences.values()
+    measured = inputs.measured
     likeness = measure_grad_cam(
-        inputs.shards,
-        inputs.classifiers,
+        measured.shards,
+        measured.classifiers,
         purifier,
-        EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit),
-        device=inputs.device,
+        asked.config(),
+        device=measured.device,
         layer=asked.layer,
         progress=True,
     )
     table = likeness_table(likeness.rows)
-    images = describe_images(inputs.shards)
-    measured = Measured(
+    images = describe_images(measured.shards)
+    figure = Measured(
         kind="fig6",
         title="Where the target looks",
         notes=[NOTE],
         table=table,
         rows=[row.record() for row in likeness.rows],
-        conditions={"images": images, **likeness.conditions, **provenance(inputs, purifiers, checkpoints)},
+        conditions={"images": images, **likeness.conditions, **provenance(inputs)},
     )
-    names = class_names(inputs.shards)
+    names = class_names(measured.shards)
     plots = {
         target: grad_cam_plot([sample for sample in likeness.shown if sample.target == target], names)
         for target in dict.fromkeys(sample.target for sample in likeness.shown)
     }
-    paths = write_measured(measured, inputs.out, plots)
-    paths.append(write_document_page(paths[0]))
-    if asked.as_json:
-        return print_json(measured.document())
-    click.echo(table)
-    click.echo(f"\nLayer {', '.join(likeness.conditions['layer'])}; {images}.")
-    return click.echo("Report: " + " ".join(str(path) for path in paths))
+    lines = [table, f"\nLayer {', '.join(likeness.conditions['layer'])}; {images}."]
+    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)

@@ -8,17 +8,16 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
-from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import (
     MeasureArguments,
     data_options,
-    open_inputs,
+    open_purifiers,
     provenance,
     run_options,
     seed_option,
 )
-from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+from impure.purifier.commands.evaluate.print_report import report_figure
 
 SAMPLES = 3
 NOTE = (
@@ -63,43 +62,36 @@ def fig9_command(**values: Any) -> None:
     from impure.purifier.defences.riae_defence import RIAEDefence
     from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars
     from impure.purifier.evaluation.figures.partitions import measure_partitions, partition_table
-    from impure.purifier.evaluation.kind_files import Measured, write_measured
-    from impure.purifier.evaluation.reports.document_page import write_document_page
+    from impure.purifier.evaluation.kind_files import Measured
 
     asked = Fig9Arguments(**values)
-    checkpoints = open_checkpoints([asked.checkpoint])
-    purifiers = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
-    (purifier,) = purifiers.values()
+    inputs = open_purifiers(asked, [asked.checkpoint])
+    (purifier,) = inputs.defences.values()
     if not isinstance(purifier, RIAEDefence):
         raise InputError(f"--checkpoint {asked.checkpoint}: no RIAE; only its patches are divided")
-    inputs = open_inputs(asked, (asked.checkpoint,))
+    measured = inputs.measured
     measurement = measure_partitions(
-        inputs.shards,
-        inputs.classifiers,
+        measured.shards,
+        measured.classifiers,
         purifier.riae,
-        EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit),
+        asked.config(),
         samples=asked.samples,
-        device=inputs.device,
+        device=measured.device,
         progress=True,
     )
     table = partition_table(measurement.rows)
-    images = describe_images(inputs.shards)
-    measured = Measured(
+    images = describe_images(measured.shards)
+    figure = Measured(
         kind="fig9",
         title="Uniform and random partition",
         notes=[NOTE],
         table=table,
         rows=[row.record() for row in measurement.rows],
-        conditions={"images": images, **measurement.conditions, **provenance(inputs, purifiers, checkpoints)},
+        conditions={"images": images, **measurement.conditions, **provenance(inputs)},
     )
     plots = {
         target: accuracy_bars([row.bar for row in measurement.rows if row.target == target], target)
         for target in dict.fromkeys(row.target for row in measurement.rows)
     }
-    paths = write_measured(measured, inputs.out, plots)
-    paths.append(write_document_page(paths[0]))
-    if asked.as_json:
-        return print_json(measured.document())
-    click.echo(table)
-    click.echo(f"\nTop-1 accuracy in %, mean of {asked.samples} samples; {images}.")
-    return click.echo("Report: " + " ".join(str(path) for path in paths))
+    lines = [table, f"\nTop-1 accuracy in %, mean of {asked.samples} samples; {images}."]
+    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)

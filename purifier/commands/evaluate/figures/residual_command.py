@@ -7,17 +7,16 @@ from typing import Any
 import click
 
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
-from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import (
     MeasureArguments,
     data_options,
-    open_inputs,
+    open_purifiers,
     provenance,
     run_options,
     seed_option,
 )
-from impure.purifier.evaluation.evaluate_config import EvaluateConfig
+from impure.purifier.commands.evaluate.print_report import report_figure
 
 PATCH, STEPS = 16, 10  # side in pixels, the paper's; between s = 0 and s = 1
 
@@ -72,44 +71,36 @@ def residual_command(**values: Any) -> None:
     from impure.pipeline.targets.of_collection import describe_images
     from impure.purifier.evaluation.figures.residual import measure_residual
     from impure.purifier.evaluation.figures.residual_plot import points_table, residual_plot, residual_table
-    from impure.purifier.evaluation.kind_files import Measured, write_measured
-    from impure.purifier.evaluation.reports.document_page import write_document_page
+    from impure.purifier.evaluation.kind_files import Measured
 
     asked = ResidualArguments(**values)
-    checkpoints = open_checkpoints([asked.checkpoint] if asked.checkpoint else [])
-    purifiers = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
-    inputs = open_inputs(asked, tuple(checkpoint.where for checkpoint in checkpoints.values()))
-    config = EvaluateConfig(batch_size=asked.batch_size, seed=asked.seed, limit=asked.limit)
+    inputs = open_purifiers(asked, [asked.checkpoint] if asked.checkpoint else [])
+    measured = inputs.measured
     residual = measure_residual(
-        inputs.shards,
-        inputs.classifiers,
-        config,
-        device=inputs.device,
+        measured.shards,
+        measured.classifiers,
+        asked.config(),
+        device=measured.device,
         patch=asked.patch,
         steps=asked.steps,
-        purifier=next(iter(purifiers.values()), None),
+        purifier=next(iter(inputs.defences.values()), None),
         progress=True,
     )
     table = residual_table(residual)
-    measured = Measured(
+    points = [points_table(residual.points)] if residual.points else []
+    figure = Measured(
         kind="residual",
         title="What is left of a perturbation",
-        notes=[NOTE, *([POINT_NOTE, points_table(residual.points)] if residual.points else [])],
+        notes=[NOTE, *([POINT_NOTE, *points] if points else [])],
         table=table,
         rows=[*(row.record() for row in residual.rows), *(point.record() for point in residual.points)],
         conditions={
-            "images": describe_images(inputs.shards),
+            "images": describe_images(measured.shards),
             **residual.conditions,
-            **provenance(inputs, purifiers, checkpoints),
+            **provenance(inputs),
         },
     )
     targets = dict.fromkeys(row.row.target for row in residual.rows)
     plots = {target: residual_plot(residual, target) for target in targets}
-    paths = write_measured(measured, inputs.out, plots)
-    paths.append(write_document_page(paths[0]))
-    if asked.as_json:
-        return print_json(measured.document())
-    click.echo(table)
-    if residual.points:
-        click.echo("\n" + points_table(residual.points))
-    return click.echo("\nAccuracy in %. Report: " + " ".join(str(path) for path in paths))
+    lines = ["\n\n".join([table, *points]), "\nTop-1 accuracy in %."]
+    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)

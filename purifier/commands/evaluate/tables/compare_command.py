@@ -9,9 +9,10 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import options
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json, writable
+from impure.manifests.commands.console import HELP, CommandWithSections, writable
 from impure.purifier.commands.evaluate.evaluated_checkpoints import report_folder
 from impure.purifier.commands.evaluate.measure_options import data_options, run_options
+from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.evaluate.tables.defence_options import (
     EvaluateArguments,
     draw_options,
@@ -93,11 +94,9 @@ def compare_command(**values: Any) -> None:
     if strips:
         paths.append(write_strips(compared.examples, folder / strips, compared.classes))
     paths.append(write_document_page(paths[0]))
-    if values["as_json"]:
-        return print_json(measured.document())
     width = shutil.get_terminal_size((80, 24)).columns
-    click.echo("\n\n".join(terminal_comparison(comparison, width) for comparison in comparisons))
-    return click.echo("Report: " + " ".join(str(path) for path in paths))
+    shown = "\n\n".join(terminal_comparison(comparison, width) for comparison in comparisons)
+    print_report(measured.document(), [shown], paths, as_json=values["as_json"])
 
 
 def _measure(names: tuple[str, ...], values: dict[str, Any]) -> Compared:

@@ -1,6 +1,6 @@
 """The options that choose defences and how random ones are run, and measuring what they name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -9,10 +9,10 @@ import click
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.commands.click_options import Decorator, comma_separated, default_of, options
-from impure.purifier.commands.evaluate.evaluated_checkpoints import EvaluatedCheckpoint, open_checkpoints
+from impure.purifier.commands.evaluate.evaluated_checkpoints import open_checkpoints
 from impure.purifier.commands.evaluate.measure_options import (
+    DefenceInputs,
     MeasureArguments,
-    MeasureInputs,
     checkpoints_option,
     open_inputs,
     provenance,
@@ -28,7 +28,6 @@ from impure.purifier.commands.shared_inputs import (
 from impure.purifier.evaluation.evaluate_config import Combine, EvaluateConfig
 
 if TYPE_CHECKING:
-    from impure.purifier.defences.base.defence import Defence
     from impure.purifier.evaluation.measure import Evaluation
     from impure.purifier.evaluation.measure_group import Observe
     from impure.purifier.evaluation.partial_results import PartialResults
@@ -58,15 +57,6 @@ class EvaluateArguments(MeasureArguments):
             extra_resize=self.extra_resize,
             limit=self.limit,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefenceInputs:
-    """Shards and classifiers, defences by the names of their rows, and those of them from checkpoints."""
-
-    measured: MeasureInputs
-    defences: "Mapping[str, Defence]"
-    checkpoints: Mapping[str, EvaluatedCheckpoint]
 
 
 draw_options = options(
@@ -182,5 +172,4 @@ def measure_defences(
         observe=observe,
         partial_results=before,
     )
-    made = provenance(measured, inputs.defences, inputs.checkpoints)
-    return replace(evaluation, conditions={**evaluation.conditions, **made})
+    return replace(evaluation, conditions={**evaluation.conditions, **provenance(inputs)})

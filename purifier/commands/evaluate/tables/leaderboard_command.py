@@ -31,7 +31,8 @@ def leaderboard_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> 
       impure-eval leaderboard ./impure-runs ./impure-adaptive --out leaderboard.json
     """
     from impure.manifests.base.errors import InputError
-    from impure.purifier.evaluation.kind_files import unused_file, write_text
+    from impure.manifests.base.files import write_text
+    from impure.purifier.evaluation.kind_files import unused_file
     from impure.purifier.evaluation.reports.documents import find_documents
     from impure.purifier.evaluation.tables.leaderboard import (
         leaderboard,

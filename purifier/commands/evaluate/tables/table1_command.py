@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import data_options, run_options
+from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
@@ -49,10 +50,7 @@ def table1_command(**values: Any) -> None:
     images, classes = describe_images(inputs.measured.shards), class_names(inputs.measured.shards)
     paths = write_report(evaluation, inputs.measured.out, images=images, classes=classes)
     before.remove()
-    if asked.as_json:
-        return print_json(as_document(evaluation, images, classes))
-    click.echo(terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns))
-    click.echo(f"\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report; {images}.")
-    for remark in remarks(evaluation):
-        click.echo(remark)
-    return click.echo("Report: " + " ".join(str(path) for path in paths))
+    shown = terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns)
+    explained = f"\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report; {images}."
+    lines = [shown, explained, *remarks(evaluation)]
+    return print_report(as_document(evaluation, images, classes), lines, paths, as_json=asked.as_json)

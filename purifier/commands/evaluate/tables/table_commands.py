@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from impure.manifests.commands.console import HELP, CommandWithSections, print_json
+from impure.manifests.commands.console import HELP, CommandWithSections
 from impure.purifier.commands.evaluate.measure_options import MeasureInputs, data_options, run_options
+from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
@@ -21,6 +22,8 @@ from impure.purifier.commands.evaluate.tables.defence_options import (
 if TYPE_CHECKING:
     from impure.purifier.evaluation.kind_files import Measured
     from impure.purifier.evaluation.measure import Evaluation
+
+EXPLAINED = "\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report."
 
 
 @click.command("table2", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
@@ -53,9 +56,8 @@ def table2_command(**values: Any) -> None:
     measured = table2(evaluation, describe_images(shards), class_names(shards))
     paths = _write(measured, evaluation, inputs.measured)
     before.remove()
-    if asked.as_json:
-        return print_json(measured.document())
-    return _print(terminal_table2(evaluation, _width()), remarks(evaluation), paths)
+    lines = [terminal_table2(evaluation, _width()), EXPLAINED, *remarks(evaluation)]
+    return print_report(measured.document(), lines, paths, as_json=asked.as_json)
 
 
 @click.command("table3", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
@@ -93,9 +95,8 @@ def table3_command(**values: Any) -> None:
     measured = table3(evaluation, trained, describe_images(shards), class_names(shards))
     paths = _write(measured, evaluation, inputs.measured)
     before.remove()
-    if asked.as_json:
-        return print_json(measured.document())
-    return _print(terminal_table3(evaluation, trained, _width()), notes(evaluation, trained), paths)
+    lines = [terminal_table3(evaluation, trained, _width()), EXPLAINED, *notes(evaluation, trained)]
+    return print_report(measured.document(), lines, paths, as_json=asked.as_json)
 
 
 def _names_in_shards(targets: tuple[str, ...]) -> list[str]:
@@ -125,12 +126,3 @@ def _write(measured: "Measured", evaluation: "Evaluation", inputs: MeasureInputs
     )
     pictures = write_pictures(evaluation, paths[0].parent, measured.kind, classes)
     return [*paths, predictions, *pictures, write_document_page(paths[0])]
-
-
-def _print(table: str, remarks: list[str], paths: list[Path]) -> None:
-    """A table for people, what has to be known to read it, and where the report is."""
-    click.echo(table)
-    click.echo("\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report.")
-    for remark in remarks:
-        click.echo(remark)
-    click.echo("Report: " + " ".join(str(path) for path in paths))
