@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 
 from impure.manifests.base.files import read_json
-from impure.purifier.training import adaptive_validation
+from impure.purifier.training.validation import adaptive_validator
 from tests.common import PLAIN, one_line, small_run
 from tests.test_train_cli import Run, fine, planned
 
@@ -55,7 +55,7 @@ def test_pretrain_is_short_for_its_stage(run: Run, tmp_path: Path) -> None:
 def test_from_stage_one_to_an_adaptive_evaluation(
     train: Run, run: Run, card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptive_validation, "STEPS", 2)
+    monkeypatch.setattr(adaptive_validator, "STEPS", 2)
     first, second = tmp_path / "first", tmp_path / "second"
     fine(train(first, "--validate", "none"))
     options = (*STAGE, "--init", first, "--target", card, "--eps", "2,4", "--attack-steps", 2, "--bf16")

@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from impure.manifests.collection.collection import CommittedShard
-    from impure.purifier.training.adaptive_validation import AdaptiveValidator
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.distributed import Ranks
     from impure.purifier.training.runtime_options import RuntimeOptions
     from impure.purifier.training.train_config import TrainConfig
-    from impure.purifier.training.validation import Validator
+    from impure.purifier.training.validation.validator import Validator
 
 
 @click.command("impure-train", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
@@ -146,7 +145,7 @@ def print_profile(
 
 def open_validator(
     config: "TrainConfig", out: Path, device: "torch.device", asked: TrainArguments
-) -> "Validator | AdaptiveValidator | None":
+) -> "Validator | None":
     """The validator that was asked for, or where none was, the one that can be had.
 
     Raises:
@@ -154,8 +153,8 @@ def open_validator(
     """
     from impure.pipeline.targets.of_collection import class_names, classifiers_of
     from impure.purifier.evaluation.validation_table import FILE
-    from impure.purifier.training.adaptive_validation import AdaptiveValidator
-    from impure.purifier.training.validation import Validator
+    from impure.purifier.training.validation.adaptive_validator import AdaptiveValidator
+    from impure.purifier.training.validation.stored_validator import StoredValidator
 
     split = asked.validate or "validation"
     if asked.shards is None or split == "none":
@@ -173,7 +172,7 @@ def open_validator(
             shards, classifiers, out, eps=config.adversary.eps[-1], images=asked.validate_images,
             batch_size=32, device=device, progress=True,
         )  # fmt: skip
-    return Validator(
+    return StoredValidator(
         shards, classifiers, out, images=asked.validate_images, batch_size=32, device=device,
         class_names=class_names(shards), progress=True,
     )  # fmt: skip

@@ -20,7 +20,6 @@ from impure.purifier.checkpoints.model_card import write_card
 from impure.purifier.data.dataset import Batch
 from impure.purifier.defences.open_checkpoint import RIAE_NAME
 from impure.purifier.riae.pretrained import CONFIG
-from impure.purifier.training.adaptive_validation import AdaptiveValidator
 from impure.purifier.training.data_source import BatchOrder, DataSource, open_loader
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.objectives.open_objective import open_objective
@@ -31,7 +30,7 @@ from impure.purifier.training.stop_signals import StopRequest, TrainingStopped, 
 from impure.purifier.training.train_config import TrainConfig, learning_rate
 from impure.purifier.training.train_log import TrainLog, check_tensorboard
 from impure.purifier.training.train_step import TrainStep
-from impure.purifier.training.validation import Validator
+from impure.purifier.training.validation.validator import Validator
 
 
 def train(
@@ -45,7 +44,7 @@ def train(
     ranks: Ranks | None = None,
     init: Path | None = None,
     classifiers: Mapping[str, nn.Module] | None = None,
-    validator: Validator | AdaptiveValidator | None = None,
+    validator: Validator | None = None,
     options: str = "",
 ) -> Path:
     """Train a network, or go on where a killed run stopped; on the CPU both end with the same bits.
@@ -108,7 +107,7 @@ class _Trainer:
         order: BatchOrder,
         out: Path,
         runtime: RuntimeOptions,
-        validator: Validator | AdaptiveValidator | None,
+        validator: Validator | None,
         stop: StopRequest,
     ) -> None:
         self.config = config

@@ -21,7 +21,7 @@ from impure.purifier.training.run_folder import keep_options, only_trainer
 from impure.purifier.training.runtime_options import RuntimeOptions
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.train_step import TrainStep
-from impure.purifier.training.validation import Validator
+from impure.purifier.training.validation.stored_validator import StoredValidator
 from tests.purifier.conftest import SMALL, Brightness, write_collection
 
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def train(
     out: Path,
     *,
     init: Path | None = None,
-    validator: Validator | None = None,
+    validator: StoredValidator | None = None,
     **runtime: Any,
 ) -> Path:
     data_source = PairSource(shards, clean_pairs=chosen.clean_pairs)

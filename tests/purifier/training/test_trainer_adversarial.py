@@ -11,12 +11,12 @@ from torch import nn
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.riae.model import RIAE
-from impure.purifier.training import adaptive_validation
-from impure.purifier.training.adaptive_validation import AdaptiveValidator
 from impure.purifier.training.data_source import PairSource
 from impure.purifier.training.dry_run import plan
 from impure.purifier.training.train_config import Adversary, TrainConfig
 from impure.purifier.training.trainer import train
+from impure.purifier.training.validation import adaptive_validator
+from impure.purifier.training.validation.adaptive_validator import AdaptiveValidator
 from tests.purifier.conftest import Brightness
 from tests.purifier.training.test_adversarial_objective import classifier
 from tests.purifier.training.test_trainer import CPU, Killed, kill_at, log_rows, same, small_preset
@@ -68,7 +68,7 @@ def test_the_run_says_what_it_was(tmp_path: Path, shards: list[CommittedShard]) 
 def test_it_begins_with_trained_weights_and_keeps_the_best(
     tmp_path: Path, shards: list[CommittedShard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adaptive_validation, "STEPS", 2)
+    monkeypatch.setattr(adaptive_validator, "STEPS", 2)
     first = train_pairs(TrainConfig.for_preset("tiny", epochs=1), shards, None, tmp_path / "first")
     out = tmp_path / "second"
     validator = AdaptiveValidator(

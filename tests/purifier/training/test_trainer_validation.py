@@ -8,7 +8,7 @@ import pytest
 from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.riae.model import RIAE
 from impure.purifier.training import trainer as module
-from impure.purifier.training.validation import Validator
+from impure.purifier.training.validation.stored_validator import StoredValidator
 from tests.purifier.conftest import Brightness
 from tests.purifier.training.test_trainer import (  # noqa: F401 - a fixture
     CPU,
@@ -21,8 +21,8 @@ from tests.purifier.training.test_trainer import (  # noqa: F401 - a fixture
 )
 
 
-def validator_of(shards: list[CommittedShard], out: Path) -> Validator:
-    return Validator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
+def validator_of(shards: list[CommittedShard], out: Path) -> StoredValidator:
+    return StoredValidator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
 
 
 def test_validation_changes_no_weight_and_keeps_the_best(

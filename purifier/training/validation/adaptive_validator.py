@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from impure.manifests.collection.collection import CommittedShard
 from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.attacks.attack_config import AttackConfig
-from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.evaluation.adaptive.adaptive_config import Cell
@@ -19,7 +17,7 @@ from impure.purifier.evaluation.adaptive.attack_cell import LabelledImages, run_
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.select import Group, batches, select_groups
 from impure.purifier.evaluation.validation_table import ADAPTIVE, FILE, NONE, Score, ValidationTable
-from impure.purifier.training.validation import undisturbed
+from impure.purifier.training.validation.validator import Validator
 
 ATTACK = "pgd-ce"
 STEPS = 20
@@ -27,12 +25,12 @@ EOT = 5  # passes through a random defence for each gradient
 SAMPLES = 5  # fresh draws of a random defence for the verdict, all of which have to be right
 
 
-class AdaptiveValidator:
+class AdaptiveValidator(Validator):
     """Attacks a defence in training through itself and its targets, and counts the worst of fresh draws.
 
-    Writes `validation.csv` as `Validator` does: for each target the clean images, and the same images
-    attacked by PGD of 20 steps, each gradient the mean of 5 passes. An image is right if all of 5 draws are.
-    Rows with defence `none` are of the bare classifier under the same attack.
+    For each target the clean images are measured, and the same images attacked by PGD of 20 steps, each
+    gradient the mean of 5 passes. An image is right if all of 5 draws are. Rows with defence `none` are of
+    the bare classifier under the same attack.
     """
 
     def __init__(
@@ -63,53 +61,31 @@ class AdaptiveValidator:
             progress: Show a bar on standard error while it attacks.
 
         Raises:
-            InputError: A target has no classifier, or the `validation.csv` in `out` is damaged or of another
-                validation.
+            InputError: A target has no classifier, a value is impossible, or the `validation.csv` in `out` is
+                damaged or of another validation.
         """
-        groups = select_groups(shards, classifiers, images)
-        self._groups = [group for group in groups if group.attack == CLEAN]
-        self._classifiers = {
-            group.target: classifiers[group.target].to(device).eval() for group in self._groups
-        }
         self._eps = eps
-        self._batch_size = batch_size
-        self._device = device
-        self._seed = seed
-        self._reader = PairReader()
-        self._progress = progress
         self._attack = ADAPTIVE + AttackConfig(name=ATTACK, eps_255=eps).key
+        groups = [group for group in select_groups(shards, classifiers, images) if group.attack == CLEAN]
         cells = [
-            (group.target, attack, len(group.pairs))
-            for group in self._groups
-            for attack in (CLEAN, self._attack)
+            (group.target, attack, len(group.pairs)) for group in groups for attack in (CLEAN, self._attack)
         ]
-        self._table = ValidationTable(out / FILE, cells)
+        super().__init__(
+            groups, classifiers, ValidationTable(out / FILE, cells),
+            batch_size=batch_size, device=device, seed=seed, progress=progress,
+        )  # fmt: skip
         self._undefended = False  # whether the bare classifiers have been measured
 
     def __call__(self, defence: Defence, name: str, epoch: int) -> Score:
-        """Attack the defence; training goes on as if nothing had happened. See `Validator.__call__`."""
+        """Attack the defence. See `Validator.__call__`."""
         rounds = 2 if self._undefended else 4
-        images = rounds * sum(len(group.pairs) for group in self._groups)
-        bar: Any = tqdm(total=images, unit="img", desc="validation", leave=False, disable=not self._progress)
-        with undisturbed(defence, self._device), bar:
+        with self._undisturbed(defence), self._bar(rounds) as bar:
             if not self._undefended:
                 self._table.put(0, NONE, self._measure(NoDefence(), NONE, bar))
                 self._undefended = True
             score = Score(rows=tuple(self._measure(defence, name, bar)))
         self._table.put(epoch, name, score.rows)
         return score
-
-    def forget_after(self, epoch: int) -> None:
-        """Drop the rows of epochs that a resumed run takes once more.
-
-        Raises:
-            WriteError: The file cannot be written.
-        """
-        self._table.forget_after(epoch)
-
-    def best(self) -> tuple[int, Score] | None:
-        """The best epoch so far, earlier parts of the run included, and the latest of equals; or None."""
-        return self._table.best()
 
     def _measure(self, defence: Defence, name: str, bar: Any) -> list[Row]:
         """The rows of a defence: each target's clean images, and the same attacked."""

@@ -20,8 +20,8 @@ from impure.purifier.evaluation.adaptive.attacked_defence import AttackedDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.select import batches
 from impure.purifier.evaluation.validation_table import Score
-from impure.purifier.training import adaptive_validation
-from impure.purifier.training.adaptive_validation import AdaptiveValidator
+from impure.purifier.training.validation import adaptive_validator
+from impure.purifier.training.validation.adaptive_validator import AdaptiveValidator
 from tests.purifier.conftest import Brightness
 
 CPU = torch.device("cpu")
@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptive_validation, "STEPS", 8)
-    monkeypatch.setattr(adaptive_validation, "EOT", 2)
+    monkeypatch.setattr(adaptive_validator, "STEPS", 8)
+    monkeypatch.setattr(adaptive_validator, "EOT", 2)
 
 
 def validator(shards: list[CommittedShard], out: Path, eps: int = 80) -> AdaptiveValidator:

@@ -15,7 +15,7 @@ from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import Score
 from impure.purifier.riae.model import RIAE
-from impure.purifier.training.validation import Validator
+from impure.purifier.training.validation.stored_validator import StoredValidator
 from tests.purifier.conftest import Brightness, small_riae, write_collection
 
 CPU = torch.device("cpu")
@@ -45,8 +45,8 @@ def validator(
     *,
     images: int = 200,
     cache_bytes: int = 1 << 30,
-) -> Validator:
-    return Validator(
+) -> StoredValidator:
+    return StoredValidator(
         shards, {"toy": target or Brightness()}, out,
         images=images, batch_size=4, device=CPU, class_names=("dark", "bright"), cache_bytes=cache_bytes,
     )  # fmt: skip
@@ -86,7 +86,7 @@ def test_table_and_strips(shards: list[CommittedShard], tmp_path: Path) -> None:
 def test_a_bar_counts_the_images_bare_and_purified(
     shards: list[CommittedShard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check = Validator(
+    check = StoredValidator(
         shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=2, device=CPU, progress=True
     )
     for images in (24, 12):  # of three attacks; what is bare is measured once
@@ -222,11 +222,11 @@ def test_at_least() -> None:
 
 def test_bad_input(shards: list[CommittedShard], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="given are other"):
-        Validator(shards, {"other": Brightness()}, tmp_path, images=4, batch_size=4, device=CPU)
+        StoredValidator(shards, {"other": Brightness()}, tmp_path, images=4, batch_size=4, device=CPU)
     with pytest.raises(InputError, match="at most 0 images"):
         validator(shards, tmp_path, images=0)
     with pytest.raises(InputError, match="batch_size is 0"):
-        Validator(shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=0, device=CPU)
+        StoredValidator(shards, {"toy": Brightness()}, tmp_path, images=4, batch_size=0, device=CPU)
     with pytest.raises(InputError, match="no attacked sample"):
         validator(write_collection(tmp_path / "clean", attacks=("clean",)), tmp_path)
 
