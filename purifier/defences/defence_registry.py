@@ -17,12 +17,12 @@ from impure.purifier.defences.static.none import NoDefence
 from impure.purifier.defences.static.pixel_deflection import PixelDeflection
 from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
 from impure.purifier.defences.trained.comdefend import ComDefend
 from impure.purifier.defences.trained.dir import DIR, JointDIR
 from impure.purifier.defences.trained.disco import Disco
 from impure.purifier.defences.trained.hgd import HGD
 from impure.purifier.defences.trained.magnet import MagNet
-from impure.purifier.defences.trained.network_defence import NetworkDefence
 from impure.purifier.defences.trained.nrp import NRP
 from impure.purifier.defences.trained.recon import Recon
 from impure.purifier.defences.trained.wavelet_sr import WaveletSR

@@ -8,8 +8,8 @@ from impure.manifests.base.files import read_json
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import DEFENCES, NETWORKS
 from impure.purifier.defences.riae_defence import RIAEDefence
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.trained_weights import network_name
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.trained_weights import network_name
 from impure.purifier.riae.pretrained import CONFIG, locate
 
 RIAE_NAME = "riae"

@@ -16,7 +16,7 @@ from impure.pipeline.targets.target import Target
 from impure.purifier.data.dataset import PairDataset
 from impure.purifier.data.image_cache import room_for_cache
 from impure.purifier.data.photos import MOST_SIDE
-from impure.purifier.defences.trained.trainable import FeatureDefault
+from impure.purifier.defences.trained.base.trainable import FeatureDefault
 from impure.purifier.losses.feature_network import find_node
 from impure.purifier.training.data_source import DataSource, PhotoSource
 from impure.purifier.training.runtime_options import CacheKind

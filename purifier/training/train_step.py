@@ -15,7 +15,7 @@ from impure.pipeline.targets.weights import load_strictly
 from impure.pipeline.tensors import to_float
 from impure.purifier.data.crops import crop_side, paired_crops
 from impure.purifier.data.dataset import Batch
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.objectives.objective import Objective
 from impure.purifier.training.train_config import TrainConfig

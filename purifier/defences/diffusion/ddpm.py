@@ -11,8 +11,8 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.base.extras import needs_extra
 from impure.purifier.defences.diffusion.noise_predictor import NoisePredictor
 from impure.purifier.defences.diffusion.resizing import resize
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import Features, TrainableNetwork, TrainingImages
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.trainable import Features, TrainableNetwork, TrainingImages
 from impure.purifier.riae.noise_schedule import signal_shares
 
 

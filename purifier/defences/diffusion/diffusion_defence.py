@@ -7,7 +7,7 @@ from torch import nn
 from impure.purifier.defences.base.random_defence import RandomDefence
 from impure.purifier.defences.diffusion.ddpm import DDPM
 from impure.purifier.defences.diffusion.diffusers_files import find_diffusers_folder, load_diffusion_model
-from impure.purifier.defences.trained.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
 
 
 class DiffusionDefence(RandomDefence, NetworkDefence, ABC):

@@ -1,24 +1,21 @@
 """Adversarial training (Madry et al. 2018, arXiv:1706.06083): no purifier, but the classifier learnt anew."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
 from impure.pipeline.attacks.attack_config import AttackConfig
 from impure.pipeline.attacks.attack_names import PAPER_EPS_255
 from impure.pipeline.attacks.run_attack import attack_batch
-from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.trainable_target import TrainableTarget
 from impure.pipeline.tensors import to_float, to_uint8
 from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.parameters import Value
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.own_classifier import build_for
+from impure.purifier.defences.trained.base.trainable import (
     FeatureDefault,
     Features,
     TrainableNetwork,
@@ -65,11 +62,8 @@ class RobustClassifier(TrainableNetwork):
         Raises:
             InputError: A size is out of range.
         """
-        if not isinstance(classifier, Target):
-            raise TypeError(f"{type(classifier).__name__} is no target")
-        build: Callable[..., RobustClassifier] = cls
-        network = build(**{**sizes, "card": canonical_json(classifier.card)})
-        network.classifier.take(classifier)
+        network, target = build_for(cls, sizes, classifier)
+        network.classifier.take(target)
         return network
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Generator, Tensor, nn
 
 from impure.purifier.defences.base.defence import Gradient
 from impure.purifier.defences.base.straight_through import straight_through
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.trainable import (
     Features,
     LearnsFrom,
     TrainableNetwork,

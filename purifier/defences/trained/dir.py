@@ -1,21 +1,18 @@
 """DIR: an autoencoder of two complementary halves of the patches (Zhou et al. 2023, ICML)."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.errors import InputError
-from impure.pipeline.targets.target import Target
 from impure.pipeline.targets.trainable_target import TrainableTarget
 from impure.pipeline.targets.weights import load_strictly
 from impure.purifier.defences.base.classify import Classifier
 from impure.purifier.defences.base.parameters import Value
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.own_classifier import build_for
+from impure.purifier.defences.trained.base.trainable import (
     FeatureDefault,
     Features,
     TrainableNetwork,
@@ -220,11 +217,8 @@ class JointAutoencoder(ComplementaryAutoencoder):
         Raises:
             InputError: A size is out of range.
         """
-        if not isinstance(classifier, Target):
-            raise TypeError(f"{type(classifier).__name__} is no target")
-        build: Callable[..., JointAutoencoder] = cls
-        network = build(**{**sizes, "card": canonical_json(classifier.card)})
-        network.own_classifier.take(classifier)
+        network, target = build_for(cls, sizes, classifier)
+        network.own_classifier.take(target)
         return network
 
     @property

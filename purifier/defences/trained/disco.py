@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.trainable import Features, TrainableNetwork, TrainingImages
 from impure.purifier.defences.trained.edsr import ResidualBlock, conv3
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import Features, TrainableNetwork, TrainingImages
 from impure.purifier.losses.perceptual import l1
 
 QUERIES = 1 << 15  # pixels of all images of a batch that are queried at once: bounds the memory

@@ -4,9 +4,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.trainable import (
     FeatureDefault,
     Features,
     TrainableNetwork,

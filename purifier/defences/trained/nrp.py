@@ -21,18 +21,18 @@ from impure.pipeline.targets.weights import (
     shapes_of,
 )
 from impure.purifier.defences.base.parameters import Value
-from impure.purifier.defences.trained.edsr import conv3
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.network_sizes import check_sizes
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.trainable import (
     FeatureDefault,
     Features,
     LearnsFrom,
     TrainableNetwork,
     TrainingImages,
 )
+from impure.purifier.defences.trained.base.trained_weights import is_bare_file
+from impure.purifier.defences.trained.edsr import conv3
 from impure.purifier.losses.perceptual import feature_pairs, l1
-from impure.purifier.riae.pretrained import CONFIG
 
 NRPKind = Literal["rrdb", "residual"]
 
@@ -208,9 +208,8 @@ class NRP(NetworkDefence):
     @classmethod
     def load(cls, weights: str) -> nn.Module:
         """Read a run of impure-train, or a file of weights with no config beside it (see `read_purifier`)."""
-        path = Path(weights)
-        if path.is_file() and not (path.parent / CONFIG).exists():
-            return read_purifier(path)
+        if is_bare_file(weights):
+            return read_purifier(Path(weights))
         return super().load(weights)
 
     def defend(self, images: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.base.defence import Gradient
 from impure.purifier.defences.static.jpeg import Jpeg
 from impure.purifier.defences.static.wavelet_denoising import denoise
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.trainable import TrainableNetwork
+from impure.purifier.defences.trained.base.trained_weights import is_bare_file
 from impure.purifier.defences.trained.edsr import EDSR
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.trainable import TrainableNetwork
 from impure.purifier.defences.trained.upscaler_files import load_upscaler
-from impure.purifier.riae.pretrained import CONFIG
 
 
 class WaveletSR(NetworkDefence):
@@ -61,9 +61,8 @@ class WaveletSR(NetworkDefence):
         Raises:
             InputError: It is neither, or cannot be read.
         """
-        path = Path(weights)
-        if path.is_file() and not (path.parent / CONFIG).exists():
-            return load_upscaler(path)
+        if is_bare_file(weights):
+            return load_upscaler(Path(weights))
         return super().load(weights)
 
     def defend(self, images: Tensor) -> Tensor:

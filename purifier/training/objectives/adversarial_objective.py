@@ -15,7 +15,7 @@ from impure.pipeline.attacks.engine.threat_model import Problem, make_problem
 from impure.pipeline.targets.target import state_sha256
 from impure.pipeline.tensors import to_uint8
 from impure.purifier.defences.base.classify import classify
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.riae.model import RIAE
 from impure.purifier.training.objectives.network_objective import frozen
 from impure.purifier.training.objectives.riae_objective import RIAEObjective

@@ -12,9 +12,9 @@ from impure.manifests.base.files import sha256_file
 from impure.purifier.checkpoints.init_weights import OUR_LICENSE
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import NETWORKS
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.trainable import Features, TrainableNetwork, TrainingImages
-from impure.purifier.defences.trained.trained_weights import NETWORK, load_network
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.trainable import Features, TrainableNetwork, TrainingImages
+from impure.purifier.defences.trained.base.trained_weights import NETWORK, load_network
 from impure.purifier.losses.feature_network import FeatureNetwork
 from impure.purifier.riae.pretrained import locate
 from impure.purifier.training.objectives.objective import Objective

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Generator, Tensor, nn
 
 from impure.purifier.defences.base.defence import Defence
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 
 
 class Objective(ABC):

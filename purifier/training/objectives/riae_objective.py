@@ -12,7 +12,7 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.checkpoints.init_weights import initialise
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.riae_defence import RIAEDefence
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.losses.perceptual import PerceptualLoss, l1
 from impure.purifier.losses.rcm import combine
 from impure.purifier.riae.model import RIAE

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.training.objectives.adversarial_objective import AdversarialObjective
 from impure.purifier.training.objectives.open_objective import open_objective
 from impure.purifier.training.train_config import Adversary, TrainConfig

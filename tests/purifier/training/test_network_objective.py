@@ -15,8 +15,8 @@ from impure.purifier.defences import defence_registry as registry
 from impure.purifier.defences import model_names
 from impure.purifier.defences.model_names import Model
 from impure.purifier.defences.open_checkpoint import open_checkpoint
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.trainable import (
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.trainable import (
     FeatureDefault,
     Features,
     TrainableNetwork,
@@ -26,7 +26,7 @@ from impure.purifier.training.data_source import PairSource
 from impure.purifier.training.objectives.open_objective import open_objective
 from impure.purifier.training.train_config import TrainConfig
 from impure.purifier.training.trainer import train
-from impure.purifier.training.validation import Validator
+from impure.purifier.training.validation.stored_validator import StoredValidator
 from tests.purifier.conftest import Brightness
 
 CPU = torch.device("cpu")
@@ -96,7 +96,7 @@ def toy_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(shards: list[CommittedShard], out: Path, **values: Any) -> Path:
     config = TrainConfig.for_preset("toy", **values)
-    validator = Validator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
+    validator = StoredValidator(shards, {"toy": Brightness()}, out, images=4, batch_size=4, device=CPU)
     return train(config, PairSource(shards), None, out, CPU, validator=validator)
 
 

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.purifier.data.dataset import Batch
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.losses.rcm import combine
 from impure.purifier.riae import riae_config as presets
 from impure.purifier.riae.model import RIAE

@@ -11,7 +11,7 @@ from impure.purifier.checkpoints.checkpoint import save_weights
 from impure.purifier.defences.defence_registry import build_defence
 from impure.purifier.defences.diffusion.ddpm import DDPM
 from impure.purifier.defences.diffusion.diffpure import DiffPure
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from tests.purifier.defences.diffusion.small_unets import save_consistency_model
 
 SIZES = {"size": 8, "channels": 8, "levels": 2, "blocks": 1, "attention": 1}

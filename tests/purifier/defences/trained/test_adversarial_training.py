@@ -10,7 +10,7 @@ from impure.pipeline.attacks.run_attack import attack_batch
 from impure.pipeline.targets.load import load_target
 from impure.pipeline.tensors import to_float, to_uint8
 from impure.purifier.defences.trained.adversarial_training import AdversarialTraining, RobustClassifier
-from impure.purifier.defences.trained.trainable import TrainingImages
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 
 
 def training_images(labels: tuple[int, ...] = (4, 0, 2)) -> TrainingImages:

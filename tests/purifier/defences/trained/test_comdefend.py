@@ -9,6 +9,7 @@ from scipy.stats import norm
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.comdefend import (
     ComDefend,
     ComDefendNetwork,
@@ -16,7 +17,6 @@ from impure.purifier.defences.trained.comdefend import (
     from_patches,
     to_patches,
 )
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 COM = (3, 16, 32, 64, 128, 256, 128, 64, 32, 12)  # Table 1
 REC = (12, 32, 64, 128, 256, 128, 64, 32, 16, 3)  # Table 2

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.load import load_target
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.dir import DIR, ComplementaryAutoencoder, JointAutoencoder, JointDIR
-from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.riae.patches import patchify, unpatchify
 
 

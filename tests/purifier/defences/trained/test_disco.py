@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.disco import Disco, DiscoNetwork, local_ensemble
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 
 @pytest.fixture

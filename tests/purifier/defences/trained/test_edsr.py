@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.edsr import EDSR, MEAN, halve
-from impure.purifier.defences.trained.trainable import TrainingImages
 from impure.purifier.defences.trained.upscaler_files import Upscaler, load_upscaler
 
 CLEAN = torch.rand(2, 3, 12, 16, generator=Generator().manual_seed(0), dtype=torch.float64)

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.hgd import HGD, DenoisingUNet
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 
 def test_parameters_of_the_paper() -> None:

@@ -7,8 +7,8 @@ from scipy.spatial.distance import jensenshannon
 from torch import Generator, Tensor, nn
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.magnet import MagNet, MagNetNetwork, divergence
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 
 def network() -> MagNetNetwork:

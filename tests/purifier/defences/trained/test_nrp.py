@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from impure.manifests.base.errors import InputError
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.nrp import NRP, DenseBlock, NRPNetwork, perturb
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 
 def small(**sizes: Any) -> NRPNetwork:

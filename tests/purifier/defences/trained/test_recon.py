@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from impure.purifier.defences.static.random_resize import RandomResize
+from impure.purifier.defences.trained.base.trainable import TrainingImages
 from impure.purifier.defences.trained.recon import Recon, ReconstructionNetwork
-from impure.purifier.defences.trained.trainable import TrainingImages
 
 
 def test_layers_and_parameters() -> None:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from impure.purifier.checkpoints.checkpoint import save_weights
 from impure.purifier.defences.open_checkpoint import open_checkpoint
-from impure.purifier.defences.trained.network_defence import NetworkDefence
-from impure.purifier.defences.trained.trainable import FeatureDefault, TrainingImages
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
+from impure.purifier.defences.trained.base.trainable import FeatureDefault, TrainingImages
 from tests.purifier.defences.small_defences import SMALL
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,7 @@
 """Reads a network that impure-train trained, and believes nothing of its files before it is checked."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import read_json
 from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.purifier.defences.base.parameters import Value, check_values
-from impure.purifier.defences.trained.trainable import TrainableNetwork
+from impure.purifier.defences.trained.base.trainable import TrainableNetwork
 from impure.purifier.riae.pretrained import CONFIG, locate, read_parameters
 
 NETWORK = "network"  # in config.json: the name and the sizes of a network that is no RIAE
@@ -38,6 +39,12 @@ def load_network(where: str, kind: type[TrainableNetwork]) -> TrainableNetwork:
     network = kind(**sizes)
     load_strictly(network, weights, str(file))
     return network.eval()
+
+
+def is_bare_file(where: str) -> bool:
+    """Whether this is a file of weights with no config.json beside it: others' programs write no such."""
+    path = Path(where)
+    return path.is_file() and not (path.parent / CONFIG).exists()
 
 
 def network_name(config: Mapping[str, Any]) -> str | None:

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import nn
 
 from impure.purifier.defences.base.defence import TrainedDefence
-from impure.purifier.defences.trained.trainable import TrainableNetwork
-from impure.purifier.defences.trained.trained_weights import load_network
+from impure.purifier.defences.trained.base.trainable import TrainableNetwork
+from impure.purifier.defences.trained.base.trained_weights import load_network
 
 
 class NetworkDefence(TrainedDefence, ABC):

@@ -3,7 +3,7 @@
 import pytest
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.defences.trained.network_sizes import check_sizes
+from impure.purifier.defences.trained.base.network_sizes import check_sizes
 
 
 def test_sizes_have_bounds() -> None:
