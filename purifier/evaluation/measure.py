@@ -1,7 +1,7 @@
 """Evaluation: accuracy of classifiers behind defences, on the stored bytes (paper, Table 1)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby
 from typing import Any
@@ -264,12 +264,8 @@ class _Evaluator:
         """The row of a group behind a defence."""
         samples = self._samples(self._defences[name])
         rejected = measured.rejected.get(name + suffix)
-        return Row(
-            target=group.target,
-            attack=group.attack,
-            defence=name + suffix,
-            n=len(group.pairs),
-            correct=measured.correct(name + suffix),
+        return replace(
+            measured.row(group, name + suffix),
             rejected=None if rejected is None else int(rejected.sum()),
             combine="one" if samples == 1 else self._config.combine,
             samples=samples,

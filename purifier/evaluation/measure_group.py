@@ -11,6 +11,7 @@ from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.data.pairs import Pair
 from impure.purifier.evaluation.predict import NO_CLASS, Loaded, load, predict
+from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.select import Group, batches
 
 
@@ -80,6 +81,16 @@ class GroupMeasurement:
     def correct(self, name: str) -> int:
         """How many predictions of a row count as right."""
         return int(self.right[name].sum())
+
+    def row(self, group: Group, name: str) -> Row:
+        """The row of this name, of one sample, where `group` is what was measured."""
+        return Row(
+            target=group.target,
+            attack=group.attack,
+            defence=name,
+            n=len(group.pairs),
+            correct=self.correct(name),
+        )
 
     @property
     def not_finite(self) -> int:

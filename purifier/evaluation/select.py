@@ -1,9 +1,10 @@
 """Which stored pairs are evaluated, and in which batches."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
+from tqdm import tqdm
 
 from impure.manifests.base.canonical_json import digest
 from impure.manifests.base.errors import InputError
@@ -61,6 +62,29 @@ def select_groups(
         Group(target, attack, pairs, attacks[target].index(attack) * len(pairs) // len(attacks[target]))
         for (target, attack), pairs in chosen.items()
     ]
+
+
+def attacked_groups(
+    shards: Sequence[CommittedShard], classifiers: Mapping[str, nn.Module], limit: int | None = None
+) -> list[Group]:
+    """The groups of `select_groups` without the clean images.
+
+    Raises:
+        InputError: See `select_groups`, or there is no attacked image.
+    """
+    groups = [group for group in select_groups(shards, classifiers, limit) if group.attack != CLEAN]
+    if not groups:
+        raise InputError("the chosen shards hold no attacked image")
+    return groups
+
+
+def with_bar(groups: Sequence[Group], *, progress: bool) -> Iterator[tuple[Group, Callable[[int], object]]]:
+    """Each group with what moves a bar on standard error, which names it; `progress` shows the bar."""
+    total = sum(len(group.pairs) for group in groups)
+    with tqdm(total=total, unit="img", disable=not progress) as bar:
+        for group in groups:
+            bar.set_postfix_str(f"{group.target} {group.attack}")
+            yield group, bar.update
 
 
 def _table_place(attack: str) -> tuple[int, str]:

@@ -6,11 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.manifests.collection.shard_id import CLEAN
 from impure.pipeline.targets.target import Target
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.defences.base.defence import Defence
@@ -23,7 +20,8 @@ from impure.purifier.evaluation.figures.grad_cam import (
 )
 from impure.purifier.evaluation.measure_group import Defended, measure_group
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
-from impure.purifier.evaluation.select import Group, describe_groups, select_groups
+from impure.purifier.evaluation.scores import Row
+from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, with_bar
 
 FORMS = ("clean", "adversarial", "purified")
 MAP = "map of "  # before a form: among a batch's images
@@ -117,15 +115,10 @@ def measure_grad_cam(
         InputError: There is no attacked image, no such layer, captum is not installed, a target has no
             classifier, or a shard is inconsistent.
     """
-    groups = [group for group in select_groups(shards, classifiers, config.limit) if group.attack != CLEAN]
-    if not groups:
-        raise InputError("the chosen shards hold no attacked image to compare with its clean one")
+    groups = attacked_groups(shards, classifiers, config.limit)
     measurer = _Measurer(purifier.to(device).eval(), config, device, layer)
-    total = sum(len(group.pairs) for group in groups)
-    with tqdm(total=total, unit="img", disable=not progress) as bar:
-        for group in groups:
-            bar.set_postfix_str(f"{group.target} {group.attack}")
-            measurer.measure(group, classifiers[group.target].to(device).eval(), bar.update)
+    for group, advance in with_bar(groups, progress=progress):
+        measurer.measure(group, classifiers[group.target].to(device).eval(), advance)
     conditions = {
         **config.conditions(),
         "layer": [f"{target}: {name}" for target, name in measurer.layers.items()],
@@ -179,18 +172,7 @@ class _Measurer:
             advance=advance,
         )
         for form, batches in alike.items():
-            values = torch.cat(batches)
-            self.rows.append(
-                Likeness(
-                    target=group.target,
-                    attack=group.attack,
-                    form=form,
-                    n=len(group.pairs),
-                    correct=measured.correct(form),
-                    mean=float(values.mean()),
-                    deviation=float(values.std(correction=0)),
-                )
-            )
+            self.rows.append(_likeness(measured.row(group, form), torch.cat(batches)))
         self.shown.append(_sample(group, measured.shown))
 
     def _forms(self, loaded: Loaded, number: int) -> dict[str, Tensor]:
@@ -205,6 +187,19 @@ class _Measurer:
         if name not in self.layers:
             self.layers[name] = choose_layer(target.network, images, self._asked)
         return target.network.get_submodule(self.layers[name])
+
+
+def _likeness(row: Row, correlations: Tensor) -> Likeness:
+    """What a group's maps (n,) in a form, counted in a row, have in common with those of its clean images."""
+    return Likeness(
+        target=row.target,
+        attack=row.attack,
+        form=row.defence,
+        n=row.n,
+        correct=row.correct,
+        mean=float(correlations.mean()),
+        deviation=float(correlations.std(correction=0)),
+    )
 
 
 def _sample(group: Group, shown: Defended) -> Shown:

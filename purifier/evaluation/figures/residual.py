@@ -8,18 +8,15 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
-from tqdm import tqdm
 
-from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
-from impure.manifests.collection.shard_id import CLEAN
 from impure.purifier.data.pair_reader import PairReader
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure_group import Defended, measure_group
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
 from impure.purifier.evaluation.scores import Row
-from impure.purifier.evaluation.select import Group, describe_groups, select_groups
+from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, with_bar
 
 Way = Literal["global", "pixels", "patches"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -131,15 +128,11 @@ def measure_residual(
     Raises:
         InputError: There is no attacked image, a target has no classifier, or a shard is inconsistent.
     """
-    groups = [group for group in select_groups(shards, classifiers, config.limit) if group.attack != CLEAN]
-    if not groups:
-        raise InputError("the chosen shards hold no attacked image: nothing of a perturbation can be left")
+    groups = attacked_groups(shards, classifiers, config.limit)
     measurer = _Measurer(config, device, patch, shares(steps), purifier)
-    total = sum(len(group.pairs) for group in groups)
-    with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
-        for group in groups:
-            bar.set_postfix_str(f"{group.target} {group.attack}")
-            measurer.measure(group, classifiers[group.target].to(device).eval(), bar.update)
+    with torch.no_grad():
+        for group, advance in with_bar(groups, progress=progress):
+            measurer.measure(group, classifiers[group.target].to(device).eval(), advance)
     conditions = {
         **config.conditions(),
         "patch": patch,
@@ -191,16 +184,7 @@ class _Measurer:
             device=self._device,
             advance=advance,
         )
-        rows = {
-            name: Row(
-                target=group.target,
-                attack=group.attack,
-                defence=name,
-                n=len(group.pairs),
-                correct=measured.correct(name),
-            )
-            for name in measured.right
-        }
+        rows = {name: measured.row(group, name) for name in measured.right}
         for way, scale in product(WAYS, self._shares):
             self.rows.append(ResidualRow(way=way, scale=scale, row=rows[_name(way, scale)]))
         if left:

@@ -114,14 +114,7 @@ class StoredValidator(Validator):
         measured = measure_group(
             self._reader, group, defend, batch_size=self._batch_size, device=self._device
         )
-        row = Row(
-            target=group.target,
-            attack=group.attack,
-            defence=name,
-            n=len(group.pairs),
-            correct=measured.correct(name),
-        )
-        return row, measured.shown
+        return measured.row(group, name), measured.shown
 
     def _draw(self, epoch: int, purified: Sequence[Defended]) -> None:
         """Write the epoch's image strips."""
