@@ -7,7 +7,7 @@ that: its members are plain files with short names, and anything odder is refuse
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -67,24 +67,33 @@ def walk(path: Path) -> Iterator[Member]:
         raise InputError(f"{path}: not a readable tar file ({error.strerror})") from error
 
 
-def read_members(members: dict[str, Member]) -> dict[str, bytes]:
+def read_members(members: Mapping[str, Member]) -> dict[str, bytes]:
     """Read the content of members under the same names; each tar is opened once.
 
     Raises:
         InputError: A tar cannot be read, or has become shorter.
     """
+    of_tar: dict[Path, dict[str, Member]] = {}
+    for name, member in members.items():
+        of_tar.setdefault(member.path, {})[name] = member
     contents = {}
-    try:
-        for path in {member.path for member in members.values()}:
-            with path.open("rb") as file:
-                for name, member in members.items():
-                    if member.path == path:
-                        file.seek(member.offset)
-                        contents[name] = file.read(member.size)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    for path, listed in of_tar.items():
+        contents |= _read(path, listed)
     if short := [members[name] for name, data in contents.items() if len(data) != members[name].size]:
         raise InputError(f"{short[0].path}: cut short inside {short[0].name!r}; fetch or make it again")
+    return contents
+
+
+def _read(path: Path, members: Mapping[str, Member]) -> dict[str, bytes]:
+    """The content of one tar's members, which may be cut short."""
+    contents = {}
+    try:
+        with path.open("rb") as file:
+            for name, member in members.items():
+                file.seek(member.offset)
+                contents[name] = file.read(member.size)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return contents
 
 

@@ -4,6 +4,7 @@ Cheap enough for every shard of a large collection: of a manifest only the foote
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -58,22 +59,25 @@ def _plan_problems(committed: CommittedShard, plans: Mapping[str, FrozenPlan | N
         yield f"made by another plan than plans/{name}.parquet"
 
 
+def _read_manifest(path: Path) -> tuple[pa.Table, Mapping[bytes, bytes]]:
+    """The columns of a manifest that are compared, and its metadata."""
+    try:
+        with parquet_file(path) as data, pq.ParquetFile(data) as file:
+            table = file.read(columns=[*PLACE, "source_id", "status", "success"])
+            return table, file.schema_arrow.metadata or {}
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from error
+
+
 def _manifest_problems(committed: CommittedShard, plan: FrozenPlan | None) -> Iterator[str]:
     """Whether the manifest is this shard's."""
     path, shard_id = committed.manifest, committed.shard_id
-    try:
-        with parquet_file(path) as data, pq.ParquetFile(data) as file:
-            metadata = file.schema_arrow.metadata or {}
-            table = file.read(columns=[*PLACE, "source_id", "status", "success"])
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a readable manifest ({first_line(error)})") from error
+    table, metadata = _read_manifest(path)
     if metadata.get(DIGEST_KEY) != committed.marker["config_digest"].encode():
         yield f"{path.name} was made with another config than its marker says"
-    places = table.group_by(list(PLACE)).aggregate([]).to_pylist()
-    if any(
-        tuple(place[name] for name in PLACE) != (shard_id.target, shard_id.split, shard_id.number)
-        for place in places
-    ):
+    places = table.group_by(list(PLACE)).aggregate([]).select(PLACE).to_pylist()
+    own = (shard_id.target, shard_id.split, shard_id.number)
+    if any(tuple(place.values()) != own for place in places):
         yield f"{path.name} is another shard's manifest"
     counts = committed.marker["counts"]
     if table.num_rows - counts["planned"] != counts.get("unreadable", 0):

@@ -1,11 +1,15 @@
 """How much of a collection is there: shards, images, success rates and bytes by target, attack and split."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TypedDict
 
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.marker import Counts, add_counts, percent_fooled
+from impure.manifests.collection.plan import FrozenPlan
 from impure.manifests.collection.schema import STATUS_OK
+from impure.manifests.collection.shard_id import ShardId
 
 
 class GroupStatus(Counts):
@@ -44,34 +48,46 @@ def status(collection: Collection) -> CollectionStatus:
         InputError: A marker or a plan cannot be read.
     """
     missing = collection.missing()
+    return {
+        "root": str(collection.root),
+        "plans": [_plan_status(plan) for plan in collection.plans().values()],
+        "groups": _group_statuses(collection.committed, missing),
+        "missing": [str(shard_id) for shard_id in missing],
+    }
+
+
+def _plan_status(plan: FrozenPlan) -> PlanStatus:
+    """What one frozen plan lists."""
+    return {
+        "target": plan.target,
+        "split": plan.split,
+        "images": plan.table["status"].to_pylist().count(STATUS_OK),
+        "shards": len(plan.shards),
+    }
+
+
+def _group_statuses(committed: Sequence[CommittedShard], missing: Sequence[ShardId]) -> list[GroupStatus]:
+    """The sums of each target, attack and split."""
     groups: dict[tuple[str, str, str], list[CommittedShard]] = {}
-    for shard in collection.committed:
-        shard_id = shard.shard_id
-        groups.setdefault((shard_id.target, shard_id.attack, shard_id.split), []).append(shard)
-    lacking = [(shard_id.target, shard_id.attack, shard_id.split) for shard_id in missing]
-    rows: list[GroupStatus] = [
+    for shard in committed:
+        groups.setdefault(_group_of(shard.shard_id), []).append(shard)
+    lacking = Counter(map(_group_of, missing))
+    return [
         {
             "target": target,
             "attack": attack,
             "split": split,
             "shards": len(shards),
-            "missing_shards": lacking.count((target, attack, split)),
+            "missing_shards": lacking[target, attack, split],
             "bytes": sum(shard.marker["tar"]["bytes"] for shard in shards),
             **add_counts(shard.marker["counts"] for shard in shards),
         }
         for (target, attack, split), shards in groups.items()
     ]
-    plans: list[PlanStatus] = [
-        {
-            "target": plan.target,
-            "split": plan.split,
-            "images": plan.table["status"].to_pylist().count(STATUS_OK),
-            "shards": len(plan.shards),
-        }
-        for plan in collection.plans().values()
-    ]
-    missing_names = [str(shard_id) for shard_id in missing]
-    return {"root": str(collection.root), "plans": plans, "groups": rows, "missing": missing_names}
+
+
+def _group_of(shard_id: ShardId) -> tuple[str, str, str]:
+    return shard_id.target, shard_id.attack, shard_id.split
 
 
 def status_table(summary: CollectionStatus) -> str:

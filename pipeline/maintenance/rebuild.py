@@ -205,19 +205,24 @@ def _outcomes(
     progress: Callable[[int], object],
 ) -> Iterator[RowOutcome]:
     """Put a shard's pairs together, row by row, a few ahead; puts into `lost` why one fails."""
-    card, rows = _card(committed), committed.rows()[0].to_pylist()
+    rows = committed.rows()[0].to_pylist()
+    pair_of = partial(_pair, _card(committed), samples, load)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(rows), _AT_ONCE):
             batch = rows[start : start + _AT_ONCE]
-            for row, pair in zip(batch, pool.map(partial(_pair, card, samples, load), batch), strict=True):
-                if isinstance(pair, Sample):
-                    yield pair, row
-                elif row["status"] == STATUS_OK:
-                    lost[row["source_id"]] = pair["error"]
-                    yield None, {**row, **pair}
-                else:
-                    yield None, row
+            for row, pair in zip(batch, pool.map(pair_of, batch), strict=True):
+                yield _outcome(row, pair, lost)
             progress(len(batch))
+
+
+def _outcome(row: Row, pair: Sample | Row, lost: dict[str, str]) -> RowOutcome:
+    """A row's pair, or the row that says why there is none; puts into `lost` why where there was one."""
+    if isinstance(pair, Sample):
+        return pair, row
+    if row["status"] != STATUS_OK:
+        return None, row
+    lost[row["source_id"]] = pair["error"]
+    return None, {**row, **pair}
 
 
 def _pair(card: TargetCard, samples: dict[str, SampleIndex], load: Load, row: Row) -> Sample | Row:

@@ -38,29 +38,15 @@ class TarSource:
 
     def _scan(self, path: Path, split: str) -> list[SourceImage]:
         """List one tar's images; remembers where their bytes lie."""
-        pictures: dict[str, tuple[str, int, int]] = {}
-        classes: dict[str, str] = {}
-        try:
-            with tarfile.open(path, "r:") as tar:
-                for member in tar:
-                    folder, slash, base = member.name.rpartition("/")
-                    stem, _, extension = base.partition(".")
-                    key = f"{folder}{slash}{stem}"
-                    if member.isreg() and is_image(base):
-                        if key not in pictures or _replaces(extension, pictures[key][0], f"{path}: {key}"):
-                            pictures[key] = (extension, member.offset_data, member.size)
-                    elif member.isreg() and extension.lower() == "cls" and member.size <= 32:
-                        classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
-        except (OSError, tarfile.TarError, ValueError) as error:
-            raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
+        pictures, classes = _pictures_and_classes(path)
         images = []
         tar_path = path.relative_to(os.path.commonpath([tar.parent for tar in self.tars]))
-        for key, (extension, offset, size) in pictures.items():
-            if key in classes:
-                source_id = as_text(f"{split}/{tar_path}/{key}.{extension}")
-                image = SourceImage(source_id, _wnid_of(classes[key], f"{path}: {key}.cls"))
-                self._locations[image.source_id] = (path, offset, size)
-                images.append(image)
+        for key in filter(classes.__contains__, pictures):
+            extension, offset, size = pictures[key]
+            source_id = as_text(f"{split}/{tar_path}/{key}.{extension}")
+            image = SourceImage(source_id, _wnid_of(classes[key], f"{path}: {key}.cls"))
+            self._locations[image.source_id] = (path, offset, size)
+            images.append(image)
         return images
 
     def load(self, image: SourceImage, size: int) -> Photo:  # noqa: ARG002
@@ -80,6 +66,30 @@ class TarSource:
         except OSError as error:
             raise InputError(f"{image.source_id}: cannot be read ({error.strerror})") from error
         return Photo(decode_photo(data, image.source_id), hashlib.sha256(data).hexdigest())
+
+
+def _pictures_and_classes(path: Path) -> tuple[dict[str, tuple[str, int, int]], dict[str, str]]:
+    """By a sample's key in a tar: its image's extension, offset and size; and what its `.cls` member says.
+
+    Raises:
+        InputError: It cannot be read, or a sample has two images.
+    """
+    pictures: dict[str, tuple[str, int, int]] = {}
+    classes: dict[str, str] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in filter(tarfile.TarInfo.isreg, tar):
+                folder, slash, base = member.name.rpartition("/")
+                stem, _, extension = base.partition(".")
+                key = f"{folder}{slash}{stem}"
+                if is_image(base):
+                    if key not in pictures or _replaces(extension, pictures[key][0], f"{path}: {key}"):
+                        pictures[key] = (extension, member.offset_data, member.size)
+                elif extension.lower() == "cls" and member.size <= 32:
+                    classes[key] = tar.extractfile(member).read().decode("ascii").strip()  # type: ignore[union-attr]
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise InputError(f"{path}: not a readable WebDataset tar ({error})") from error
+    return pictures, classes
 
 
 def _replaces(extension: str, other: str, where: str) -> bool:

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from impure.purifier.defences.trained.base.network_defence import NetworkDefence
-
 from impure.manifests.base.canonical_json import canonical_json
 from impure.manifests.base.files import read_json, write_text
+from impure.manifests.base.markdown_template import render_markdown
 from impure.manifests.base.tables import markdown_table
 from impure.manifests.collection.layout import README
 from impure.purifier.checkpoints.checkpoint import BEST
 from impure.purifier.checkpoints.init_weights import LICENSES, OUR_LICENSE, license_of
 from impure.purifier.defences.open_checkpoint import checkpoint_kind
+from impure.purifier.defences.trained.base.network_defence import NetworkDefence
 from impure.purifier.evaluation.scores import Row
 from impure.purifier.evaluation.validation_table import (
     ADAPTIVE,
@@ -85,28 +84,25 @@ def model_card(
     Raises:
         InputError: Its licence is unknown, or the rows cannot be compared.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
     license = license_of(config)
     parts = {
         name: config.get(name) for name in ("riae", "network", "targets", "train", "data", "init", "software")
     }
     if init := parts["init"]:  # the names of hundreds of parameters would hide all else
         parts["init"] = {key: len(item) if isinstance(item, list) else item for key, item in init.items()}
-    return environment.get_template("model_card.md.j2").render(
-        license=license,
-        licence_note=_NOTES[license],
-        release=_RELEASE,
-        network=kind.network_kind.name if kind else None,
-        source=kind.source if kind else None,
-        mask=None if kind else config["riae"].get("mask", "both"),
-        tables={name: _settings(part) for name, part in parts.items() if isinstance(part, dict) and part},
-        epoch=config["epoch"] if isinstance(config.get("epoch"), int) else None,
-        accuracies=accuracy_table(validation),
-        adaptive=any(row.attack.startswith(ADAPTIVE) for rows in validation.values() for row in rows),
-    )
+    values = {
+        "license": license,
+        "licence_note": _NOTES[license],
+        "release": _RELEASE,
+        "network": kind.network_kind.name if kind else None,
+        "source": kind.source if kind else None,
+        "mask": None if kind else config["riae"].get("mask", "both"),
+        "tables": {name: _settings(part) for name, part in parts.items() if isinstance(part, dict) and part},
+        "epoch": config["epoch"] if isinstance(config.get("epoch"), int) else None,
+        "accuracies": accuracy_table(validation),
+        "adaptive": any(row.attack.startswith(ADAPTIVE) for rows in validation.values() for row in rows),
+    }
+    return render_markdown(Path(__file__).with_name("model_card.md.j2"), values)
 
 
 def accuracy_table(validation: RowsByEpoch) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from impure.manifests.base.errors import InputError
 from impure.manifests.base.files import atomic_path, sha256_file, write_json, write_text
+from impure.manifests.base.markdown_template import render_markdown
 from impure.manifests.collection.collection import Collection, CommittedShard
 from impure.manifests.collection.layout import ABOUT, CROISSANT, INDICES, PREVIEW, README, SUMS
 from impure.manifests.collection.plan import FrozenPlan
@@ -82,12 +81,8 @@ def _write_texts(root: Path, shards: Sequence[CommittedShard], plans: dict[str, 
 
 def readme(shards: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> str:
     """The card: YAML that Hugging Face reads, then Markdown for people."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    template = environment.get_template("dataset_card.md.j2")
-    return template.render(**_summary(shards, plans), **_examples(shards[0], splits_of(shards)))
+    values = {**_summary(shards, plans), **_examples(shards[0], splits_of(shards))}
+    return render_markdown(Path(__file__).with_name("dataset_card.md.j2"), values)
 
 
 def _summary(shards: Sequence[CommittedShard], plans: dict[str, FrozenPlan]) -> dict[str, object]:

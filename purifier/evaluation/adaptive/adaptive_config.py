@@ -134,6 +134,11 @@ class Cell:
     @property
     def label(self) -> str:
         """Its name for people."""
-        budget = f" {self.eps}/255" if self.eps else ""
-        how = "" if self.knowledge in ("none", "full") else f" ({self.knowledge})"
-        return f"{self.attack}{budget}{how}"
+        return attack_label(self.attack, self.eps, self.knowledge)
+
+
+def attack_label(attack: str, eps: int, knowledge: str) -> str:
+    """An attack's name for people: with its budget, and what the attacker knows where that is not usual."""
+    budget = f" {eps}/255" if eps else ""
+    how = "" if knowledge in ("none", "full") else f" ({knowledge})"
+    return f"{attack}{budget}{how}"

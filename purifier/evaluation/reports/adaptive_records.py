@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from impure.manifests.base.errors import InputError
-from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, CONTROLS, NOISE
+from impure.purifier.evaluation.adaptive.adaptive_config import CLEAN, CONTROLS, NOISE, attack_label
 from impure.purifier.evaluation.adaptive.adaptive_scores import ALL
 from impure.purifier.evaluation.reports.documents import NAME, as_text, count_of, records_of
 from impure.purifier.evaluation.reports.page import CheckLine
@@ -54,9 +54,7 @@ class AttackLine:
     @property
     def label(self) -> str:
         """Its name for people."""
-        budget = f" {self.eps}/255" if self.eps else ""
-        how = "" if self.knowledge in ("none", "full") else f" ({self.knowledge})"
-        return f"{self.attack}{budget}{how}"
+        return attack_label(self.attack, self.eps, self.knowledge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from impure.purifier.evaluation.reports.adaptive_records import (
     attacked_subjects,
 )
 from impure.purifier.evaluation.reports.documents import Document, as_text, number
-from impure.purifier.evaluation.reports.page import Bar, Bars, Block, Cell, Section, Table
+from impure.purifier.evaluation.reports.page import Bar, Bars, Block, Cell, Section, Table, per_cent
 
 LEAD = (
     "Accuracy in per cent with Wilson's 95 % interval under attacks computed through defence and target. "
@@ -52,7 +52,7 @@ def _total(subject: AttackedSubject, line: AttackLine) -> list[Cell]:
         Cell(subject.target),
         *_how(line),
         *_verdicts(line),
-        *(_per_cent(control.get(verdict)) for control in (line.noise, line.clean) for verdict in VERDICTS),
+        *(per_cent(control.get(verdict)) for control in (line.noise, line.clean) for verdict in VERDICTS),
     ]
 
 
@@ -65,7 +65,7 @@ def _how(line: AttackLine) -> list[Cell]:
 def _verdicts(line: AttackLine) -> list[Cell]:
     """The three accuracies under an attack, with their intervals."""
     shares = [line.attacked[verdict] for verdict in VERDICTS]
-    return [_per_cent(share.rate, f"{100 * share.low:.1f}–{100 * share.high:.1f}") for share in shares]
+    return [per_cent(share.rate, f"{100 * share.low:.1f}–{100 * share.high:.1f}") for share in shares]
 
 
 def _block(subject: AttackedSubject) -> Block:
@@ -100,7 +100,7 @@ def _row(line: AttackLine) -> list[Cell]:
         Cell(line.attack),
         Cell("–" if line.attack in CONTROLS else line.knowledge),
         *_verdicts(line),
-        *(_per_cent(control.get("mean"), _others(control)) for control in (line.noise, line.clean)),
+        *(per_cent(control.get("mean"), _others(control)) for control in (line.noise, line.clean)),
         *_how(line),
         Cell(effort if record.get("steps") else "–"),
         Cell(as_text(record.get("converged"), 20)),
@@ -113,11 +113,6 @@ def _row(line: AttackLine) -> list[Cell]:
 def _others(control: Mapping[str, float]) -> str:
     """The other two verdicts on a control, below the mean."""
     return " / ".join(f"{100 * control[verdict]:.1f}" for verdict in VERDICTS[1:] if verdict in control)
-
-
-def _per_cent(rate: float | None, small: str = "") -> Cell:
-    """An accuracy in per cent."""
-    return Cell("–") if rate is None else Cell(f"{100 * rate:.1f}", small, rate)
 
 
 def _number(value: float | None) -> Cell:

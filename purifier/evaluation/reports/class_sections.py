@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from impure.purifier.evaluation.reports.documents import NAME, as_text, number, records_of
-from impure.purifier.evaluation.reports.page import Cell, Table
+from impure.purifier.evaluation.reports.page import Cell, Table, per_cent
 
 MAX_CLASSES = 1000  # shown
 
@@ -55,7 +55,7 @@ def _confusions(records: Sequence[Record], target: str) -> Table:
             [
                 *(Cell(_name(record, name)) for name in ("defence", "class", "predicted_class")),
                 Cell(as_text(record.get("count"), 20), sort=number(record, "count")),
-                _per_cent(number(record, "share"), ""),
+                per_cent(number(record, "share"), ""),
             ]
             for record in records[:MAX_CLASSES]
         ],
@@ -66,12 +66,7 @@ def _confusions(records: Sequence[Record], target: str) -> Table:
 def _share(record: Record) -> Cell:
     """A class's accuracy, with how many images it is of."""
     n = number(record, "n")
-    return _per_cent(number(record, "accuracy"), "" if n is None else f"of {n:.0f}")
-
-
-def _per_cent(share: float | None, small: str) -> Cell:
-    """A share in per cent."""
-    return Cell("–") if share is None else Cell(f"{100 * share:.1f}", small, share)
+    return per_cent(number(record, "accuracy"), "" if n is None else f"of {n:.0f}")
 
 
 def _name(record: Record, name: str) -> str:

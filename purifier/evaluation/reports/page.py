@@ -24,6 +24,11 @@ class Cell(NamedTuple):
     sort: float | None = None
 
 
+def per_cent(share: float | None, small: str = "") -> Cell:
+    """A share from 0 to 1 in per cent; a dash where there is none."""
+    return Cell("–") if share is None else Cell(f"{100 * share:.1f}", small, share)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """A table that readers can sort.
