@@ -65,10 +65,12 @@ class CommandWithSections(Command):
         self._sections = sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options below their headings."""
+        """Write the options below their headings; arguments stand in the usage and in the text."""
         heading = "Options"
         records: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
+            if isinstance(option, click.Argument):  # click 8.5.1 has a record of those, too
+                continue
             heading = self._sections.get(str(option.name), heading)
             if record := option.get_help_record(ctx):
                 records.setdefault(heading, []).append(record)

@@ -87,14 +87,16 @@ def test_a_failure_says_where_its_traceback_is(tmp_path):
 
 def test_options_stand_under_the_heading_of_the_first():
     @click.command(cls=CommandWithSections, sections={"shards": "Data", "epochs": "Updates"})
+    @click.argument("names", metavar="A B …")
     @click.option("--shards", help="Where.")
     @click.option("--split", help="Which.")
     @click.option("--epochs", help="How long.")
-    def command(shards: str, split: str, epochs: str) -> None: ...
+    def command(names: str, shards: str, split: str, epochs: str) -> None: ...
 
     lines = CliRunner().invoke(command, ["--help"]).output.splitlines()
     headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
     assert headings == ["Data:", "Updates:"]
+    assert [line for line in lines if "A B …" in line] == [lines[0]]  # arguments are no options
     assert (
         lines.index("Data:")
         < next(i for i, line in enumerate(lines) if "--split" in line)
