@@ -76,7 +76,7 @@ def read_members(members: Mapping[str, Member]) -> dict[str, bytes]:
     of_tar: dict[Path, dict[str, Member]] = {}
     for name, member in members.items():
         of_tar.setdefault(member.path, {})[name] = member
-    contents = {}
+    contents: dict[str, bytes] = {}
     for path, listed in of_tar.items():
         contents |= _read(path, listed)
     if short := [members[name] for name, data in contents.items() if len(data) != members[name].size]:
@@ -86,7 +86,7 @@ def read_members(members: Mapping[str, Member]) -> dict[str, bytes]:
 
 def _read(path: Path, members: Mapping[str, Member]) -> dict[str, bytes]:
     """The content of one tar's members, which may be cut short."""
-    contents = {}
+    contents: dict[str, bytes] = {}
     try:
         with path.open("rb") as file:
             for name, member in members.items():

@@ -14,7 +14,6 @@ from impure.manifests.commands.click_options import json_option
 from impure.manifests.commands.console import HELP, Group, print_json
 
 if TYPE_CHECKING:
-    from impure.manifests.base.files import write_text
     from impure.purifier.riae.riae_config import Mask
 
 run_argument = click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -183,6 +182,7 @@ def curves_command(run: Path, out: Path | None, as_json: bool) -> None:
     \b
       impure-model curves ./impure-runs/imagenet-base
     """
+    from impure.manifests.base.files import write_text
     from impure.purifier.evaluation.figures.learning_curves import curves_plot, read_curves
     from impure.purifier.evaluation.figures.plot_style import save
     from impure.purifier.evaluation.validation_table import FILE as VALIDATION
