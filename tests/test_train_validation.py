@@ -17,6 +17,17 @@ def finished(result: Result) -> Result:
     return result
 
 
+def epochs_of(run: Path) -> set[str]:
+    with (run / "validation.csv").open(newline="") as file:
+        return {row["epoch"] for row in csv.DictReader(file)}
+
+
+def test_validation_is_rarer_where_an_epoch_holds_few_images(train: Run, card: Path, tmp_path: Path) -> None:
+    """An epoch holds as many images as a validation."""
+    finished(train(tmp_path / "run", "--target", card, "--epochs", 3))
+    assert epochs_of(tmp_path / "run") == {"0", "2", "3"}
+
+
 def test_validation_by_default_where_its_target_is_given(train: Run, card: Path, tmp_path: Path) -> None:
     finished(
         train(

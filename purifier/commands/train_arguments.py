@@ -81,7 +81,7 @@ class TrainArguments:
     seed: int
     validate: str | None
     validate_images: int
-    validate_epochs: int
+    validate_epochs: int | None
     targets: tuple[str, ...]
     weights: tuple[str, ...]
     tensorboard: bool

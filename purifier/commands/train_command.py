@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ def train(**values: Any) -> None:
     from impure.purifier.training.setup import (
         decoding_workers,
         default_cache,
+        default_validate_epochs,
         rank_device,
         torchrun_ranks,
     )
@@ -82,13 +83,16 @@ def train(**values: Any) -> None:
         return dry_run(config, data_source, features, classifiers, out, device, world, asked)
     runtime = RuntimeOptions(
         progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
-        validate_epochs=asked.validate_epochs, tensorboard=asked.tensorboard,
+        tensorboard=asked.tensorboard,
     )  # fmt: skip
     if asked.profile:
         with joined(rank, world, device) as ranks:
             return print_profile(config, data_source, features, classifiers, device, runtime, ranks, asked)
     out = writable(out)
     validator = open_validator(config, out, device, asked) if shards and not rank else None
+    if validator:
+        gap = asked.validate_epochs or default_validate_epochs(data_source, validator.images)
+        runtime = replace(runtime, validate_epochs=gap)
     try:
         with joined(rank, world, device) as ranks:
             train_riae(

@@ -144,8 +144,9 @@ validation_options = options(
     click.option("--validate-images", type=click.IntRange(min=1), show_default=True,
         default=default_of(RuntimeOptions, "validate_images"),
         help="Validate on at most so many images of each target and attack."),
-    click.option("--validate-epochs", type=click.IntRange(min=1), show_default=True,
-        default=default_of(RuntimeOptions, "validate_epochs"), help="Epochs between validations."),
+    click.option("--validate-epochs", type=click.IntRange(min=1),
+        show_default="1, or until twice as many images are learnt from as are validated on",
+        help="Epochs between validations."),
     classifier_options,
 )  # fmt: skip
 run_options = options(

@@ -1,5 +1,6 @@
 """Sets a training run up: ranks, device, decoding processes, photographs and feature network."""
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -80,6 +81,14 @@ def default_cache(data_source: DataSource) -> CacheKind:
     data = data_source.dataset
     few = isinstance(data, PairDataset) and data.image_bytes <= min(FEW_BYTES, room_for_cache(CPU))
     return "ram" if few else "none"
+
+
+def default_validate_epochs(data_source: DataSource, validated: int) -> int:
+    """Epochs between validations if nobody said: until twice as many images are learnt from as are measured.
+
+    A defence that learns from few clean images would else spend its time on validation.
+    """
+    return max(1, math.ceil(2 * validated / data_source.images))
 
 
 def open_photographs(images: str, labels: Path | None) -> PhotoSource:

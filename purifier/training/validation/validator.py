@@ -64,6 +64,11 @@ class Validator(ABC):
         self._progress = progress
         self._reader = PairReader(cache_bytes)
 
+    @property
+    def images(self) -> int:
+        """How many a round over all groups takes."""
+        return sum(len(group.pairs) for group in self._groups)
+
     @abstractmethod
     def __call__(self, defence: Defence, name: str, epoch: int) -> Score:
         """Measure the defence; training goes on as if nothing had happened.
@@ -94,8 +99,9 @@ class Validator(ABC):
 
     def _bar(self, rounds: int) -> Any:
         """A bar for so many rounds over all images."""
-        images = rounds * sum(len(group.pairs) for group in self._groups)
-        return tqdm(total=images, unit="img", desc="validation", leave=False, disable=not self._progress)
+        return tqdm(
+            total=rounds * self.images, unit="img", desc="validation", leave=False, disable=not self._progress
+        )
 
     @contextmanager
     def _undisturbed(self, defence: Defence) -> Iterator[None]:

@@ -14,7 +14,7 @@ from impure.purifier.training import setup
 from impure.purifier.training.data_source import PairSource, PhotoSource, open_loader
 from impure.purifier.training.distributed import Ranks
 from impure.purifier.training.runtime_options import RuntimeOptions
-from impure.purifier.training.setup import default_cache
+from impure.purifier.training.setup import default_cache, default_validate_epochs
 from tests.purifier.conftest import write_collection
 from tests.purifier.training.test_trainer import config, same, small_preset, train
 
@@ -75,3 +75,11 @@ def test_few_images_are_kept_unasked(
     assert default_cache(source) == kind
     monkeypatch.setattr(setup, "FEW_BYTES", source.dataset.image_bytes - 1)
     assert default_cache(source) == "none"
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.0, 1), (0.5, 1), (0.51, 2), (1.0, 2), (4.0, 8)])
+def test_validation_waits_until_twice_its_images_are_learnt_from(
+    tmp_path: Path, share: float, epochs: int
+) -> None:
+    source = PairSource(write_collection(tmp_path / "data", count=50))
+    assert default_validate_epochs(source, math.floor(share * source.images)) == epochs
