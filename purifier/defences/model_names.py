@@ -132,7 +132,7 @@ MODELS: dict[str, Model] = {
         network="ddpm",
         sizes={"channels": 16, "levels": 3, "blocks": 1, "attention": 2},
         training={
-            "epochs": 100,
+            "epochs": 30,
             "batch_size": 32,
             **_ADAM,
             "learning_rate": 2e-3,
