@@ -1,9 +1,11 @@
-"""What `impure-train` learns from: shards or photographs, and the frozen network that a loss needs."""
+"""What `impure-train` learns from and is validated by: shards, photographs, frozen networks."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from impure.manifests.base.errors import InputError
+from impure.manifests.base.errors import ImpureError, InputError
 from impure.manifests.commands.click_options import comma_separated
 from impure.manifests.commands.console import say
 from impure.pipeline.sources.source_names import BUILTIN
@@ -11,10 +13,25 @@ from impure.purifier.commands.shared_inputs import open_shards
 from impure.purifier.commands.train_arguments import TrainArguments
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from impure.manifests.collection.collection import CommittedShard
     from impure.pipeline.targets.target import Target
     from impure.purifier.training.data_source import DataSource
     from impure.purifier.training.train_config import TrainConfig
+    from impure.purifier.training.validation.validator import Validator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainInputs:
+    """What a run is made of; arguments of `trainer.train`."""
+
+    config: "TrainConfig"
+    data_source: "DataSource"
+    features: "nn.Module | None"
+    classifiers: "Mapping[str, nn.Module]"
+    device: "torch.device"
 
 
 def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
@@ -125,3 +142,38 @@ def feature_network(
         raise InputError(f"model {config.preset} learns behind one classifier; give --features, of {names}")
     (name,) = classifiers
     return replace(config, feature_network=name), classifiers[name]
+
+
+def open_validator(
+    config: "TrainConfig", out: Path, device: "torch.device", asked: TrainArguments
+) -> "Validator | None":
+    """The validator that was asked for, or where none was, the one that can be had.
+
+    Raises:
+        InputError: Something of it was asked for, or the run was validated before, and it cannot be had.
+    """
+    from impure.pipeline.targets.of_collection import class_names, classifiers_of
+    from impure.purifier.evaluation.validation_table import FILE
+    from impure.purifier.training.validation.adaptive_validator import AdaptiveValidator
+    from impure.purifier.training.validation.stored_validator import StoredValidator
+
+    split = asked.validate or "validation"
+    if asked.shards is None or split == "none":
+        return None
+    try:
+        shards = without_held_out(open_shards(asked.shards, {"splits": [split]}), asked)
+        classifiers = classifiers_of(shards, asked.targets, asked.weights)
+    except ImpureError as error:
+        if asked.validate or asked.targets or asked.weights or (out / FILE).exists():
+            raise
+        say(f"No validation: {error}")
+        return None
+    if config.adversary:
+        return AdaptiveValidator(
+            shards, classifiers, out, eps=config.adversary.eps[-1], images=asked.validate_images,
+            batch_size=32, device=device, progress=True,
+        )  # fmt: skip
+    return StoredValidator(
+        shards, classifiers, out, images=asked.validate_images, batch_size=32, device=device,
+        class_names=class_names(shards), progress=True,
+    )  # fmt: skip
