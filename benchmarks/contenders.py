@@ -138,7 +138,7 @@ def by_libraries(bench: Bench, config: AttackConfig, problem: Problem) -> list[C
         if (reference := attacks.get(config.name)) is None:
             continue
         params = {name: config.params[name] for name in reference.parameters}
-        if reference.required:  # Torchattacks' C&W has no search; with a large c it does not stop early
+        if "search_steps" in reference.required:  # Torchattacks' C&W; with a large c it does not stop early
             params |= {"steps": published(config), "c0": 1000.0}
         run = cleverhans_cw if (library, config.name) == ("cleverhans", "cw") else reference.run
         counter = LibraryModel(bench.model, problem.clean)

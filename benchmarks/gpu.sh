@@ -24,13 +24,14 @@ trap 'rm -rf "$work"' EXIT
 attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
 
 if [ "$SMALL" ]; then
-  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2 4) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model resnet18 --size 64 --batch-size 2 --rounds 1"
+  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2 4) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model squeezenet1_1 --size 32 --batch-size 1 --rounds 1"
   some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18
   trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0"
+  pictures=()  # the built-in ones, with their small target
 else
   riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 2"
   some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101
-  trained="--device cuda --model base --batch-size 64 --bf16"
+  trained="--device cuda --model base --batch-size 64 --bf16" pictures=(--images "$PHOTOS" --target "$CARD")
   variants="--variant flash --variant efficient --variant blocks --variant blocks+flash --variant blocks+efficient"
 fi
 
@@ -54,12 +55,13 @@ impure generate-lite0 90 data generate --attack $attacks --images "$PHOTOS" --ta
 bench attacks-fp32 60 attacks $timed --attack pgd --attack apgd-ce --attack cw
 for size in "${batches[@]}"; do bench "riae-$size" 45 train $riae --bf16 --batch-size "$size"; done
 bench riae-variants 150 train $riae --bf16 --batch-size "${batches[0]}" $variants
-impure generate-compiled 75 data generate --attack pgd,cw --compile --images "$PHOTOS" --target "$CARD" $some --out "$work/compiled" --json
+# A CPU's compiler takes minutes: `--compile` has tests of its own.
+[ "$SMALL" ] || impure generate-compiled 75 data generate --attack pgd,cw --compile "${pictures[@]}" $some --out "$work/compiled" --json
 bench attacks-deepfool 60 attacks $timed --attack deepfool
 impure train 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/run" --json
 part train-rate 10 log "$work/run/log.csv"
-impure cpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --device cpu --per-class 2 --out "$work/cpu" --json
-impure gpu 60 data generate --attack pgd,mifgsm --images "$PHOTOS" --target "$CARD" $some --per-class 2 --out "$work/gpu" --json
+impure cpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --device cpu --per-class 2 --out "$work/cpu" --json
+impure gpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --per-class 2 --out "$work/gpu" --json
 part agreement 20 agreement "$work/cpu" "$work/gpu"
 bench attacks-bf16 60 attacks $timed --precision bf16 --attack pgd --attack cw
 part untrained 40 untrained "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
