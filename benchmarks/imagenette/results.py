@@ -21,6 +21,7 @@ TITLES = {
     "table2": "Table 2: every defence",
     "longer": "RIAE trained for longer",
     "diffusion": "DiffPure, on few images",
+    "table3-200": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 200 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "seeds": "The same training from three seeds",
     "transfer": "Transfer: trained on the pairs of two targets, tested on a third",

@@ -38,11 +38,16 @@ class Runs:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.all: list[Run] = json.loads(path.read_text()) if path.exists() else []
+        self.all = self._read()
+
+    def _read(self) -> list[Run]:
+        """All that stand in the file."""
+        runs: list[Run] = json.loads(self.path.read_text()) if self.path.exists() else []
+        return runs
 
     def add(self, run: Run) -> None:
-        """Add a run; the file is replaced as a whole."""
-        self.all.append(run)
+        """Add a run to those that are there by now; the file is replaced as a whole."""
+        self.all = [*self._read(), run]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.all, indent=1) + "\n")
         temporary.replace(self.path)

@@ -74,25 +74,19 @@ def stages(proof: Proof) -> list[Stage]:
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
-        _evaluate(
-            proof,
-            "table2-200",
-            [riae, *_purifiers(scale)],
-            scale.static,
-            kind="table2",
-            options=(*scale.test_options, "--limit", "200"),
-        ),
+        _first_look(proof, "table2", [riae, *_purifiers(scale)], scale.static),
         _train_longer(proof),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
-        _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
+        _first_look(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
         *_figures(proof),
         *_masking_modes(proof),
         *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
         _evaluate(proof, "seeds", seeds, "none"),
         _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static, kind="table2"),
+        _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
         *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
         _against_attacker(proof),
@@ -207,6 +201,12 @@ def _evaluate(
     given = ("--defence", defences, *_checkpoints(proof, runs), *(options or proof.scale.test_options))
     stage = _measure(proof, name, kind, given, runs, eps=eps or proof.scale.eps[0], target=target)
     return replace(stage, looks="validation" not in options)
+
+
+def _first_look(proof: Proof, kind: str, runs: list[str], defences: str) -> Stage:
+    """A table on 200 images of each attack."""
+    options = (*proof.scale.test_options, "--limit", "200")
+    return _evaluate(proof, f"{kind}-200", runs, defences, kind=kind, options=options)
 
 
 def _measure(
