@@ -20,6 +20,7 @@ TITLES = {
     "table2-200": "Table 2, a first look: every defence on 200 images of each attack",
     "table2": "Table 2: every defence",
     "longer": "RIAE trained for longer",
+    "again": "RIAE trained on from there, with the learning rate raised once more",
     "diffusion": "DiffPure, on few images",
     "table3-200": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 200 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",

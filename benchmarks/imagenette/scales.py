@@ -32,6 +32,7 @@ class Scale:
         riae_pixels: Options of impure-train for RIAE's first training, by the pixel loss alone.
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
         longer: Of the second in place of these, to see what more passes bring.
+        again: Of a further one in place of these, which begins with the longer one's weights.
         brief: Of both in place of these, where several trainings are compared.
         riae_adversarial: The same of a third, against its own attacker.
         seeds: How many RIAE are trained on the main target.
@@ -53,6 +54,7 @@ class Scale:
     riae_pixels: tuple[str, ...]
     riae: tuple[str, ...]
     longer: tuple[str, ...]
+    again: tuple[str, ...]
     brief: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
     seeds: int = 3
@@ -78,6 +80,7 @@ CPU = Scale(
     riae=_options("--model tiny --crop 48 --epochs 3 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
     + _options("--feature-node layer4=2 --feature-node fc=0.5"),
     longer=_options("--epochs 7"),
+    again=_options("--epochs 1 --lr 0.001"),
     brief=_options("--attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
     riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
     + _options("--validate-epochs 4 --validate-images 50"),
@@ -116,6 +119,7 @@ GPU = replace(
     riae=_options("--model small --epochs 20 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=10"),
     longer=_options("--epochs 40"),
+    again=_options("--epochs 10"),
     brief=_options("--epochs 2"),
     riae_adversarial=_options("--model small --recipe pixel --eps 4 --attack-steps 2 --epochs 2 --bf16"),
     seeds=1,
@@ -143,6 +147,7 @@ def small(scale: Scale) -> Scale:
         riae_pixels=_one_epoch(scale.riae_pixels),
         riae=_one_epoch(scale.riae),
         longer=_options("--epochs 2"),
+        again=_options("--epochs 1"),
         brief=_options("--epochs 1"),
         riae_adversarial=(*_one_epoch(scale.riae_adversarial), "--eps", "4"),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},

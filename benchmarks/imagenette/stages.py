@@ -77,6 +77,8 @@ def stages(proof: Proof) -> list[Stage]:
         _first_look(proof, "table2", [riae, *_purifiers(scale)], scale.static),
         _train_longer(proof),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
+        _train_again(proof),
+        _evaluate(proof, "again", [f"{riae}-again"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
@@ -157,6 +159,12 @@ def _train_longer(proof: Proof) -> Stage:
     """The main RIAE's second training for more passes: what time alone brings."""
     options = (*proof.scale.riae, *proof.scale.longer, "--seed", "0", "--init", proof.run("riae-0-pixels"))
     return _train(proof, "riae-0-longer", *options, after=("riae-0-pixels",))
+
+
+def _train_again(proof: Proof) -> Stage:
+    """The longer training's best weights, from a raised learning rate down once more."""
+    options = (*proof.scale.riae, *proof.scale.again, "--init", f"{proof.run('riae-0-longer')}/best")
+    return _train(proof, "riae-0-again", *options, after=("riae-0-longer",))
 
 
 def _train(
