@@ -75,9 +75,9 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
         _first_look(proof, "table2", [riae, *_purifiers(scale)], scale.static),
-        _train_longer(proof),
+        _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.longer, "--seed", "0"),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
-        _train_again(proof),
+        _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.again),
         _evaluate(proof, "again", [f"{riae}-again"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
@@ -155,16 +155,10 @@ def _train_riae(proof: Proof, name: str, *options: str, targets: tuple[int, ...]
     yield _train(proof, name, *second, targets=targets, after=(pixels,))
 
 
-def _train_longer(proof: Proof) -> Stage:
-    """The main RIAE's second training for more passes: what time alone brings."""
-    options = (*proof.scale.riae, *proof.scale.longer, "--seed", "0", "--init", proof.run("riae-0-pixels"))
-    return _train(proof, "riae-0-longer", *options, after=("riae-0-pixels",))
-
-
-def _train_again(proof: Proof) -> Stage:
-    """The longer training's best weights, from a raised learning rate down once more."""
-    options = (*proof.scale.riae, *proof.scale.again, "--init", f"{proof.run('riae-0-longer')}/best")
-    return _train(proof, "riae-0-again", *options, after=("riae-0-longer",))
+def _train_on(proof: Proof, name: str, begun: str, *options: str) -> Stage:
+    """The main RIAE's second training with other options, from the weights of another training."""
+    chosen = (*proof.scale.riae, *options, "--init", proof.run(begun))
+    return _train(proof, name, *chosen, after=(begun.partition("/")[0],))
 
 
 def _train(
