@@ -22,7 +22,7 @@ TITLES = {
     "longer": "RIAE trained for longer",
     "again": "RIAE trained on from there, with the learning rate raised once more",
     "diffusion": "DiffPure, on few images",
-    "table3-200": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 200 images of each attack",
+    "table3-100": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 100 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "seeds": "The same training from three seeds",
     "transfer": "Transfer: trained on the pairs of two targets, tested on a third",

@@ -74,7 +74,7 @@ def stages(proof: Proof) -> list[Stage]:
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
-        _first_look(proof, "table2", [riae, *_purifiers(scale)], scale.static),
+        _first_look(proof, "table2", 200, [riae, *_purifiers(scale)], scale.static),
         _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.longer, "--seed", "0"),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
         _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.again),
@@ -82,7 +82,7 @@ def stages(proof: Proof) -> list[Stage]:
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
-        _first_look(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none"),
+        _first_look(proof, "table3", 100, ["riae-agnostic", "hgd-agnostic"], "none"),
         *_figures(proof),
         *_masking_modes(proof),
         *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
@@ -205,10 +205,10 @@ def _evaluate(
     return replace(stage, looks="validation" not in options)
 
 
-def _first_look(proof: Proof, kind: str, runs: list[str], defences: str) -> Stage:
-    """A table on 200 images of each attack."""
-    options = (*proof.scale.test_options, "--limit", "200")
-    return _evaluate(proof, f"{kind}-200", runs, defences, kind=kind, options=options)
+def _first_look(proof: Proof, kind: str, images: int, runs: list[str], defences: str) -> Stage:
+    """A table on some images of each attack."""
+    options = (*proof.scale.test_options, "--limit", str(images))
+    return _evaluate(proof, f"{kind}-{images}", runs, defences, kind=kind, options=options)
 
 
 def _measure(
