@@ -24,6 +24,8 @@ TITLES = {
     "diffusion": "DiffPure, on few images",
     "table3-100": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 100 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
+    "fig7": "Figure 7: masking modes, all trained alike and briefly",
+    "fig8": "Figure 8: perceptual layers; `pixels alone` is what `layer4 + fc` went on from",
     "seeds": "The same training from three seeds",
     "transfer": "Transfer: trained on the pairs of two targets, tested on a third",
 }
@@ -217,4 +219,5 @@ def _commands(finished: Sequence[Stage], runs: Runs) -> str:
         lines.append(f"# {stage.name}: {seconds:.0f} s\n{shown(stage)}")
     total = sum(run["seconds"] for run in runs.all)
     listed = "\n".join(lines)
-    return f"## Commands and times\n\nIn all {total / 60:.0f} minutes, on one CPU core.\n\n```\n{listed}\n```"
+    where = "on one CPU core, which other programs used too"
+    return f"## Commands and times\n\nIn all {total / 60:.0f} minutes {where}.\n\n```\n{listed}\n```"
