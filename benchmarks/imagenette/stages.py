@@ -78,7 +78,7 @@ def stages(proof: Proof) -> list[Stage]:
         _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.longer, "--seed", "0"),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
         _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.again),
-        _evaluate(proof, "again", [f"{riae}-again"], "none"),
+        _evaluate(proof, "again", [f"{riae}-again"], "none", options=("--limit", "200")),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
