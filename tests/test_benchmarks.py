@@ -54,19 +54,18 @@ def test_the_chain_behind_the_attack_is_measured_without_the_attack(imagenet, ca
 
 
 def test_the_attack_benchmark_reports_figures_with_their_conditions():
-    options = (
-        "--device cpu --threads 1 --model resnet18 --size 32 --batch-size 2 --rounds 1 --attack fgsm --json"
-    )
-    document = measured("attacks", *options.split())
+    options = "--device cpu --threads 1 --model resnet18 --size 32 --batch-size 2 --rounds 1"
+    attacks = "--attack fgsm --attack pgd --json"
+    document = measured("attacks", *options.split(), *attacks.split())
     asked = {"threads": 1, "model": "resnet18", "size": 32, "batch_size": 2, "rounds": 1, "precision": "fp32"}
     conditions = document["conditions"]
     assert {name: conditions[name] for name in asked} == asked
     assert all(conditions[name] for name in ("date", "device", "versions"))
-    (section,) = document["attacks"]
+    section, other = document["attacks"]
     rows = {row["name"]: row for row in section["rows"]}
     assert rows["gradients alone"]["ratio"] == 1
     assert {"impure", "torchattacks", "cleverhans", "plain loop, network as built"} < set(rows)
-    assert section["attack"] == "fgsm" and section["grad_evals"] == [1, 1]
+    assert section["attack"] == "fgsm" and section["grad_evals"] == [1, 1] and other["attack"] == "pgd"
     assert all(isinstance(goal["met"], bool) for goal in section["goals"])
 
 
