@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.base.files import read_json
-from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections
+from impure.purifier.commands.evaluate.figures.shared_figure import figure_options, report_figure
 from impure.purifier.commands.evaluate.measure_options import (
     DefenceInputs,
     MeasureArguments,
     checkpoints_option,
-    data_options,
     open_purifiers,
-    provenance,
-    run_options,
-    seed_option,
 )
-from impure.purifier.commands.evaluate.print_report import report_figure
 
 if TYPE_CHECKING:
     from impure.purifier.evaluation.figures.configured_field import ConfiguredField
-
+    from impure.purifier.evaluation.measure import Evaluation
 
 NOTE = (
     "Accuracy (top-1, %) with Wilson's 95 % interval behind RIAEs that were trained with the {} in the "
@@ -40,12 +35,9 @@ class ConfiguredArguments(MeasureArguments):
     checkpoints: tuple[Path, ...]
 
 
-configured_options = options(
-    data_options(),
+configured_options = figure_options(
     checkpoints_option("A RIAE of impure-train, its folder or its name on the Hugging Face Hub; repeatable, "
         "each is a bar, labelled by its configuration.", required=True),
-    seed_option,
-    run_options,
 )  # fmt: skip
 SECTIONS = {"shards": "Data", "checkpoints": "Purifiers", "batch_size": "Run"}
 
@@ -86,27 +78,17 @@ def fig8_command(**values: Any) -> None:
 def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredArguments) -> None:
     """Measure checkpoints, labelled by one field of their configuration, and report."""
     from impure.pipeline.targets.of_collection import describe_images
-    from impure.purifier.defences.static.none import NoDefence
     from impure.purifier.evaluation.figures.accuracy_bars import accuracy_bars, bars_of
     from impure.purifier.evaluation.figures.configured_field import labels, other_differences
     from impure.purifier.evaluation.kind_files import Measured
-    from impure.purifier.evaluation.measure import evaluate
-    from impure.purifier.evaluation.reports.report_table import remarks, table, targets_of, terminal_table
+    from impure.purifier.evaluation.reports.report_table import remarks, table, terminal_table
     from impure.purifier.riae.pretrained import CONFIG, locate
 
     opened = open_purifiers(asked, asked.checkpoints)
     configs = {name: read_json(locate(each.where)[0] / CONFIG) for name, each in opened.checkpoints.items()}
     inputs = _relabelled(opened, labels(configs, field))
-    measured = inputs.measured
-    evaluation = evaluate(
-        measured.shards,
-        measured.classifiers,
-        {"none": NoDefence(), **inputs.defences},
-        asked.config(),
-        device=measured.device,
-        progress=True,
-    )
-    images = describe_images(measured.shards)
+    evaluation = _evaluation(inputs, asked)
+    images = describe_images(inputs.measured.shards)
     differences = other_differences(list(configs.values()), field)
     caveats = [f"The runs differ in more than that: {', '.join(differences)}."] if differences else []
     caveats += remarks(evaluation)
@@ -121,16 +103,33 @@ def _compare(kind: str, title: str, field: "ConfiguredField", asked: ConfiguredA
             "compared_by": field.words,
             "other_differences": differences or "none",
             **evaluation.conditions,
-            **provenance(inputs),
         },
     )
-    plots = {
-        target: accuracy_bars(bars_of(evaluation.rows, target), f"{target}: {field.words}")
-        for target in targets_of(evaluation)
-    }
     shown = terminal_table(evaluation, shutil.get_terminal_size((80, 24)).columns)
     lines = [shown, f"\nTop-1 accuracy in %; {images}.", *caveats]
-    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)
+    report_figure(
+        inputs,
+        figure,
+        lambda target: accuracy_bars(bars_of(evaluation.rows, target), f"{target}: {field.words}"),
+        lines,
+        as_json=asked.as_json,
+    )
+
+
+def _evaluation(inputs: DefenceInputs, asked: ConfiguredArguments) -> "Evaluation":
+    """Measure the target bare, and behind each checkpoint."""
+    from impure.purifier.defences.static.none import NoDefence
+    from impure.purifier.evaluation.measure import evaluate
+
+    measured = inputs.measured
+    return evaluate(
+        measured.shards,
+        measured.classifiers,
+        {"none": NoDefence(), **inputs.defences},
+        asked.config(),
+        device=measured.device,
+        progress=True,
+    )
 
 
 def _relabelled(inputs: DefenceInputs, label: Mapping[str, str]) -> DefenceInputs:

@@ -6,17 +6,9 @@ from typing import Any
 
 import click
 
-from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections
-from impure.purifier.commands.evaluate.measure_options import (
-    MeasureArguments,
-    data_options,
-    open_purifiers,
-    provenance,
-    run_options,
-    seed_option,
-)
-from impure.purifier.commands.evaluate.print_report import report_figure
+from impure.purifier.commands.evaluate.figures.shared_figure import figure_options, report_figure
+from impure.purifier.commands.evaluate.measure_options import MeasureArguments, open_purifiers
 
 NOTE = (
     "Grad-CAM shows where the bare target looks for the class that it predicts (paper, Figure 6). The number "
@@ -34,20 +26,17 @@ class Fig6Arguments(MeasureArguments):
     layer: str | None
 
 
-purifier_options = options(
+fig6_options = figure_options(
     click.option("--checkpoint", type=click.Path(path_type=Path), required=True,
         help="The purifier: a run of impure-train, or its name on the Hugging Face Hub."),
     click.option("--layer", show_default="the last one that returns feature maps",
         help="Layer of the target whose maps are taken, by its name in the network, such as layer4."),
-    seed_option,
 )  # fmt: skip
 SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
 
 
 @click.command("fig6", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options()
-@purifier_options
-@run_options
+@fig6_options
 def fig6_command(**values: Any) -> None:
     """Show where the target looks (Grad-CAM, paper, Figure 6).
 
@@ -83,12 +72,14 @@ def fig6_command(**values: Any) -> None:
         notes=[NOTE],
         table=table,
         rows=[row.record() for row in likeness.rows],
-        conditions={"images": images, **likeness.conditions, **provenance(inputs)},
+        conditions={"images": images, **likeness.conditions},
     )
     names = class_names(measured.shards)
-    plots = {
-        target: grad_cam_plot([sample for sample in likeness.shown if sample.target == target], names)
-        for target in dict.fromkeys(sample.target for sample in likeness.shown)
-    }
     lines = [table, f"\nLayer {', '.join(likeness.conditions['layer'])}; {images}."]
-    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)
+    report_figure(
+        inputs,
+        figure,
+        lambda target: grad_cam_plot([shown for shown in likeness.shown if shown.target == target], names),
+        lines,
+        as_json=asked.as_json,
+    )

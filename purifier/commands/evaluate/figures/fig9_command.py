@@ -7,17 +7,9 @@ from typing import Any
 import click
 
 from impure.manifests.base.errors import InputError
-from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections
-from impure.purifier.commands.evaluate.measure_options import (
-    MeasureArguments,
-    data_options,
-    open_purifiers,
-    provenance,
-    run_options,
-    seed_option,
-)
-from impure.purifier.commands.evaluate.print_report import report_figure
+from impure.purifier.commands.evaluate.figures.shared_figure import figure_options, report_figure
+from impure.purifier.commands.evaluate.measure_options import MeasureArguments, open_purifiers
 
 SAMPLES = 3
 NOTE = (
@@ -35,20 +27,17 @@ class Fig9Arguments(MeasureArguments):
     samples: int
 
 
-purifier_options = options(
+fig9_options = figure_options(
     click.option("--checkpoint", type=click.Path(path_type=Path), required=True,
         help="The RIAE: a run of impure-train, or its name on the Hugging Face Hub."),
     click.option("--samples", type=click.IntRange(min=1), default=SAMPLES, show_default=True,
         help="How often every image is purified, each time with the next seed."),
-    seed_option,
 )  # fmt: skip
 SECTIONS = {"shards": "Data", "checkpoint": "Purifier", "batch_size": "Run"}
 
 
 @click.command("fig9", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options()
-@purifier_options
-@run_options
+@fig9_options
 def fig9_command(**values: Any) -> None:
     """Compare uniform and random partition (paper, Figure 9).
 
@@ -87,11 +76,13 @@ def fig9_command(**values: Any) -> None:
         notes=[NOTE],
         table=table,
         rows=[row.record() for row in measurement.rows],
-        conditions={"images": images, **measurement.conditions, **provenance(inputs)},
+        conditions={"images": images, **measurement.conditions},
     )
-    plots = {
-        target: accuracy_bars([row.bar for row in measurement.rows if row.target == target], target)
-        for target in dict.fromkeys(row.target for row in measurement.rows)
-    }
     lines = [table, f"\nTop-1 accuracy in %, mean of {asked.samples} samples; {images}."]
-    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)
+    report_figure(
+        inputs,
+        figure,
+        lambda target: accuracy_bars([row.bar for row in measurement.rows if row.target == target], target),
+        lines,
+        as_json=asked.as_json,
+    )

@@ -1,22 +1,15 @@
 """`impure-eval residual`: how strong an attack is when a part of its perturbation is left."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from impure.manifests.commands.click_options import options
 from impure.manifests.commands.console import HELP, CommandWithSections
-from impure.purifier.commands.evaluate.measure_options import (
-    MeasureArguments,
-    data_options,
-    open_purifiers,
-    provenance,
-    run_options,
-    seed_option,
-)
-from impure.purifier.commands.evaluate.print_report import report_figure
+from impure.purifier.commands.evaluate.figures.shared_figure import figure_options, report_figure
+from impure.purifier.commands.evaluate.measure_options import MeasureArguments, open_purifiers
 
 PATCH, STEPS = 16, 10  # side in pixels, the paper's; between s = 0 and s = 1
 
@@ -41,22 +34,19 @@ class ResidualArguments(MeasureArguments):
     steps: int
 
 
-residual_options = options(
+residual_options = figure_options(
     click.option("--checkpoint", type=click.Path(path_type=Path),
         help="Also show how much this run of impure-train, or model on the Hugging Face Hub, leaves."),
     click.option("--patch", type=click.IntRange(min=1), default=PATCH, show_default=True,
         help="Side in pixels of the patches that keep their perturbation or lose it."),
     click.option("--steps", type=click.IntRange(1, 100), default=STEPS, show_default=True,
         help="Number of equal steps of s from 0 to 1."),
-    seed_option,
 )  # fmt: skip
 SECTIONS = {"shards": "Data", "checkpoint": "Residual", "batch_size": "Run"}
 
 
 @click.command("residual", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options()
 @residual_options
-@run_options
 def residual_command(**values: Any) -> None:
     """Scale perturbations down to nothing (paper, section 3.1).
 
@@ -94,13 +84,7 @@ def residual_command(**values: Any) -> None:
         notes=[NOTE, *([POINT_NOTE, *points] if points else [])],
         table=table,
         rows=[*(row.record() for row in residual.rows), *(point.record() for point in residual.points)],
-        conditions={
-            "images": describe_images(measured.shards),
-            **residual.conditions,
-            **provenance(inputs),
-        },
+        conditions={"images": describe_images(measured.shards), **residual.conditions},
     )
-    targets = dict.fromkeys(row.row.target for row in residual.rows)
-    plots = {target: residual_plot(residual, target) for target in targets}
     lines = ["\n\n".join([table, *points]), "\nTop-1 accuracy in %."]
-    report_figure(figure, plots, lines, measured.out, as_json=asked.as_json)
+    report_figure(inputs, figure, partial(residual_plot, residual), lines, as_json=asked.as_json)
