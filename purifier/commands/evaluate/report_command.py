@@ -4,20 +4,12 @@ from pathlib import Path
 
 import click
 
-from impure.manifests.commands.click_options import json_option
 from impure.manifests.commands.console import HELP, Command, print_json, print_text, say
+from impure.purifier.commands.evaluate.document_options import document_options
 
 
 @click.command("report", cls=Command, context_settings=HELP)
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("impure-report.html"),
-    show_default=True,
-    help="The page; with a number behind its name where there is one already.",
-)
-@json_option  # fmt: skip
+@document_options("impure-report.html", "page")
 def report_command(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Put everything that was measured on one page.
 
