@@ -121,7 +121,7 @@ def test_the_card_of_the_best_weights_tells_of_the_runs_validation(purifier: Pat
         assert "70.00 %" in (folder / "README.md").read_text()
     shutil.rmtree(purifier / "best")
     (purifier / "best").mkdir()
-    one_line(run("model", "card", purifier / "best"), r"config\.json: not a readable JSON")
+    one_line(run("model", "card", purifier / "best"), r"config\.json: cannot be read")
 
 
 def test_there_and_back(

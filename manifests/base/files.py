@@ -127,14 +127,23 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, is larger than `MAX_JSON`, or see `parse_object`.
     """
+    return parse_object(read_within(path, MAX_JSON), str(path))
+
+
+def read_within(path: Path, most: int) -> bytes:
+    """Read a file that may be a stranger's.
+
+    Raises:
+        InputError: It cannot be read, or has more than `most` bytes.
+    """
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_JSON + 1)
+            content = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"{path}: not a readable JSON file ({error})") from error
-    if len(text) > MAX_JSON:
-        raise InputError(f"{path}: refused, more than {MAX_JSON} bytes of JSON")
-    return parse_object(text, str(path))
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(content) > most:
+        raise InputError(f"{path}: has more than {most} bytes")
+    return content
 
 
 def sha256_file(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from impure.manifests.base.canonical_json import canonical_json, parse_object
 from impure.manifests.base.errors import InputError
+from impure.manifests.base.files import read_within
 from impure.manifests.base.tables import printable
 
 KINDS = {
@@ -114,7 +115,7 @@ def read_document(path: Path, where: str) -> Document | None:
     Raises:
         InputError: It is broken, or of a kind that is unknown.
     """
-    text = _read(path)
+    text = read_within(path, MAX_BYTES)
     if b'"kind"' not in text or "kind" not in (content := parse_object(text, str(path))):
         return None
     kind = content["kind"]
@@ -123,22 +124,6 @@ def read_document(path: Path, where: str) -> Document | None:
     if not isinstance(content.get("conditions", {}), dict):
         raise InputError("its conditions are no JSON object")
     return Document(path=path, where=where, kind=kind, content=content)
-
-
-def _read(path: Path) -> bytes:
-    """A file's content.
-
-    Raises:
-        InputError: It cannot be read, or is too large.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})") from error
-    if len(text) > MAX_BYTES:
-        raise InputError(f"it has more than {MAX_BYTES} bytes")
-    return text
 
 
 def records_of(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

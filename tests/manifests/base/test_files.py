@@ -6,7 +6,14 @@ import pytest
 
 from impure.manifests.base import files
 from impure.manifests.base.errors import InputError, WriteError
-from impure.manifests.base.files import atomic_path, move_into_place, read_json, write_json, writing
+from impure.manifests.base.files import (
+    atomic_path,
+    move_into_place,
+    read_json,
+    read_within,
+    write_json,
+    writing,
+)
 from impure.manifests.base.parquet import read_table, write_table
 from impure.manifests.collection.schema import PLAN
 
@@ -59,6 +66,16 @@ def test_a_broken_json_file_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InputError, match=r"a\.json"):
         read_json(path)
+
+
+def test_a_strangers_file_is_read_within_a_limit(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(InputError, match=r"a\.json: cannot be read \(No such file or directory\)$"):
+        read_within(path, 3)
+    path.write_bytes(b"abc")
+    assert read_within(path, 3) == b"abc"
+    with pytest.raises(InputError, match=r"a\.json: has more than 2 bytes$"):
+        read_within(path, 2)
 
 
 def test_tables_carry_their_config(tmp_path):

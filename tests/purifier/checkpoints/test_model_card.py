@@ -147,5 +147,5 @@ def test_damaged_tables(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a readable JSON"):
+    with pytest.raises(InputError, match="cannot be read"):
         write_card(tmp_path)
