@@ -46,6 +46,15 @@ class PatchEmbed(nn.Module):
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
 
+def initialise(module: nn.Module) -> None:
+    """Start a linear layer as MAE does: Xavier weights, zero biases; for `Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, PatchEmbed):
+        module.initialise()
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, in two steps so that projections can be shared (see `CopyDecoder`)."""
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from impure.manifests.base.errors import InputError
 from impure.pipeline.targets.weights import load_strictly, shapes_of
 from impure.pipeline.tensors import check_images, check_levels
-from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
+from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed, initialise
 from impure.purifier.riae.decoders import DECODERS, of_other_subsets
 from impure.purifier.riae.noise import Partition, Randomness, draw_for_test, draw_for_training, grid_of
 from impure.purifier.riae.noise_schedule import signal_shares
@@ -67,7 +67,7 @@ class RIAE(nn.Module):
         self.decoder_pred = nn.Linear(narrow, config.values)
         self.decoder_rb1 = nn.Conv2d(3, 3, 3, padding=1)
         self._add_constants()
-        self.apply(_initialise)
+        _initialise(self)
 
     def _add_constants(self) -> None:
         """Register what is fixed, and therefore in no checkpoint."""
@@ -280,19 +280,14 @@ def _weighted(linear: nn.Linear, weight: Tensor, tokens: Tensor) -> Tensor:
     return F.linear(tokens, weight * linear.weight, weight * linear.bias)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(riae: RIAE) -> None:
     """Xavier for linear layers, small normal tokens, and a last convolution that begins as the identity."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, PatchEmbed):
-        module.initialise()
-    elif isinstance(module, RIAE):
-        nn.init.normal_(module.cls_token, std=0.02)
-        if module.config.mask == "occlusion":
-            nn.init.normal_(module.mask_token, std=0.02)
-        nn.init.dirac_(module.decoder_rb1.weight)
-        nn.init.zeros_(module.decoder_rb1.bias)  # type: ignore[arg-type]
+    riae.apply(initialise)
+    nn.init.normal_(riae.cls_token, std=0.02)
+    if riae.config.mask == "occlusion":
+        nn.init.normal_(riae.mask_token, std=0.02)
+    nn.init.dirac_(riae.decoder_rb1.weight)
+    nn.init.zeros_(riae.decoder_rb1.bias)  # type: ignore[arg-type]
 
 
 load_purifier = RIAE.from_pretrained

@@ -18,7 +18,7 @@ from impure.purifier.defences.trained.base.trainable import (
     TrainableNetwork,
     TrainingImages,
 )
-from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed
+from impure.purifier.riae.blocks import Block, LayerNorm, PatchEmbed, initialise
 from impure.purifier.riae.patches import (
     patchify,
     position_table,
@@ -114,7 +114,7 @@ class ComplementaryAutoencoder(TrainableNetwork):
             self.decoder_blocks,
             self.decoder_pred,
         ):
-            part.apply(_initialise)
+            part.apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, images: Tensor, halves: Tensor) -> Tensor:
@@ -187,15 +187,6 @@ def check_width(name: str, width: int, heads: int) -> None:
     """
     if width % 4 or width % heads:
         raise InputError(f"dir: {name} {width} must be a multiple of 4 and of its {heads} heads")
-
-
-def _initialise(module: nn.Module) -> None:
-    """Start as MAE and RIAE do: Xavier for linear layers, zero biases."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, PatchEmbed):
-        module.initialise()
 
 
 class JointAutoencoder(ComplementaryAutoencoder):
