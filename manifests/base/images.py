@@ -97,6 +97,13 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
 
 def encode_webp(pixels: Pixels) -> bytes:
     """Encode RGB pixels (H, W, 3) as lossless WebP, as fast as it goes, the same bytes every time."""
+    from impure.manifests.base.webp_encoder import encode_vp8l  # here: its compiler is large
+
+    return encode_vp8l(pixels)
+
+
+def encode_flat_webp(pixels: Pixels) -> bytes:
+    """The same for images of few colours, such as perturbations: libwebp, which looks for repetitions."""
     out = io.BytesIO()
     Image.fromarray(pixels, "RGB").save(out, "WEBP", lossless=True, quality=0, method=0, exact=True)
     return out.getvalue()
@@ -129,14 +136,24 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """A lossless image format: how to write it, and how to read width and height off its first bytes."""
+    """A lossless image format.
+
+    Attributes:
+        encode: Writes a photograph, clean or attacked.
+        encode_delta: Writes a perturbation, which has few values.
+        size: Reads width and height off the first bytes.
+    """
 
     encode: Callable[[Pixels], bytes]
+    encode_delta: Callable[[Pixels], bytes]
     size: Callable[[bytes], tuple[int, int] | None]
 
 
 #: By the ending of a shard's members.
-ENCODINGS = {"png": Encoding(encode_png, _png_size), "webp": Encoding(encode_webp, _webp_size)}
+ENCODINGS = {
+    "png": Encoding(encode_png, encode_png, _png_size),
+    "webp": Encoding(encode_webp, encode_flat_webp, _webp_size),
+}
 
 
 def decode_stored(data: bytes, where: str, encoding: str = "png") -> Pixels:

@@ -43,13 +43,18 @@ class Storage:
         """Which images are stored of each sample in a shard of this attack, in order."""
         return PROFILES[self.profile][attack == CLEAN]
 
-    def encode(self, pixels: Pixels) -> bytes:
+    def encode(self, pixels: Pixels, *, delta: bool = False) -> bytes:
         """Encode RGB pixels (H, W, 3), the same bytes every time; they are decoded at once and compared.
+
+        Args:
+            pixels: An image.
+            delta: It is a perturbation.
 
         Raises:
             ReadBackError: They decode to something else.
         """
-        data = ENCODINGS[self.encoding].encode(pixels)
+        encoding = ENCODINGS[self.encoding]
+        data = (encoding.encode_delta if delta else encoding.encode)(pixels)
         try:
             if np.array_equal(decode_stored(data, "just encoded", self.encoding), pixels):
                 return data
@@ -79,7 +84,10 @@ class Storage:
         """
         stored = self.stored(sample, attack)
         members = [
-            (f"{image}.{self.encoding}", clean if image == "clean" and clean else self.encode(pixels))
+            (
+                f"{image}.{self.encoding}",
+                clean if image == "clean" and clean else self.encode(pixels, delta=image == "delta"),
+            )
             for image, pixels in stored.images.items()
         ]
         members += [("cls", str(stored.label).encode()), ("json", canonical_json(stored.meta).encode())]
