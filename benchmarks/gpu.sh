@@ -24,9 +24,9 @@ trap 'rm -rf "$work"' EXIT
 attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
 
 if [ "$SMALL" ]; then
-  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2 4) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model squeezenet1_1 --size 32 --batch-size 1 --rounds 1"
+  riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model squeezenet1_1 --size 32 --batch-size 1 --rounds 1"
   some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18
-  trained="--device cpu --threads 2 --model tiny --batch-size 4 --workers 0"
+  trained="--device cpu --threads 2 --model tiny --crop 32 --batch-size 4 --workers 0"
   pictures=()  # the built-in ones, with their small target
 else
   riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 2"
@@ -64,7 +64,7 @@ impure cpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --device 
 impure gpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --per-class 2 --out "$work/gpu" --json
 part agreement 20 agreement "$work/cpu" "$work/gpu"
 bench attacks-bf16 60 attacks $timed --precision bf16 --attack pgd --attack cw
-part untrained 40 untrained "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
+step untrained 40 "$PYTHON" "$here/benchmarks/untrained_target.py" "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
 impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
 [ "$SMALL" ] || bench attacks-tf32 60 attacks $timed --precision tf32 --attack pgd
 impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"

@@ -21,6 +21,7 @@ TITLES = {
     "table2": "Table 2: every defence",
     "longer": "RIAE trained for longer",
     "again": "RIAE trained on from there, with the learning rate raised once more",
+    "paper": "And from there, with the patches and the loss of the paper's text",
     "diffusion": "DiffPure, on few images",
     "table3-100": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 100 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",

@@ -33,6 +33,7 @@ class Scale:
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
         longer: Of the second in place of these, to see what more passes bring.
         again: Of a further one in place of these, which begins with the longer one's weights.
+        paper: Of the last one, from these weights, with the patches and the loss of the paper's text.
         brief: Of both in place of these, where several trainings are compared.
         riae_adversarial: The same of a third, against its own attacker.
         seeds: How many RIAE are trained on the main target.
@@ -55,6 +56,7 @@ class Scale:
     riae: tuple[str, ...]
     longer: tuple[str, ...]
     again: tuple[str, ...]
+    paper: tuple[str, ...]
     brief: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
     seeds: int = 3
@@ -81,6 +83,8 @@ CPU = Scale(
     + _options("--feature-node layer4=2 --feature-node fc=0.5"),
     longer=_options("--epochs 7"),
     again=_options("--epochs 1 --lr 0.001"),
+    paper=_options("--model tiny --crop 48 --epochs 9 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
+    + _options("--recipe paper --feature-node layer4=0.0117 --feature-node fc=0.15 --validate-epochs 3"),
     brief=_options("--attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
     riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
     + _options("--validate-epochs 4 --validate-images 50"),
@@ -120,6 +124,8 @@ GPU = replace(
     + _options("--feature-node blocks.4=10"),
     longer=_options("--epochs 40"),
     again=_options("--epochs 10"),
+    paper=_options("--model small --recipe paper --epochs 10 --bf16 --features {efficientnet_lite1}")
+    + _options("--feature-node blocks.4=0.06"),
     brief=_options("--epochs 2"),
     riae_adversarial=_options("--model small --recipe pixel --eps 4 --attack-steps 2 --epochs 2 --bf16"),
     seeds=1,
@@ -148,6 +154,7 @@ def small(scale: Scale) -> Scale:
         riae=_one_epoch(scale.riae),
         longer=_options("--epochs 2"),
         again=_options("--epochs 1"),
+        paper=_one_epoch(scale.paper),
         brief=_options("--epochs 1"),
         riae_adversarial=(*_one_epoch(scale.riae_adversarial), "--eps", "4"),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},

@@ -75,10 +75,12 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
         _first_look(proof, "table2", 200, [riae, *_purifiers(scale)], scale.static),
-        _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.longer, "--seed", "0"),
+        _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.riae, *scale.longer, "--seed", "0"),
         _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
-        _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.again),
+        _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.riae, *scale.again),
         _evaluate(proof, "again", [f"{riae}-again"], "none", options=("--limit", "200")),
+        _train_on(proof, f"{riae}-paper", f"{riae}-again/best", *scale.paper),
+        _evaluate(proof, "paper", [f"{riae}-paper"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
@@ -156,9 +158,8 @@ def _train_riae(proof: Proof, name: str, *options: str, targets: tuple[int, ...]
 
 
 def _train_on(proof: Proof, name: str, begun: str, *options: str) -> Stage:
-    """The main RIAE's second training with other options, from the weights of another training."""
-    chosen = (*proof.scale.riae, *options, "--init", proof.run(begun))
-    return _train(proof, name, *chosen, after=(begun.partition("/")[0],))
+    """A training of RIAE that begins with the weights of another."""
+    return _train(proof, name, *options, "--init", proof.run(begun), after=(begun.partition("/")[0],))
 
 
 def _train(
