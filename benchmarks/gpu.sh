@@ -25,11 +25,12 @@ attacks=fgsm,pgd,mifgsm,difgsm,mdifgsm,apgd-ce,apgd-dlr,cw,deepfool
 
 if [ "$SMALL" ]; then
   riae="--device cpu --threads 2 --model tiny --size 32 --rounds 1" batches=(2) variants="--variant math" few="--count 32" timed="--device cpu --threads 2 --model squeezenet1_1 --size 32 --batch-size 1 --rounds 1"
-  some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd,mifgsm network=resnet18
+  some="--device cpu --threads 2 --per-class 1 --shard-size 10 --set steps=2 --split train" attacks=pgd network=resnet18 halved="--attack pgd"
   trained="--device cpu --threads 2 --model tiny --crop 32 --batch-size 4 --workers 0"
   pictures=()  # the built-in ones, with their small target
 else
   riae="--device cuda --rounds 5" batches=(64 128 256) few="--count 240" timed="--device cuda --model resnet101 --size 224 --batch-size 32 --rounds 2"
+  halved="--attack pgd --attack cw"
   some="--device cuda --per-class 20 --shard-size 100 --split train" network=resnet101
   trained="--device cuda --model base --batch-size 64 --bf16" pictures=(--images "$PHOTOS" --target "$CARD")
   variants="--variant flash --variant efficient --variant blocks --variant blocks+flash --variant blocks+efficient"
@@ -63,7 +64,7 @@ part train-rate 10 log "$work/run/log.csv"
 impure cpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --device cpu --per-class 2 --out "$work/cpu" --json
 impure gpu 60 data generate --attack pgd,mifgsm "${pictures[@]}" $some --per-class 2 --out "$work/gpu" --json
 part agreement 20 agreement "$work/cpu" "$work/gpu"
-bench attacks-bf16 60 attacks $timed --precision bf16 --attack pgd --attack cw
+bench attacks-bf16 60 attacks $timed --precision bf16 $halved
 step untrained 40 "$PYTHON" "$here/benchmarks/untrained_target.py" "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
 impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
 [ "$SMALL" ] || bench attacks-tf32 60 attacks $timed --precision tf32 --attack pgd
