@@ -1,8 +1,9 @@
 """Accuracies as bars: a group for each attack, in it a bar for each defence; a line for each of many."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -50,27 +51,38 @@ def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
     for place, label in enumerate(labels):
         of_label = [bar for bar in bars if bar.label == label]
         offset = GROUP_WIDTH * ((place + 0.5) / len(labels) - 0.5)
-        axes.bar(
-            [attacks.index(bar.attack) + offset for bar in of_label],
-            [100 * bar.accuracy for bar in of_label],
-            width=GROUP_WIDTH / len(labels),
-            color=colour(place),
-            label=label,
-            yerr=[
-                [100 * (bar.accuracy - bar.low) for bar in of_label],
-                [100 * (bar.high - bar.accuracy) for bar in of_label],
-            ],
-            error_kw={"ecolor": INK, "elinewidth": 1},
-        )
+        middles = [attacks.index(bar.attack) + offset for bar in of_label]
+        _draw_bars(axes, middles, of_label, GROUP_WIDTH / len(labels), colour(place))
     axes.set_xticks(range(len(attacks)), attacks, rotation=0 if len(attacks) < 6 else 25)
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color=INK, alpha=0.25)
-    axes.set_title(title, fontsize=10)
+    _add_title_and_grid(axes, title, "y")
     legend = drawn.legend(loc="outside lower center", ncols=columns, fontsize=9)
     _as_written(legend.get_texts())
     return drawn
+
+
+def _draw_bars(axes: Axes, middles: Sequence[float], bars: Sequence[Bar], width: float, ink: str) -> None:
+    """One defence's bars, with whiskers from the least to the most of each interval."""
+    axes.bar(
+        middles,
+        [100 * bar.accuracy for bar in bars],
+        width=width,
+        color=ink,
+        label=bars[0].label,
+        yerr=[
+            [100 * (bar.accuracy - bar.low) for bar in bars],
+            [100 * (bar.high - bar.accuracy) for bar in bars],
+        ],
+        error_kw={"ecolor": INK, "elinewidth": 1},
+    )
+
+
+def _add_title_and_grid(axes: Axes, title: str, across: Literal["x", "y"]) -> None:
+    """A title, and behind the bars a grid across the axis of accuracies."""
+    axes.set_title(title, fontsize=10)
+    axes.set_axisbelow(True)
+    axes.grid(axis=across, color=INK, alpha=0.25)
 
 
 def _as_written(texts: Iterable[Text]) -> None:
@@ -99,9 +111,7 @@ def _lines(bars: Sequence[Bar], labels: Sequence[str], title: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 101)
     axes.set_xlabel("accuracy, %")
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color=INK, alpha=0.25)
-    axes.set_title(title, fontsize=10)
+    _add_title_and_grid(axes, title, "x")
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))  # one of each label
     drawn.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), fontsize=9)
     return drawn
