@@ -71,14 +71,7 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
             names the first differences.
     """
     source = _source(path)
-    wanted = asdict(riae.config)
-    differing = [
-        f"{name} {value}, here {wanted[name]}"
-        for name, value in source.sizes.items()
-        if value != wanted[name] and name not in _FREE
-    ]
-    if differing:
-        raise InputError(f"{path}: a checkpoint of another architecture ({'; '.join(differing[:4])})")
+    _check_sizes(source.sizes, riae.config, str(path))
     other_decoder = source.sizes.get("decoder", "copies") != riae.config.decoder
     parameters = riae.state_dict()
     loaded = [
@@ -97,6 +90,21 @@ def initialise(riae: RIAE, path: str | Path) -> InitRecord:
         loaded=tuple(loaded),
         random=tuple(name for name in parameters if name not in loaded),
     )
+
+
+def _check_sizes(sizes: Mapping[str, Any], wanted: RIAEConfig, where: str) -> None:
+    """Refuse weights of a network whose sizes are others.
+
+    Raises:
+        InputError: They are; the message names the first differences.
+    """
+    differing = [
+        f"{name} {value}, here {getattr(wanted, name)}"
+        for name, value in sizes.items()
+        if value != getattr(wanted, name) and name not in _FREE
+    ]
+    if differing:
+        raise InputError(f"{where}: a checkpoint of another architecture ({'; '.join(differing[:4])})")
 
 
 def license_of(config: Mapping[str, Any]) -> str:

@@ -62,30 +62,17 @@ def trained_on(checkpoint: Path) -> TrainedOn:
     """
     folder = locate(checkpoint)[0]
     config = read_json(folder / CONFIG)
-    data = config.get("data")
-    shards = _shards(data.get("shards")) if isinstance(data, dict) else []
-    photographs = isinstance(data, dict) and "photographs" in data
-    if not shards and not photographs:
-        raise InputError(
-            f"{folder / CONFIG}: does not say which attacks it was trained on (data.shards); leave it out "
-            "here, and compare it by impure-eval table2"
-        )
-    began_with = _began_with(config.get("init"))
+    shards = _shards(config.get("data"), folder / CONFIG)
     kind = checkpoint_kind(folder)
-    if kind is AdversarialTraining or _is_adversarial(config.get("train")):
-        return TrainedOn(
-            attacks=frozenset([OWN_ATTACK]),
-            targets=frozenset(shard.target for shard in shards),
-            makes_attacks=True,
-            began_with=began_with,
-        )
-    if kind is not None and kind.network_kind.learns_from == "clean":
-        shards = []
-    attacked = [shard for shard in shards if shard.attack != CLEAN]
+    makes_attacks = kind is AdversarialTraining or _is_adversarial(config.get("train"))
+    if not makes_attacks:
+        from_clean = kind is not None and kind.network_kind.learns_from == "clean"
+        shards = [] if from_clean else [shard for shard in shards if shard.attack != CLEAN]
     return TrainedOn(
-        attacks=frozenset(shard.attack for shard in attacked),
-        targets=frozenset(shard.target for shard in attacked),
-        began_with=began_with,
+        attacks=frozenset([OWN_ATTACK] if makes_attacks else [shard.attack for shard in shards]),
+        targets=frozenset(shard.target for shard in shards),
+        makes_attacks=makes_attacks,
+        began_with=_began_with(config.get("init")),
     )
 
 
@@ -94,12 +81,24 @@ def _is_adversarial(train: Any) -> bool:
     return isinstance(train, dict) and train.get("stage") == "adversarial"
 
 
-def _shards(names: Any) -> list[ShardId]:
-    """The shards that a config lists; none where it lists anything else."""
-    texts = names if isinstance(names, list) else []
-    shards = [parse_shard_id(f"{text}.done.json") for text in texts]
+def _shards(data: Any, where: Path) -> list[ShardId]:
+    """The shards that a training learnt from, as its config says; none where they were photographs.
+
+    Raises:
+        InputError: It says neither.
+    """
+    told = data if isinstance(data, dict) else {}
+    names = told.get("shards")
+    shards = [parse_shard_id(f"{name}.done.json") for name in names] if isinstance(names, list) else []
     known = [shard for shard in shards if shard is not None]
-    return known if len(known) == len(shards) else []
+    if known and len(known) == len(shards):
+        return known
+    if "photographs" in told:
+        return []
+    raise InputError(
+        f"{where}: does not say which attacks it was trained on (data.shards); leave it out here, and "
+        "compare it by impure-eval table2"
+    )
 
 
 def _began_with(init: Any) -> str:
