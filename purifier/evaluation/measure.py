@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
@@ -21,6 +20,7 @@ from impure.purifier.evaluation.evaluate_config import RESIZED, EvaluateConfig
 from impure.purifier.evaluation.image_predictions import SCHEMA, group_measurement, image_predictions
 from impure.purifier.evaluation.image_strips import Example, example
 from impure.purifier.evaluation.measure_group import (
+    Defend,
     Defended,
     GroupMeasurement,
     Observe,
@@ -31,7 +31,7 @@ from impure.purifier.evaluation.measure_group import (
 from impure.purifier.evaluation.partial_results import PartialResults
 from impure.purifier.evaluation.predict import Loaded, batch_seed, combined, predict, release_resize
 from impure.purifier.evaluation.scores import Mean, Row, means
-from impure.purifier.evaluation.select import Group, describe_groups, select_groups
+from impure.purifier.evaluation.select import Group, describe_groups, group_bar, select_groups
 from impure.purifier.evaluation.thresholds import set_thresholds
 
 
@@ -94,14 +94,12 @@ def evaluate(
         raise InputError("nothing to evaluate: no defence is named")
     groups = select_groups(shards, classifiers, config.limit)
     evaluator = _Evaluator(defences, config, device, observe, partial_results)
-    total = sum(len(group.pairs) for group in groups)
-    with torch.no_grad(), tqdm(total=total, unit="img", disable=not progress) as bar:
+    with torch.no_grad(), group_bar(groups, progress=progress) as begin:
         for target, of_target in groupby(groups, lambda group: group.target):
             classifier = classifiers[target].to(device).eval()
             evaluator.set_thresholds(validation, target, classifier)
             for group in of_target:
-                bar.set_postfix_str(f"{target} {group.attack}")
-                evaluator.measure(group, classifier, bar.update)
+                evaluator.measure(group, classifier, begin(group))
     conditions = {
         **config.conditions(),
         "partition": sorted(
@@ -160,53 +158,55 @@ class _Evaluator:
 
     def measure(self, group: Group, classifier: nn.Module, advance: Callable[[int], object]) -> None:
         """Add a row for every defence, and the sample that the group shows as an example."""
-        measured = self._measured_before(group, classifier, advance)
-        if measured is None:
-            measured = measure_group(
-                self._reader,
-                group,
-                partial(self._defend, classifier),
-                batch_size=self._config.batch_size,
-                device=self._device,
-                advance=advance,
-                observe=self._observe,
-            )
-            self._keep(group, measured)
+        defend = partial(self._defend, classifier)
+        measured = self._measured_before(group, defend, advance) or self._measured_now(group, defend, advance)
         self.predictions.append(image_predictions(group, measured))
         self.not_finite += measured.not_finite
         for name in self._defences:
             for suffix in self._views:
                 self.rows.append(self._row(group, name, suffix, measured))
+        self.examples.append(self._example(group, classifier, measured.shown))
+
+    def _example(self, group: Group, classifier: nn.Module, shown: Defended) -> Example:
+        """The sample that a group shows, clean, adversarial and behind each defence."""
         bare = undefended(self._reader, group, classifier, self._device)
-        self.examples.append(
-            example(
-                group.target,
-                group.attack,
-                group.pairs[group.shown],
-                bare.images
-                | {name: image for name, image in measured.shown.images.items() if name != "none"},
-                bare.predictions | measured.shown.predictions,
-            )
+        defended = {name: image for name, image in shown.images.items() if name != "none"}
+        return example(
+            group.target,
+            group.attack,
+            group.pairs[group.shown],
+            bare.images | defended,
+            bare.predictions | shown.predictions,
         )
 
     def _measured_before(
-        self, group: Group, classifier: nn.Module, advance: Callable[[int], object]
+        self, group: Group, defend: Defend, advance: Callable[[int], object]
     ) -> GroupMeasurement | None:
         """What was measured of a group before, if anything; the sample that it shows is defended anew."""
         before = self._partial_results and self._partial_results.read(group, self.thresholds)
         if before is None:
             return None
         advance(len(group.pairs))
-        defend = partial(self._defend, classifier)
         batch_size, device = self._config.batch_size, self._device
         shown = shown_sample(self._reader, group, defend, batch_size=batch_size, device=device)
         return group_measurement(before, shown)
 
-    def _keep(self, group: Group, measured: GroupMeasurement) -> None:
-        """Keep what was measured of a group, for an evaluation that goes on after this one was killed."""
+    def _measured_now(
+        self, group: Group, defend: Defend, advance: Callable[[int], object]
+    ) -> GroupMeasurement:
+        """Measure a group, and keep it for an evaluation that goes on after this one was killed."""
+        measured = measure_group(
+            self._reader,
+            group,
+            defend,
+            batch_size=self._config.batch_size,
+            device=self._device,
+            advance=advance,
+            observe=self._observe,
+        )
         if self._partial_results is not None:
-            predictions = image_predictions(group, measured)
-            self._partial_results.write(group, self.thresholds, predictions)
+            self._partial_results.write(group, self.thresholds, image_predictions(group, measured))
+        return measured
 
     def _defend(self, classifier: nn.Module, loaded: Loaded, number: int) -> Defended:
         """A batch behind every defence."""

@@ -1,6 +1,7 @@
 """Which stored pairs are evaluated, and in which batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -78,13 +79,23 @@ def attacked_groups(
     return groups
 
 
-def with_bar(groups: Sequence[Group], *, progress: bool) -> Iterator[tuple[Group, Callable[[int], object]]]:
-    """Each group with what moves a bar on standard error, which names it; `progress` shows the bar."""
+@contextmanager
+def group_bar(
+    groups: Sequence[Group], *, progress: bool
+) -> Iterator[Callable[[Group], Callable[[int], object]]]:
+    """A bar on standard error over the images of some groups; `progress` shows it.
+
+    Yields what names the group that begins, and gives the function that moves the bar. However the block
+    ends, the bar's line is ended, so that an error has one of its own.
+    """
     total = sum(len(group.pairs) for group in groups)
     with tqdm(total=total, unit="img", disable=not progress) as bar:
-        for group in groups:
+
+        def begin(group: Group) -> Callable[[int], object]:
             bar.set_postfix_str(f"{group.target} {group.attack}")
-            yield group, bar.update
+            return bar.update
+
+        yield begin
 
 
 def _table_place(attack: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ from impure.purifier.evaluation.figures.grad_cam import (
 from impure.purifier.evaluation.measure_group import Defended, measure_group
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
 from impure.purifier.evaluation.scores import Row
-from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, with_bar
+from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, group_bar
 
 FORMS = ("clean", "adversarial", "purified")
 MAP = "map of "  # before a form: among a batch's images
@@ -117,8 +117,9 @@ def measure_grad_cam(
     """
     groups = attacked_groups(shards, classifiers, config.limit)
     measurer = _Measurer(purifier.to(device).eval(), config, device, layer)
-    for group, advance in with_bar(groups, progress=progress):
-        measurer.measure(group, classifiers[group.target].to(device).eval(), advance)
+    with group_bar(groups, progress=progress) as begin:
+        for group in groups:
+            measurer.measure(group, classifiers[group.target].to(device).eval(), begin(group))
     conditions = {
         **config.conditions(),
         "layer": [f"{target}: {name}" for target, name in measurer.layers.items()],

@@ -16,7 +16,7 @@ from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure_group import Defended, measure_group
 from impure.purifier.evaluation.predict import Loaded, batch_seed, predict
 from impure.purifier.evaluation.scores import Row
-from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, with_bar
+from impure.purifier.evaluation.select import Group, attacked_groups, describe_groups, group_bar
 
 Way = Literal["global", "pixels", "patches"]
 WAYS: tuple[Way, ...] = get_args(Way)
@@ -130,9 +130,9 @@ def measure_residual(
     """
     groups = attacked_groups(shards, classifiers, config.limit)
     measurer = _Measurer(config, device, patch, shares(steps), purifier)
-    with torch.no_grad():
-        for group, advance in with_bar(groups, progress=progress):
-            measurer.measure(group, classifiers[group.target].to(device).eval(), advance)
+    with torch.no_grad(), group_bar(groups, progress=progress) as begin:
+        for group in groups:
+            measurer.measure(group, classifiers[group.target].to(device).eval(), begin(group))
     conditions = {
         **config.conditions(),
         "patch": patch,
