@@ -12,9 +12,7 @@ from impure.purifier.commands.train_arguments import TrainArguments, check_toget
 from impure.purifier.commands.train_output import print_dry_run, print_profile, print_run
 from impure.purifier.commands.training_inputs import (
     TrainInputs,
-    attacked_classifiers,
-    feature_network,
-    open_data_source,
+    open_train_inputs,
     open_validator,
     preset_for,
     training_shards,
@@ -23,6 +21,9 @@ from impure.purifier.commands.training_options import SECTIONS, train_options
 
 if TYPE_CHECKING:
     from impure.manifests.collection.collection import CommittedShard
+    from impure.purifier.training.distributed import Ranks
+    from impure.purifier.training.runtime_options import RuntimeOptions
+    from impure.purifier.training.validation.validator import Validator
 
 
 @click.command("impure-train", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
@@ -50,52 +51,60 @@ def train(**values: Any) -> None:
         rank_device,
         torchrun_ranks,
     )
-    from impure.purifier.training.stop_signals import TrainingStopped
-    from impure.purifier.training.trainer import train as train_riae
 
     asked = TrainArguments(**values)
     check_together(asked)
     rank, world, local_rank = torchrun_ranks()
+    if asked.dry_run and rank:
+        return None
     shards = training_shards(asked)
     name = asked.model or preset_for(shards, asked, quiet=rank > 0)
     device = rank_device(asked.device, asked.threads, tiny=name.endswith("tiny"), local_rank=local_rank)
-    config = train_config(name, asked)
-    workers = decoding_workers(asked.workers, device)
-    data_source = open_data_source(shards, config, asked)
-    if asked.dry_run and rank:
-        return None
-    config, features = feature_network(config, shards, asked)
-    classifiers = attacked_classifiers(shards, config, asked)
-    inputs = TrainInputs(
-        config=config, data_source=data_source, features=features, classifiers=classifiers, device=device
-    )
+    inputs = open_train_inputs(shards, train_config(name, asked), device, asked)
     out = asked.out or Path("impure-runs") / run_name(shards, name, asked)
     if asked.dry_run:
         return print_dry_run(inputs, out, world, asked)
     runtime = RuntimeOptions(
-        progress=True, workers=workers, cache=asked.cache or default_cache(data_source),
+        progress=True,
+        workers=decoding_workers(asked.workers, device),
+        cache=asked.cache or default_cache(inputs.data_source),
         tensorboard=asked.tensorboard,
-    )  # fmt: skip
+    )
     if asked.profile:
         with joined(rank, world, device) as ranks:
             return print_profile(inputs, runtime, ranks, asked)
     out = writable(out)
-    validator = open_validator(config, out, device, asked) if shards and not rank else None
+    validator = open_validator(inputs.config, out, device, asked) if shards and not rank else None
     if validator:
-        gap = asked.validate_epochs or default_validate_epochs(data_source, validator.images)
+        gap = asked.validate_epochs or default_validate_epochs(inputs.data_source, validator.images)
         runtime = replace(runtime, validate_epochs=gap)
+    with joined(rank, world, device) as ranks:
+        _train_until_stopped(inputs, out, runtime, ranks, validator, asked)
+    return None if rank else print_run(out, inputs.config, shards, asked)
+
+
+def _train_until_stopped(
+    inputs: TrainInputs,
+    out: Path,
+    runtime: "RuntimeOptions",
+    ranks: "Ranks",
+    validator: "Validator | None",
+    asked: TrainArguments,
+) -> None:
+    """Train; a run that was asked to stop ends the process, with the exit code of its signal."""
+    from impure.purifier.training.stop_signals import TrainingStopped
+    from impure.purifier.training.trainer import train as train_riae
+
     try:
-        with joined(rank, world, device) as ranks:
-            train_riae(
-                config, data_source, features, out, device,
-                runtime=runtime, ranks=ranks, init=asked.init, classifiers=classifiers, validator=validator,
-                options=options_as_yaml(),
-            )  # fmt: skip
+        train_riae(
+            inputs.config, inputs.data_source, inputs.features, out, inputs.device,
+            runtime=runtime, ranks=ranks, init=asked.init, classifiers=inputs.classifiers,
+            validator=validator, options=options_as_yaml(),
+        )  # fmt: skip
     except TrainingStopped as stopped:
-        if not rank:
+        if ranks.is_main:
             say(str(stopped))
         raise SystemExit(stopped.exit_code) from stopped
-    return None if rank else print_run(out, config, shards, asked)
 
 
 def run_name(shards: "list[CommittedShard]", model: str, asked: TrainArguments) -> str:

@@ -34,6 +34,25 @@ class TrainInputs:
     device: "torch.device"
 
 
+def open_train_inputs(
+    shards: "list[CommittedShard]", config: "TrainConfig", device: "torch.device", asked: TrainArguments
+) -> TrainInputs:
+    """What a run is made of; the config also names the feature network that was found.
+
+    Raises:
+        InputError: There are no images, or a network cannot be had or does not suit them.
+    """
+    data_source = open_data_source(shards, config, asked)
+    config, features = feature_network(config, shards, asked)
+    return TrainInputs(
+        config=config,
+        data_source=data_source,
+        features=features,
+        classifiers=attacked_classifiers(shards, config, asked),
+        device=device,
+    )
+
+
 def training_shards(asked: TrainArguments) -> "list[CommittedShard]":
     """The shards to train on; none for pre-training.
 
