@@ -122,31 +122,22 @@ def measure_group(
     Raises:
         InputError: A shard is inconsistent.
     """
-    predictions: dict[str, list[Tensor]] = {}
-    right: dict[str, list[Tensor]] = {}
-    rejected: dict[str, list[Tensor]] = {}
+    kept = []
     shown = Defended({}, {}, {})
     measured = 0
     for number, batch in enumerate(batches(group.pairs, batch_size)):
         loaded = load(reader, batch, group.attack, device)
         defended = defend(loaded, number)
         counted = _right(defended, loaded.labels, clean=group.attack == CLEAN)
-        for kept, values in (
-            (predictions, defended.predictions),
-            (right, counted),
-            (rejected, defended.rejected),
-        ):
-            for name, value in values.items():
-                kept.setdefault(name, []).append(value)
+        kept.append((defended.predictions, counted, defended.rejected))
         if observe is not None:
             observe(group, MeasuredBatch(batch, loaded, defended, counted))
         if measured <= group.shown < measured + len(batch):
             shown = defended.sample(group.shown - measured)
         measured += len(batch)
         advance(len(batch))
-    return GroupMeasurement(
-        predictions=_joined(predictions), right=_joined(right), rejected=_joined(rejected), shown=shown
-    )
+    predictions, right, rejected = map(_joined, zip(*kept, strict=True))
+    return GroupMeasurement(predictions=predictions, right=right, rejected=rejected, shown=shown)
 
 
 def _right(defended: Defended, labels: Tensor, *, clean: bool) -> dict[str, Tensor]:
@@ -157,9 +148,9 @@ def _right(defended: Defended, labels: Tensor, *, clean: bool) -> dict[str, Tens
     return right
 
 
-def _joined(batched: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-    """The batches of each name as one tensor."""
-    return {name: torch.cat(list(values)).cpu() for name, values in batched.items()}
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What batches hold by the same names, as one tensor of each."""
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 def shown_sample(
