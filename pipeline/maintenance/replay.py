@@ -1,6 +1,6 @@
 """Replay: whether the target, and on request the attack, gives today what a shard says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import torch
@@ -73,7 +73,11 @@ def attacked_again(committed: CommittedShard, target: Target) -> str | None:
     differing = sum(sha256 != row["adv_px_sha256"] for sha256, row in zip(hashes, rows, strict=True))
     if not differing:
         return None
-    now = {**circumstances(target), **software(attack.implementation)}
-    changed = [name for name, value in now.items() if value != marker.get(name)]
-    why = f" (but here {', '.join(changed)} differ)" if changed else ""
+    why = _what_changed(committed, {**circumstances(target), **software(attack.implementation)})
     return f"the attack gives other pixels on {differing} of {len(samples)} images{why}"
+
+
+def _what_changed(committed: CommittedShard, now: Mapping[str, object]) -> str:
+    """In brackets, what is not as it was when a shard was made: why pixels may differ; empty if all is."""
+    changed = [name for name, value in now.items() if value != committed.marker.get(name)]
+    return f" (but here {', '.join(changed)} differ)" if changed else ""

@@ -113,10 +113,8 @@ def sanitise_folder(
     with writing(out):
         for index, row in enumerate(rows):
             if row["file"]:
-                original = source.path(row["source_id"])
-                _copy(
-                    examiner.candidate(index) if row["suspect"] else original, out / as_file_name(row["file"])
-                )
+                image = examiner.candidate(index) if row["suspect"] else source.path(row["source_id"])
+                _copy(image, out / as_file_name(row["file"]))
         with atomic_path(out / REPORT) as temporary:
             write_table(temporary, pa.Table.from_pylist(rows, schema=SCHEMA), identity)
         shutil.rmtree(out / WORK)

@@ -107,9 +107,7 @@ def plan(
         "seconds_an_update": _short(seconds),
         "hours": _short(seconds * updates / 3600),
         "state_gib": _short(4 * copies * parameters / 2**30),
-        "peak_gib": _short(torch.cuda.max_memory_allocated(device) / 2**30)
-        if device.type == "cuda"
-        else None,
+        "peak_gib": _peak_gib(device),
         "config": asdict(config),
     }
 
@@ -138,6 +136,11 @@ def _seconds_an_update(train_step: TrainStep, data_source: DataSource, world: in
         train_step.update(batches, 0, 0.0).tolist()  # waits for the device
         durations.append(time.perf_counter() - started_at)
     return min(durations) * images / measured
+
+
+def _peak_gib(device: torch.device) -> float | None:
+    """The most memory that was ever taken on a GPU; None on a CPU."""
+    return _short(torch.cuda.max_memory_allocated(device) / 2**30) if device.type == "cuda" else None
 
 
 def _short(value: float) -> float:
