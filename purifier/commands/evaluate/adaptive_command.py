@@ -1,8 +1,9 @@
 """`impure-eval adaptive`: attack through a defence, by somebody who knows it."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,6 +34,9 @@ from impure.purifier.commands.evaluate.measure_options import (
 from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.shared_inputs import open_device, open_shards, shards_option, whole_numbers
 from impure.purifier.evaluation.adaptive.adaptive_config import PRESETS, AdaptiveConfig
+
+if TYPE_CHECKING:
+    from impure.purifier.evaluation.adaptive.subject_run import SubjectRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +143,7 @@ def adaptive_command(**values: Any) -> None:
       impure-eval adaptive --shards ROOT --checkpoint RUN/best --preset standard --eps 4
       impure-eval adaptive --shards ROOT --defence none,jpeg --images 50 --steps 10
     """
-    from impure.pipeline.attacks.attack_config import AttackConfig
-    from impure.pipeline.targets.of_collection import classifiers_of, describe_images
-    from impure.purifier.defences.defence_registry import build_defences
+    from impure.pipeline.targets.of_collection import describe_images
     from impure.purifier.evaluation.adaptive.adaptive_report import (
         KIND,
         block,
@@ -149,11 +151,42 @@ def adaptive_command(**values: Any) -> None:
         remarks,
         write_adaptive_report,
     )
-    from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively, subject_runs
+    from impure.purifier.evaluation.adaptive.run_adaptive import evaluate_adaptively
     from impure.purifier.evaluation.reports.document_page import write_document_page
 
     asked = AdaptiveArguments(**values)
     config = adaptive_config(asked)
+    inputs = _open_inputs(asked, config)
+    measured = inputs.measured
+    config, told = _within_budget(asked, config, inputs)
+    results = evaluate_adaptively(_runs(inputs, config), measured.device, progress=True)
+    conditions = {
+        "threat_model": "adaptive: white box through defence and target, L∞, verdict on stored 8-bit images",
+        "images": describe_images(measured.shards),
+        "preset": asked.preset,
+        "budget": told,
+        "probe": f"curves and checks on the first {config.probe} images",
+        "device": f"{measured.device.type}, float32",
+        **provenance(inputs),
+    }
+    paths = write_adaptive_report(results, conditions, measured.out)
+    paths.append(write_document_page(measured.out / f"{KIND}.json"))
+    shown = "\n\n".join([*map(block, results), *remarks(results)]) + "\n"
+    print_report(document(results, conditions), [shown], paths, as_json=asked.as_json)
+    raise SystemExit(SHORTFALL if any(result.is_broken for result in results) else 0)
+
+
+def _open_inputs(asked: AdaptiveArguments, config: AdaptiveConfig) -> DefenceInputs:
+    """Open all that the options name.
+
+    Raises:
+        InputError: Something is not there or does not fit, or a target has too few classes for an attack.
+        WriteError: The folder cannot be written.
+    """
+    from impure.pipeline.attacks.attack_config import AttackConfig
+    from impure.pipeline.targets.of_collection import classifiers_of
+    from impure.purifier.defences.defence_registry import build_defences
+
     shards = open_shards(asked.shards, {"splits": [asked.split]})
     checkpoints = open_checkpoints(asked.checkpoints)
     trained = {column: checkpoint.defence for column, checkpoint in checkpoints.items()}
@@ -162,34 +195,24 @@ def adaptive_command(**values: Any) -> None:
     tiny = all(shard.shard_id.target == BUILTIN for shard in shards)
     device = open_device(asked.device, asked.threads, tiny=tiny)
     classifiers = classifiers_of(shards, asked.targets, asked.weights)
-    for attack in config.attacks:
-        for classifier in classifiers.values():
-            AttackConfig(name=attack).check_classes(classifier.card.num_classes)
+    for attack, classifier in product(config.attacks, classifiers.values()):
+        AttackConfig(name=attack).check_classes(classifier.card.num_classes)
     measured = MeasureInputs(shards=shards, classifiers=classifiers, device=device, out=out)
-    inputs = DefenceInputs(measured=measured, defences=defences, checkpoints=checkpoints)
-    config, told = _within_budget(asked, config, inputs)
-    runs = subject_runs(shards, classifiers, defences, config, out, device=device)
-    results = evaluate_adaptively(runs, device, progress=True)
-    conditions = {
-        "threat_model": "adaptive: white box through defence and target, L∞, verdict on stored 8-bit images",
-        "images": describe_images(shards),
-        "preset": asked.preset,
-        "budget": told,
-        "probe": f"curves and checks on the first {config.probe} images",
-        "device": f"{device.type}, float32",
-        **provenance(inputs),
-    }
-    paths = write_adaptive_report(results, conditions, out)
-    paths.append(write_document_page(out / f"{KIND}.json"))
-    shown = "\n\n".join([*map(block, results), *remarks(results)]) + "\n"
-    print_report(document(results, conditions), [shown], paths, as_json=asked.as_json)
-    raise SystemExit(SHORTFALL if any(result.is_broken for result in results) else 0)
+    return DefenceInputs(measured=measured, defences=defences, checkpoints=checkpoints)
+
+
+def _runs(inputs: DefenceInputs, config: AdaptiveConfig) -> "list[SubjectRun]":
+    """The evaluations of all defences before all targets."""
+    from impure.purifier.evaluation.adaptive.run_adaptive import subject_runs
+
+    opened = inputs.measured
+    return subject_runs(
+        opened.shards, opened.classifiers, inputs.defences, config, opened.out, device=opened.device
+    )
 
 
 def _within_budget(
-    asked: AdaptiveArguments,
-    config: AdaptiveConfig,
-    inputs: DefenceInputs,
+    asked: AdaptiveArguments, config: AdaptiveConfig, inputs: DefenceInputs
 ) -> tuple[AdaptiveConfig, str]:
     """What fits `--budget`, and one line about it, which is also said now.
 
@@ -197,17 +220,13 @@ def _within_budget(
         InputError: The budget is no time, or the kept choice cannot be read.
     """
     from impure.purifier.evaluation.adaptive.budget import choose, read_duration
-    from impure.purifier.evaluation.adaptive.run_adaptive import subject_runs
 
     if asked.budget is None:
         return config, "none: as asked for"
     seconds = read_duration(asked.budget)
     given = [name for name in ("images", "steps", "eot") if getattr(asked, name) is not None]
     opened = inputs.measured
-    runs = subject_runs(
-        opened.shards, opened.classifiers, inputs.defences, config, opened.out, device=opened.device
-    )
-    choice = choose(runs, config, seconds, opened.out, device=opened.device, keep=given)
+    choice = choose(_runs(inputs, config), config, seconds, opened.out, device=opened.device, keep=given)
     told = choice.told(asked.budget)
     say(f"Chosen for {told}.")
     return choice.applied_to(config), told
