@@ -14,8 +14,10 @@ from impure.purifier.commands.evaluate.measure_options import (
     DefenceInputs,
     MeasureArguments,
     checkpoints_option,
+    data_options,
     open_inputs,
     provenance,
+    run_options,
     seed_option,
 )
 from impure.purifier.commands.shared_inputs import (
@@ -75,9 +77,10 @@ SECTIONS = {"shards": "Data", "checkpoint": "Defences", "batch_size": "Run"}
 """Headings in --help, by the first option below each."""
 
 
-def defence_options(default: str) -> Decorator:
-    """Which defences are measured, by default those of a text, and how random ones are run."""
+def table_options(default: str) -> Decorator:
+    """The options of a table: its data, its defences, by default those of a text, and how it is run."""
     return options(
+        data_options(required=False),
         checkpoints_option("A run of impure-train, RIAE or another defence: its folder, its "
             "model.safetensors, or owner/name[@revision] on the Hugging Face Hub; repeatable, each is a "
             "defence of its own."),
@@ -88,6 +91,7 @@ def defence_options(default: str) -> Decorator:
         draw_options,
         click.option("--extra-resize", is_flag=True,
             help="Also evaluate behind the resizing of the authors' test script, as rows NAME+resize."),
+        run_options,
     )  # fmt: skip
 
 

@@ -6,23 +6,20 @@ from typing import Any
 import click
 
 from impure.manifests.commands.console import HELP, CommandWithSections
-from impure.purifier.commands.evaluate.measure_options import data_options, run_options
 from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
     EvaluateArguments,
-    defence_options,
     measure_defences,
     open_defences,
     partial_results,
+    table_options,
 )
 
 
 @click.command("table1", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options(required=False)
-@defence_options("none,jpeg")
-@run_options
+@table_options("none,jpeg")
 def table1_command(**values: Any) -> None:
     """Measure accuracy behind defences (the paper's Table 1).
 

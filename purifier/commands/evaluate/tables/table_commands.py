@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from impure.manifests.commands.console import HELP, CommandWithSections
-from impure.purifier.commands.evaluate.measure_options import MeasureInputs, data_options, run_options
+from impure.purifier.commands.evaluate.measure_options import MeasureInputs
 from impure.purifier.commands.evaluate.print_report import print_report
 from impure.purifier.commands.evaluate.tables.defence_list import print_defences
 from impure.purifier.commands.evaluate.tables.defence_options import (
     SECTIONS,
     EvaluateArguments,
-    defence_options,
     measure_defences,
     open_defences,
     partial_results,
+    table_options,
 )
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ EXPLAINED = "\nTop-1 accuracy in %; with Wilson's 95 % intervals in the report."
 
 
 @click.command("table2", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options(required=False)
-@defence_options("all")
-@run_options
+@table_options("all")
 def table2_command(**values: Any) -> None:
     """Compare all defences in one table (the paper's Table 2).
 
@@ -61,9 +59,7 @@ def table2_command(**values: Any) -> None:
 
 
 @click.command("table3", cls=CommandWithSections, sections=SECTIONS, context_settings=HELP)
-@data_options(required=False)
-@defence_options("none,jpeg")
-@run_options
+@table_options("none,jpeg")
 def table3_command(**values: Any) -> None:
     """Test on attacks that training did not see (paper, Table 3).
 
