@@ -13,9 +13,11 @@ import pytest
 import torch
 
 import impure
+from impure.pipeline.attacks.attack_registry import ATTACKS
 from impure.pipeline.targets.target import Target
 from impure.purifier.checkpoints.checkpoint import save_weights
 from impure.purifier.riae.riae_config import preset
+from impure.purifier.training.train_config import RECIPE_TRAINING
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -122,6 +124,25 @@ def test_python_code_is_python_and_its_names_of_impure_exist(page: Path) -> None
 def test_every_command_is_documented() -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     assert [name for name in COMMANDS if name not in text] == []
+
+
+def test_what_the_authors_release_does_otherwise_is_told() -> None:
+    attacks, release = ((ROOT / "docs" / name).read_text() for name in ("attacks.md", "release.md"))
+    lines = attacks[attacks.index("## What the paper's authors ran") :].splitlines()
+    for name, spec in ATTACKS.items():
+        for parameter, value in spec.release.items():
+            (line,) = [line for line in lines if line.startswith("|") and f"`{name}`" in line.split("|")[1]]
+            assert f"`{parameter}={str(value).lower().removesuffix('.0')}`" in line
+    changed = RECIPE_TRAINING["release"]
+    assert f"--lr-cycles {changed['lr_cycles']}`, `--epochs {changed['epochs']}`" in release
+    assert f"| {changed['batch_size']}, " in release
+    assert f"peak {changed['learning_rate'] * 1e5}e-5 |" in release
+
+
+def test_how_far_float32_pixels_depend_on_the_batch_is_told() -> None:
+    assert re.search(
+        r"[\d.]+ % of PGD's bytes differed, by up to \d+ levels", (ROOT / "docs" / "attacks.md").read_text()
+    )
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:

@@ -63,7 +63,7 @@ def test_two_copies_give_one_digest_and_no_path_or_address(copies, card, tmp_pat
         assert re.fullmatch(r"cannot be (decoded|read) \([A-Za-z ]+\)", reason), row["error"]
 
 
-def test_their_collections_merge(copies, card, tmp_path, run):
+def test_their_collections_merge_and_are_pulled_beside_each_other(copies, card, tmp_path, run):
     roots = [tmp_path / "a", tmp_path / "b"]
     for root, images, attack in zip(roots, copies, ("clean", "fgsm"), strict=True):
         made = run(
@@ -71,7 +71,10 @@ def test_their_collections_merge(copies, card, tmp_path, run):
             "--per-class", PER_CLASS, "--threads", 1, "--out", root,
         )  # fmt: skip
         assert made.exit_code == 0, made.output
+    beside = shutil.copytree(roots[0], tmp_path / "beside")
+    assert run("data", "pull", roots[1], beside).exit_code == 0
     merged = run("data", "merge", *roots)
     assert merged.exit_code == 0, merged.output
-    assert {shard.shard_id.attack for shard in Collection(roots[0]).committed} == {"clean", "fgsm"}
+    for root in (roots[0], beside):
+        assert {shard.shard_id.attack for shard in Collection(root).committed} == {"clean", "fgsm"}
     assert run("data", "verify", roots[0], "--level", "decode").exit_code == 0
