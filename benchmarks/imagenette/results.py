@@ -22,6 +22,7 @@ TITLES = {
     "longer": "RIAE trained for longer",
     "again": "RIAE trained on from there, with the learning rate raised once more",
     "paper": "And from there, with the patches and the loss of the paper's text",
+    "paper-again": "And from there once more",
     "diffusion": "DiffPure, on few images",
     "table3-100": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 100 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",

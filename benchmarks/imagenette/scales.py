@@ -33,7 +33,8 @@ class Scale:
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
         longer: Of the second in place of these, to see what more passes bring.
         again: Of a further one in place of these, which begins with the longer one's weights.
-        paper: Of the last one, from these weights, with the patches and the loss of the paper's text.
+        paper: Of a third one, from these weights, with the patches and the loss of the paper's text.
+        paper_again: Of the last one, beside these, from the third one's weights.
         brief: Of both in place of these, where several trainings are compared.
         riae_adversarial: The same of a third, against its own attacker.
         seeds: How many RIAE are trained on the main target.
@@ -57,6 +58,7 @@ class Scale:
     longer: tuple[str, ...]
     again: tuple[str, ...]
     paper: tuple[str, ...]
+    paper_again: tuple[str, ...]
     brief: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
     seeds: int = 3
@@ -85,6 +87,7 @@ CPU = Scale(
     again=_options("--epochs 1 --lr 0.001"),
     paper=_options("--model tiny --crop 48 --epochs 9 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
     + _options("--recipe paper --feature-node layer4=0.0117 --feature-node fc=0.15 --validate-epochs 3"),
+    paper_again=_options("--epochs 12"),
     brief=_options("--attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
     riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
     + _options("--validate-epochs 4 --validate-images 50"),
@@ -126,6 +129,7 @@ GPU = replace(
     again=_options("--epochs 10"),
     paper=_options("--model small --recipe paper --epochs 10 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=0.06"),
+    paper_again=_options("--epochs 10"),
     brief=_options("--epochs 2"),
     riae_adversarial=_options("--model small --recipe pixel --eps 4 --attack-steps 2 --epochs 2 --bf16"),
     seeds=1,
@@ -155,6 +159,7 @@ def small(scale: Scale) -> Scale:
         longer=_options("--epochs 2"),
         again=_options("--epochs 1"),
         paper=_one_epoch(scale.paper),
+        paper_again=(),
         brief=_options("--epochs 1"),
         riae_adversarial=(*_one_epoch(scale.riae_adversarial), "--eps", "4"),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},

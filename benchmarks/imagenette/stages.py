@@ -81,6 +81,8 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "again", [f"{riae}-again"], "none", options=("--limit", "200")),
         _train_on(proof, f"{riae}-paper", f"{riae}-again/best", *scale.paper),
         _evaluate(proof, "paper", [f"{riae}-paper"], "none"),
+        _train_on(proof, f"{riae}-paper-again", f"{riae}-paper/best", *scale.paper, *scale.paper_again),
+        _evaluate(proof, "paper-again", [f"{riae}-paper-again"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
