@@ -69,6 +69,7 @@ def test_a_dry_run_refuses_what_training_refuses(
         (("--warmup-epochs", 0, "--clip-grad", 1), {"warmup_epochs": 0, "clip_grad": 1}),
         (("--crop", 24, "--weight-decay", 0), {"crop": 24, "weight_decay": 0}),
         (("--recipe", "pixel", "--bf16"), {"recipe": "pixel", "bf16": True}),
+        (("--subsets", 2, "--epochs", 4, "--lr-cycles", 2), {"subsets": 2, "lr_cycles": 2}),
         (("--attacks", "pgd", "--split", "test"), {"clean_pairs": True}),
     ],
 )  # fmt: skip
