@@ -144,6 +144,12 @@ def test_bad_options_are_one_clear_line(
     assert contents(tmp_path / "run") == {}
 
 
+def test_of_a_dry_run_other_ranks_leave_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fine(run("train", "--shards", "/nowhere", "--dry-run")).output == ""
+
+
 def test_a_profile_trains_nothing(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WARM_UP", "TIMED", "RECORDED"):
         monkeypatch.setattr(profile_updates, name, 1)
