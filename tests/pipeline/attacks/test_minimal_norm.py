@@ -117,7 +117,9 @@ def test_cw_moves_pure_black_and_white_pixels(level, make_batch):
 
 def test_cw_searches_no_further_than_a_quarter_of_a_level_beyond_black_and_white():
     """A wider range makes the perturbations larger (0.55: by 4 % on photographs)."""
-    assert torch.tensor([0.5 - REACH, 0.5 + REACH]).mul(255).tolist() == pytest.approx([-0.25, 255.25], abs=1e-4)
+    assert torch.tensor([0.5 - REACH, 0.5 + REACH]).mul(255).tolist() == pytest.approx(
+        [-0.25, 255.25], abs=1e-4
+    )
 
 
 def test_cw_keeps_the_largest_margin_where_kappa_is_out_of_reach(convolutional):
