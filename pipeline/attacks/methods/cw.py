@@ -15,8 +15,8 @@ REACH = 0.5 + 0.25 / LEVELS
 """Half the width of the tanh's range around mid-grey: a quarter of a level beyond [0, 1].
 
 Pure black and white then lie inside, where its slope is not zero, so that they can move; a twentieth of a
-level leaves a white image standing still. A wider range finds larger perturbations (on EfficientNet-Lite0, L2:
-half a level 1 to 2 % larger ones, 0.55 for `REACH` 4 %)."""
+level leaves a white image standing still. A wider range finds larger perturbations (on EfficientNet-Lite0:
+half a level by 1 % in L2, 0.55 for `REACH` by 4 %)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
