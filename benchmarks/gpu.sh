@@ -68,7 +68,7 @@ bench attacks-bf16 60 attacks $timed --precision bf16 $halved
 step untrained 40 "$PYTHON" "$here/benchmarks/untrained_target.py" "$network" "$CARD" "$PHOTOS" "$work/untrained" $few
 impure generate-$network 75 data generate --attack $attacks --images "$work/untrained" --target "$work/untrained/card.json" $some --per-class 100 --allow-short --out "$work/$network" --json
 [ "$SMALL" ] || bench attacks-tf32 60 attacks $timed --precision tf32 --attack pgd
-impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json"
+impure profile 60 train --shards "$work/lite0" --recipe pixel --validate none --epochs 1 $trained --out "$work/profiled" --profile "$out/trace.json" --json
 impure replay 40 data verify "$work/lite0" --level replay --images "$PHOTOS" --target "$CARD" --json
 step nccl 60 "$PYTHON" -m torch.distributed.run --nproc-per-node 1 --no-python "$PYTHON" -c "from impure.cli import train; train()" \
   --shards "$work/lite0" --recipe pixel --validate none --epochs 1 --attacks pgd $trained --out "$work/ranks" --json
