@@ -39,6 +39,10 @@ def locate(where: str | Path) -> tuple[Path, Path]:
         InputError: There is no checkpoint, here or on the Hub.
     """
     path = Path(where)
+    if not path.exists() and (path.parent / CONFIG).is_file():
+        raise InputError(
+            f"{path}: not there; a run that was not validated has no best/: give {path.parent} itself"
+        )
     if not path.exists() and is_hub_name(str(where)):
         path = download(str(where))
     folder, file = (path, path / WEIGHTS) if path.is_dir() else (path.parent, path)

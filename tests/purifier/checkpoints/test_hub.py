@@ -202,6 +202,14 @@ def test_a_path_that_is_there_is_never_asked_for(
     assert isinstance(RIAE.from_pretrained("lab/purifier"), RIAE)
 
 
+def test_the_best_weights_of_a_run_that_was_not_validated_are_not_looked_up(
+    hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(InputError, match=f"{run.name}/best: not there; .* give {run.name} itself"):
+        RIAE.from_pretrained(f"{run.name}/best")
+
+
 def test_models_that_are_none(hub: Hub, run: Path) -> None:
     with pytest.raises(InputError, match="nobody/nothing: no such path here.*RepositoryNotFound"):
         RIAE.from_pretrained("nobody/nothing")
