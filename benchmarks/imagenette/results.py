@@ -17,14 +17,8 @@ CLEAN, NONE, MEAN = "clean", "none", "mean of attacks"
 
 TITLES = {
     "table1": "Table 1: without a defence, and behind RIAE",
-    "table2-200": "Table 2, a first look: every defence on 200 images of each attack",
     "table2": "Table 2: every defence",
-    "longer": "RIAE trained for longer",
-    "again": "RIAE trained on from there, with the learning rate raised once more",
-    "paper": "And from there, with the patches and the loss of the paper's text",
-    "paper-again": "And from there once more",
     "diffusion": "DiffPure, on few images",
-    "table3-100": f"Table 3, a first look: trained on {AGNOSTIC} alone, tested on 100 images of each attack",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "fig7": "Figure 7: masking modes, all trained alike and briefly",
     "fig8": "Figure 8: perceptual layers; `pixels alone` is what `layer4 + fc` went on from",

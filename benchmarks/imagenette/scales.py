@@ -31,11 +31,8 @@ class Scale:
         per_class: Images of each class in the splits train, validation and test.
         riae_pixels: Options of impure-train for RIAE's first training, by the pixel loss alone.
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
-        longer: Of the second in place of these, to see what more passes bring.
-        again: Of a further one in place of these, which begins with the longer one's weights.
-        paper: Of a third one, from these weights, with the patches and the loss of the paper's text.
-        paper_again: Of the last one, beside these, from the third one's weights.
-        brief: Of both in place of these, where several trainings are compared.
+        brief_pixels: The same of the first training where masking modes are compared.
+        brief: And of the second.
         riae_adversarial: The same of a third, against its own attacker.
         seeds: How many RIAE are trained on the main target.
         choices: Options of impure-eval that are compared on validation images.
@@ -55,10 +52,7 @@ class Scale:
     per_class: tuple[int, int, int]
     riae_pixels: tuple[str, ...]
     riae: tuple[str, ...]
-    longer: tuple[str, ...]
-    again: tuple[str, ...]
-    paper: tuple[str, ...]
-    paper_again: tuple[str, ...]
+    brief_pixels: tuple[str, ...]
     brief: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
     seeds: int = 3
@@ -80,23 +74,22 @@ CPU = Scale(
         "cw": _options("--attack cw --set c0=10 --set search_steps=1"),
     },  # 50 gradients, not 250
     per_class=(60, 10, 50),
-    riae_pixels=_options("--model tiny --crop 48 --epochs 4"),
-    riae=_options("--model tiny --crop 48 --epochs 3 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
-    + _options("--feature-node layer4=2 --feature-node fc=0.5"),
-    longer=_options("--epochs 7"),
-    again=_options("--epochs 1 --lr 0.001"),
-    paper=_options("--model tiny --crop 48 --epochs 9 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
-    + _options("--recipe paper --feature-node layer4=0.0117 --feature-node fc=0.15 --validate-epochs 3"),
-    paper_again=_options("--epochs 12"),
-    brief=_options("--attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
-    riae_adversarial=_options("--model tiny --recipe pixel --eps 4,16 --attack-steps 2 --epochs 4")
-    + _options("--validate-epochs 4 --validate-images 50"),
+    riae_pixels=_options("--model tiny --mask image-noise --crop 48 --epochs 6"),
+    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 14 --lr 0.002 --warmup-epochs 0")
+    + _options("--features {resnet10t} --recipe paper --feature-node layer4=0.0234 --feature-node fc=0.3")
+    + _options("--validate-epochs 2"),
+    brief_pixels=_options("--model tiny --crop 48 --attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
+    brief=_options("--model tiny --crop 48 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
+    + _options("--feature-node layer4=2 --feature-node fc=0.5 --attacks pgd,mifgsm --epochs 3")
+    + _options("--validate-epochs 3"),
+    riae_adversarial=_options("--model tiny --mask image-noise --recipe pixel --eps 4,16 --attack-steps 2")
+    + _options("--epochs 4 --validate-epochs 4 --validate-images 50"),
     choices={
         "as-trained": (),
         "4-samples": _options("--samples 4"),
         "random-partition": _options("--partition random"),
-        "image-200-features-200": _options("--image-step 200 --feature-step 200"),
-        "image-100-features-100": _options("--image-step 100 --feature-step 100"),
+        "image-step-300": _options("--image-step 300"),
+        "image-step-200": _options("--image-step 200"),
     },
     static="all",
     defences={
@@ -122,16 +115,14 @@ GPU = replace(
     size=0,
     eps=(16,),
     per_class=(30, 2, 10),
-    riae_pixels=_options("--model small --recipe pixel --epochs 20 --bf16"),
-    riae=_options("--model small --epochs 20 --bf16 --features {efficientnet_lite1}")
+    riae_pixels=_options("--model small --mask image-noise --recipe pixel --epochs 20 --bf16"),
+    riae=_options("--model small --mask image-noise --epochs 20 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=10"),
-    longer=_options("--epochs 40"),
-    again=_options("--epochs 10"),
-    paper=_options("--model small --recipe paper --epochs 10 --bf16 --features {efficientnet_lite1}")
-    + _options("--feature-node blocks.4=0.06"),
-    paper_again=_options("--epochs 10"),
-    brief=_options("--epochs 2"),
-    riae_adversarial=_options("--model small --recipe pixel --eps 4 --attack-steps 2 --epochs 2 --bf16"),
+    brief_pixels=_options("--model small --recipe pixel --epochs 2 --bf16"),
+    brief=_options("--model small --epochs 2 --bf16 --features {efficientnet_lite1}")
+    + _options("--feature-node blocks.4=10"),
+    riae_adversarial=_options("--model small --mask image-noise --recipe pixel --eps 4 --attack-steps 2")
+    + _options("--epochs 2 --bf16"),
     seeds=1,
     choices={name: CPU.choices[name] for name in ("as-trained", "4-samples")},
     static="none,jpeg,bit-depth,random",
@@ -150,18 +141,16 @@ SCALES = {"cpu": CPU, "gpu": GPU}
 
 def small(scale: Scale) -> Scale:
     """The same stages as small as can be, on a CPU: no command shall fail for a slip where time is dear."""
+    crop = ("--crop", "64")
     return replace(
         scale,
         target_options=_options("--epochs 2 --per-class 40"),
         per_class=(2, 1, 1),
-        riae_pixels=_one_epoch(scale.riae_pixels),
-        riae=_one_epoch(scale.riae),
-        longer=_options("--epochs 2"),
-        again=_options("--epochs 1"),
-        paper=_one_epoch(scale.paper),
-        paper_again=(),
-        brief=_options("--epochs 1"),
-        riae_adversarial=(*_one_epoch(scale.riae_adversarial), "--eps", "4"),
+        riae_pixels=(*_one_epoch(scale.riae_pixels), *crop),
+        riae=(*_one_epoch(scale.riae), *crop),
+        brief_pixels=(*_one_epoch(scale.brief_pixels), *crop),
+        brief=(*_one_epoch(scale.brief), *crop),
+        riae_adversarial=(*_one_epoch(scale.riae_adversarial), *crop, "--eps", "4"),
         defences={name: _one_epoch(options) for name, options in scale.defences.items()},
         adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),
         common=CPU.common,

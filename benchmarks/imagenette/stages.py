@@ -74,19 +74,9 @@ def stages(proof: Proof) -> list[Stage]:
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
         _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
-        _first_look(proof, "table2", 200, [riae, *_purifiers(scale)], scale.static),
-        _train_on(proof, f"{riae}-longer", f"{riae}-pixels", *scale.riae, *scale.longer, "--seed", "0"),
-        _evaluate(proof, "longer", [riae, f"{riae}-longer"], "none"),
-        _train_on(proof, f"{riae}-again", f"{riae}-longer/best", *scale.riae, *scale.again),
-        _evaluate(proof, "again", [f"{riae}-again"], "none", options=("--limit", "200")),
-        _train_on(proof, f"{riae}-paper", f"{riae}-again/best", *scale.paper),
-        _evaluate(proof, "paper", [f"{riae}-paper"], "none"),
-        _train_on(proof, f"{riae}-paper-again", f"{riae}-paper/best", *scale.paper, *scale.paper_again),
-        _evaluate(proof, "paper-again", [f"{riae}-paper-again"], "none"),
         *_diffusion(proof),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
-        _first_look(proof, "table3", 100, ["riae-agnostic", "hgd-agnostic"], "none"),
         *_figures(proof),
         *_masking_modes(proof),
         *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
@@ -150,18 +140,15 @@ def _before_training(proof: Proof, number: int) -> list[Stage]:
     return [stage for stage in made if not stage.name.endswith("-val-cw")]
 
 
-def _train_riae(proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,)) -> Iterator[Stage]:
+def _train_riae(
+    proof: Proof, name: str, *options: str, targets: tuple[int, ...] = (0,), brief: bool = False
+) -> Iterator[Stage]:
     """RIAE: by its pixel loss alone, which goes fast, and from there with the features' loss."""
-    pixels = f"{name}-pixels"
-    first = (*proof.scale.riae_pixels, *options, "--validate", "none")
-    yield _train(proof, pixels, *first, targets=targets)
-    second = (*proof.scale.riae, *options, "--init", proof.run(pixels))
-    yield _train(proof, name, *second, targets=targets, after=(pixels,))
-
-
-def _train_on(proof: Proof, name: str, begun: str, *options: str) -> Stage:
-    """A training of RIAE that begins with the weights of another."""
-    return _train(proof, name, *options, "--init", proof.run(begun), after=(begun.partition("/")[0],))
+    scale, pixels = proof.scale, f"{name}-pixels"
+    first, second = (scale.brief_pixels, scale.brief) if brief else (scale.riae_pixels, scale.riae)
+    yield _train(proof, pixels, *first, *options, "--validate", "none", targets=targets)
+    begun = ("--init", proof.run(pixels))
+    yield _train(proof, name, *second, *options, *begun, targets=targets, after=(pixels,))
 
 
 def _train(
@@ -206,12 +193,6 @@ def _evaluate(
     given = ("--defence", defences, *_checkpoints(proof, runs), *(options or proof.scale.test_options))
     stage = _measure(proof, name, kind, given, runs, eps=eps or proof.scale.eps[0], target=target)
     return replace(stage, looks="validation" not in options)
-
-
-def _first_look(proof: Proof, kind: str, images: int, runs: list[str], defences: str) -> Stage:
-    """A table on some images of each attack."""
-    options = (*proof.scale.test_options, "--limit", str(images))
-    return _evaluate(proof, f"{kind}-{images}", runs, defences, kind=kind, options=options)
 
 
 def _measure(
@@ -267,7 +248,7 @@ def _masking_modes(proof: Proof) -> Iterator[Stage]:
     """Figure 7: a RIAE for each masking mode, all trained alike and briefly."""
     runs = {mask: f"riae-{mask}" for mask in MASKS}
     for mask, name in runs.items():
-        yield from _train_riae(proof, name, *proof.scale.brief, "--mask", mask)
+        yield from _train_riae(proof, name, "--mask", mask, brief=True)
     options = (*_checkpoints(proof, list(runs.values())), "--limit", "100")
     yield _measure(proof, "fig7", "fig7", options, list(runs.values()), eps=proof.scale.eps[0])
 
