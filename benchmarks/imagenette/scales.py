@@ -75,9 +75,9 @@ CPU = Scale(
     },  # 50 gradients, not 250
     per_class=(60, 10, 50),
     riae_pixels=_options("--model tiny --mask image-noise --crop 48 --epochs 6"),
-    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 14 --lr 0.002 --warmup-epochs 0")
-    + _options("--features {resnet10t} --recipe paper --feature-node layer4=0.0234 --feature-node fc=0.3")
-    + _options("--validate-epochs 2"),
+    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 28 --lr-cycles 2 --lr 0.002")
+    + _options("--warmup-epochs 0 --features {resnet10t} --recipe paper --feature-node layer4=0.0234")
+    + _options("--feature-node fc=0.3 --validate-epochs 2"),
     brief_pixels=_options("--model tiny --crop 48 --attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
     brief=_options("--model tiny --crop 48 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
     + _options("--feature-node layer4=2 --feature-node fc=0.5 --attacks pgd,mifgsm --epochs 3")
@@ -88,9 +88,11 @@ CPU = Scale(
         "as-trained": (),
         "4-samples": _options("--samples 4"),
         "random-partition": _options("--partition random"),
+        "vote-of-5-random-partitions": _options("--samples 5 --combine vote --partition random"),
         "image-step-300": _options("--image-step 300"),
         "image-step-200": _options("--image-step 200"),
     },
+    test_options=_options("--image-step 200"),
     static="all",
     defences={
         "hgd": _options("--model hgd-tiny --epochs 1"),
@@ -124,7 +126,8 @@ GPU = replace(
     riae_adversarial=_options("--model small --mask image-noise --recipe pixel --eps 4 --attack-steps 2")
     + _options("--epochs 2 --bf16"),
     seeds=1,
-    choices={name: CPU.choices[name] for name in ("as-trained", "4-samples")},
+    choices={name: CPU.choices[name] for name in ("as-trained", "4-samples", "image-step-200")},
+    test_options=(),
     static="none,jpeg,bit-depth,random",
     defences={
         "hgd": _options("--model hgd --epochs 4 --bf16"),
@@ -159,4 +162,4 @@ def small(scale: Scale) -> Scale:
 
 def _one_epoch(options: tuple[str, ...]) -> tuple[str, ...]:
     """Options of a training, for a single epoch."""
-    return (*(word for word in options if word != "--bf16"), "--epochs", "1")
+    return (*(word for word in options if word != "--bf16"), "--epochs", "1", "--lr-cycles", "1")
