@@ -125,6 +125,30 @@ def test_the_page_says_what_came_back_with_its_interval(
     assert "Table 2" not in page  # what is not measured is not there
 
 
+def test_what_has_a_page_of_its_own_is_shown_by_that(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
+    proof = proof_of(proof_modules, tmp_path)
+    planned = proof_modules.stages.stages(proof)
+    residual = next(stage for stage in planned if stage.name == "residual")
+    residual.fresh.mkdir(parents=True)
+    rows = [
+        {"target": "t", "attack": "pgd", "way": "global", "scale": 0.0, "n": 9, "correct": 9, "accuracy": 1.0}
+    ]
+    (residual.fresh / "residual.json").write_text(json.dumps({"conditions": {}, "rows": rows}))
+    (residual.fresh / "residual.md").write_text("# What is left\n\n![bars](bars.png)\n\n| s |\n\n- seed 0\n")
+    runs = proof_modules.run_stages.Runs(tmp_path / "times.json")
+    command = proof_modules.run_stages.shown(residual)
+    ended = {"stage": "residual", "command": command, "begun": "now", "seconds": 1, "code": 0, "looks": True}
+    runs.add(ended)
+    proof_modules.results.write_results(planned, runs, proof, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert (
+        "## What is left\n" in page
+        and "\n| s |\n" in page
+        and "bars.png" not in page
+        and "seed 0" not in page
+    )
+
+
 def test_the_command_lists_its_stages(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
     main = runpy.run_path(str(ROOT / "benchmarks" / "imagenette" / "__main__.py"))["main"]
     given = ("--photographs", "photos", "--cards", "cards", "--out", str(tmp_path), "--dry-run")

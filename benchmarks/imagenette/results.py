@@ -32,7 +32,8 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     """Write what is known so far."""
     finished = [stage for stage in planned if done(stage, runs)]
     tables = {stage.name: _document(stage.fresh) for stage in finished if stage.fresh}
-    measured = {name: document for name, document in tables.items() if "accuracy" in document["rows"][0]}
+    columns = {"accuracy", "defence"}  # of an evaluation whose table is one of the page's own
+    measured = {name: document for name, document in tables.items() if columns <= document["rows"][0].keys()}
     shown_tables = {name: document for name, document in measured.items() if not name.startswith("choice-")}
     parts = [
         f"# Results on photographs\n\n{_what(proof, measured)}",
