@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -87,6 +88,49 @@ def test_a_stage_is_run_once_and_again_if_its_command_changes(
     assert not module.done(replace(good, command=(str(script), "0")), again)
     assert module.run_stage(replace(good, name="slow"), again, tmp_path, 0.0)
     assert again.all[-1]["code"] == module.OUT_OF_TIME
+
+
+def test_stages_run_at_once_and_each_after_all_that_it_needs(proof_modules: SimpleNamespace) -> None:
+    make, both, ended = proof_modules.stages.Stage, Barrier(2), []
+    planned = [
+        make(name=name, command=(), needs=needs)
+        for name, needs in (
+            ("first", ()),
+            ("after", ("first",)),
+            ("beside", ()),
+            ("last", ("after", "beside")),
+        )
+    ]
+
+    def run(stage: Any) -> bool:
+        if stage.name in ("first", "beside"):
+            both.wait(timeout=60)  # neither goes on before the other has begun
+        ended.append(stage.name)
+        return bool(stage.name == "beside")
+
+    seen: list[int] = []
+    assert proof_modules.run_stages.run_all(planned, 2, run, lambda: seen.append(len(ended))) == 1
+    assert sorted(ended[:2]) == ["beside", "first"] or ended[:2] == ["first", "after"]
+    assert ended.index("first") < ended.index("after") and ended[-1] == "last"
+    assert seen[-1] == len(planned)
+
+
+def test_what_needs_a_stage_that_runs_again_runs_again(
+    proof_modules: SimpleNamespace, tmp_path: Path
+) -> None:
+    make, module = proof_modules.stages.Stage, proof_modules.run_stages
+    first = make(name="first", command=("one",))
+    second = make(name="second", command=("two",), needs=("first",))
+    other = make(name="other", command=("three",))
+    runs = module.Runs(tmp_path / "times.json")
+    for stage in (first, second, other):
+        command = module.shown(stage)
+        runs.add(
+            {"stage": stage.name, "command": command, "begun": "", "seconds": 1, "code": 0, "looks": False}
+        )
+    assert module.to_do([first, second, other], runs) == []
+    changed = replace(first, command=("one", "more"))
+    assert module.to_do([changed, second, other], runs) == [changed, second]
 
 
 def row(attack: str, defence: str, correct: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 from results import write_results
-from run_stages import Runs, done, run_stage, shown
+from run_stages import Runs, done, run_all, run_stage, shown, to_do
 from scales import SCALES, small
 from stages import Proof, Stage, stages
 
@@ -25,11 +25,12 @@ from stages import Proof, Stage, stages
 @click.option("--out", type=Path, required=True, help="Everything that is made.")
 @click.option("--results", type=Path, show_default="OUT/results.md", help="The page that is written.")
 @click.option("--minutes", type=float, default=math.inf, help="Stop after this time, wherever it is.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Stages run at once.")
 @click.option("--until", metavar="STAGE", help="The last stage to run.")
 @click.option("--dry-run", is_flag=True, help="List stages and commands, and what is done already.")
 def main(
     scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, minutes: float,
-    until: str | None, dry_run: bool,
+    jobs: int, until: str | None, dry_run: bool,
 ) -> None:  # fmt: skip
     """Make the proof, or go on with it."""
     chosen = small(SCALES[scale]) if os.environ.get("SMALL") else SCALES[scale]
@@ -42,11 +43,15 @@ def main(
         for stage in planned:
             click.echo(f"{'done' if done(stage, runs) else 'to do'}: {stage.name}\n  {shown(stage)}")
         return
-    failed, end = 0, time.monotonic() + 60 * minutes
-    for stage in planned:
-        if not done(stage, runs):
-            failed += run_stage(stage, runs, proof.out, end - time.monotonic())
-        write_results(planned, runs, proof, results or proof.out / "results.md")
+    end = time.monotonic() + 60 * minutes
+    page = results or proof.out / "results.md"
+    failed = run_all(
+        to_do(planned, runs),
+        jobs,
+        lambda stage: run_stage(stage, runs, proof.out, end - time.monotonic()),
+        lambda: write_results(planned, runs, proof, page),
+    )
+    write_results(planned, runs, proof, page)
     raise SystemExit(1 if failed else 0)
 
 

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import IO, TypedDict
 
 import click
@@ -39,6 +41,7 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.all = self._read()
+        self._lock = Lock()
 
     def _read(self) -> list[Run]:
         """All that stand in the file."""
@@ -47,10 +50,11 @@ class Runs:
 
     def add(self, run: Run) -> None:
         """Add a run to those that are there by now; the file is replaced as a whole."""
-        self.all = [*self._read(), run]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.all, indent=1) + "\n")
-        temporary.replace(self.path)
+        with self._lock:
+            self.all = [*self._read(), run]
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.all, indent=1) + "\n")
+            temporary.replace(self.path)
 
     def of(self, stage: Stage) -> list[Run]:
         """Those of a stage with its present command."""
@@ -68,6 +72,38 @@ def done(stage: Stage, runs: Runs) -> bool:
     mine = last.get(stage.name, -1)
     same = mine >= 0 and runs.all[mine]["command"] == shown(stage)
     return same and all(last.get(name, -1) < mine for name in stage.needs)
+
+
+def to_do(planned: Sequence[Stage], runs: Runs) -> list[Stage]:
+    """The stages that are not done, and those that need one of them."""
+    left: dict[str, Stage] = {}
+    for stage in planned:
+        if not done(stage, runs) or left.keys() & set(stage.needs):
+            left[stage.name] = stage
+    return list(left.values())
+
+
+def run_all(
+    planned: Sequence[Stage], jobs: int, run: Callable[[Stage], bool], after_each: Callable[[], None]
+) -> int:
+    """Run stages, as many as `jobs` at once, each after all that it needs, the first ones first.
+
+    Returns how many of them failed, as `run` says; `after_each` is called whenever one has ended.
+    """
+    waiting, failed = list(planned), 0
+    running: dict[Future[bool], Stage] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            unfinished = {stage.name for stage in (*waiting, *running.values())}
+            ready = [stage for stage in waiting if not unfinished & set(stage.needs)]
+            for stage in ready[: jobs - len(running)]:
+                waiting.remove(stage)
+                running[pool.submit(run, stage)] = stage
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            failed += sum(future.result() for future in ended)
+            running = {future: stage for future, stage in running.items() if future not in ended}
+            after_each()
+    return failed
 
 
 def run_stage(stage: Stage, runs: Runs, out: Path, seconds_left: float) -> bool:
