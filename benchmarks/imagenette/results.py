@@ -22,7 +22,6 @@ TITLES = {
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "fig7": "Figure 7: masking modes, all trained alike and briefly",
     "fig8": "Figure 8: perceptual layers; `pixels alone` is what `layer4 + fc` went on from",
-    "seeds": "The same training from three seeds",
     "transfer": "Transfer: trained on the pairs of two targets, tested on a third",
 }
 Rows = Sequence[Mapping[str, Any]]
@@ -101,7 +100,7 @@ def _section(name: str, document: Mapping[str, Any]) -> str:
     shown_counts = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     blocks = [_table([row for row in rows if row["target"] == target]) for target in targets]
     caption = f"{document['conditions'].get('images', '')}; {shown_counts} images a column."
-    seeds = [_of_seeds(rows)] if name == "seeds" else []
+    seeds = _of_seeds(rows) if name == "table1" else ()
     return "\n\n".join([f"## {heading}", caption, *blocks, *seeds])
 
 
@@ -171,18 +170,18 @@ def _rate(row: Mapping[str, Any]) -> float:
     return float(row["correct"]) / int(row["n"])
 
 
-def _of_seeds(rows: Rows) -> str:
-    """Mean and deviation over trainings that differ in their seed."""
-    labels = dict.fromkeys(_label(row) for row in rows if row["defence"] != NONE)
-    attacks = list(dict.fromkeys(row["attack"] for row in rows))
-    trained = [row for row in rows if row["defence"] != NONE]
+def _of_seeds(rows: Rows) -> Iterator[str]:
+    """Mean and standard deviation over RIAE that differ in their seed alone, where there are several."""
+    trained = [row for row in rows if _label(row).startswith("riae")]
+    attacks = list(dict.fromkeys(row["attack"] for row in trained))
     rates = {attack: [_rate(row) for row in trained if row["attack"] == attack] for attack in attacks}
     attacked = [values for attack, values in rates.items() if attack != CLEAN]
     rates[MEAN] = [statistics.fmean(values) for values in zip(*attacked, strict=True)]
-    spread = [
-        f"{100 * statistics.fmean(of):.1f} ± {100 * statistics.pstdev(of):.1f}" for of in rates.values()
-    ]
-    return markdown_table([f"mean and deviation of {len(labels)}", *rates], [["riae", *spread]])
+    if (count := len(rates[CLEAN])) > 1:
+        spread = [
+            f"{100 * statistics.fmean(of):.1f} ± {100 * statistics.stdev(of):.1f}" for of in rates.values()
+        ]
+        yield markdown_table([f"mean ± standard deviation of {count} seeds", *rates], [["riae", *spread]])
 
 
 def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -29,8 +29,10 @@ class Scale:
         attacks: The paper's nine, in parts -> options of impure-data generate.
         eps: Budgets in units of 1/255; the first is the main one.
         per_class: Images of each class in the splits train, validation and test.
+        per_class_transfer: The same of the other targets.
         riae_pixels: Options of impure-train for RIAE's first training, by the pixel loss alone.
         riae: The same of its second, with the features' loss too; `{NAME}`: the card of the target NAME.
+        transfer: What both take instead where they learn from several targets' pairs.
         brief_pixels: The same of the first training where masking modes are compared.
         brief: And of the second.
         riae_adversarial: The same of a third, against its own attacker.
@@ -50,8 +52,10 @@ class Scale:
     classes_of: str = ""
     eps: tuple[int, ...] = (16, 4)
     per_class: tuple[int, int, int]
+    per_class_transfer: tuple[int, int, int]
     riae_pixels: tuple[str, ...]
     riae: tuple[str, ...]
+    transfer: tuple[str, ...] = ()
     brief_pixels: tuple[str, ...]
     brief: tuple[str, ...]
     riae_adversarial: tuple[str, ...]
@@ -74,28 +78,28 @@ CPU = Scale(
         "cw": _options("--attack cw --set c0=10 --set search_steps=1"),
     },  # 50 gradients, not 250
     per_class=(60, 10, 50),
-    riae_pixels=_options("--model tiny --mask image-noise --crop 48 --epochs 6"),
-    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 28 --lr-cycles 2 --lr 0.002")
-    + _options("--warmup-epochs 0 --features {resnet10t} --recipe paper --feature-node layer4=0.0234")
-    + _options("--feature-node fc=0.3 --validate-epochs 2"),
-    brief_pixels=_options("--model tiny --crop 48 --attacks pgd,mifgsm --epochs 3 --validate-epochs 3"),
+    per_class_transfer=(20, 1, 20),
+    riae_pixels=_options("--model tiny --mask image-noise --crop 48 --epochs 4"),
+    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 10 --lr 0.002 --warmup-epochs 0")
+    + _options("--features {resnet10t} --recipe paper --feature-node layer4=0.0234 --feature-node fc=0.3")
+    + _options("--validate-epochs 5"),
+    transfer=_options("--epochs 4"),
+    brief_pixels=_options("--model tiny --crop 48 --attacks pgd,mifgsm --epochs 2"),
     brief=_options("--model tiny --crop 48 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
-    + _options("--feature-node layer4=2 --feature-node fc=0.5 --attacks pgd,mifgsm --epochs 3")
-    + _options("--validate-epochs 3"),
+    + _options("--recipe paper --feature-node layer4=0.0234 --feature-node fc=0.3")
+    + _options("--attacks pgd,mifgsm --epochs 2 --validate-epochs 2"),
     riae_adversarial=_options("--model tiny --mask image-noise --recipe pixel --eps 4,16 --attack-steps 2")
     + _options("--epochs 4 --validate-epochs 4 --validate-images 50"),
     choices={
         "as-trained": (),
-        "4-samples": _options("--samples 4"),
-        "random-partition": _options("--partition random"),
-        "vote-of-5-random-partitions": _options("--samples 5 --combine vote --partition random"),
-        "image-step-300": _options("--image-step 300"),
-        "image-step-200": _options("--image-step 200"),
+        "step-200": _options("--image-step 200"),
+        "step-200-mean-of-3-random-partitions": _options("--image-step 200 --samples 3 --partition random"),
+        "vote-of-3-random-partitions": _options("--samples 3 --combine vote --partition random"),
     },
-    test_options=_options("--image-step 200"),
+    test_options=_options("--image-step 200 --samples 3 --partition random"),
     static="all",
     defences={
-        "hgd": _options("--model hgd-tiny --epochs 1"),
+        "hgd": _options("--model hgd-tiny --epochs 9"),
         "nrp": _options("--model nrp-tiny --features {resnet10t} --feature-node layer3=1 --epochs 1"),
         "dir": _options("--model dir-tiny --epochs 1"),
         "dir-joint": _options("--model dir-joint-tiny --epochs 1 --init {runs}/dir"),
@@ -117,16 +121,18 @@ GPU = replace(
     size=0,
     eps=(16,),
     per_class=(30, 2, 10),
+    per_class_transfer=(30, 2, 10),
     riae_pixels=_options("--model small --mask image-noise --recipe pixel --epochs 20 --bf16"),
     riae=_options("--model small --mask image-noise --epochs 20 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=10"),
+    transfer=(),
     brief_pixels=_options("--model small --recipe pixel --epochs 2 --bf16"),
     brief=_options("--model small --epochs 2 --bf16 --features {efficientnet_lite1}")
     + _options("--feature-node blocks.4=10"),
     riae_adversarial=_options("--model small --mask image-noise --recipe pixel --eps 4 --attack-steps 2")
     + _options("--epochs 2 --bf16"),
     seeds=1,
-    choices={name: CPU.choices[name] for name in ("as-trained", "4-samples", "image-step-200")},
+    choices={name: CPU.choices[name] for name in ("as-trained", "step-200")},
     test_options=(),
     static="none,jpeg,bit-depth,random",
     defences={
@@ -149,8 +155,10 @@ def small(scale: Scale) -> Scale:
         scale,
         target_options=_options("--epochs 2 --per-class 40"),
         per_class=(2, 1, 1),
+        per_class_transfer=(2, 1, 1),
         riae_pixels=(*_one_epoch(scale.riae_pixels), *crop),
         riae=(*_one_epoch(scale.riae), *crop),
+        transfer=(),
         brief_pixels=(*_one_epoch(scale.brief_pixels), *crop),
         brief=(*_one_epoch(scale.brief), *crop),
         riae_adversarial=(*_one_epoch(scale.riae_adversarial), *crop, "--eps", "4"),

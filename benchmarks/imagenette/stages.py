@@ -64,30 +64,28 @@ def stages(proof: Proof) -> list[Stage]:
     """All stages in the order of their worth: what comes first can be read while the rest is made."""
     scale = proof.scale
     main, *other_eps = scale.eps
-    riae = "riae-0"
-    seeds = [f"riae-{seed}" for seed in range(scale.seeds)]
+    riae, *other_seeds = seeds = [f"riae-{seed}" for seed in range(scale.seeds)]
     return [
         *_target(proof, 0),
         *_before_training(proof, 0),
         *_train_riae(proof, riae, "--seed", "0"),
         *(stage for stage in _collection(proof, 0, main) if stage not in _before_training(proof, 0)),
+        *(stage for name in other_seeds for stage in _train_riae(proof, name, "--seed", name[-1])),
         *(_choice(proof, name, options) for name, options in scale.choices.items()),
-        _evaluate(proof, "table1", [riae], "none,jpeg"),
         *(_defence(proof, name) for name in _purifiers(scale)),
-        *_diffusion(proof),
+        _evaluate(proof, "table1", seeds, "none,jpeg"),
         *_train_riae(proof, "riae-agnostic", "--attacks", AGNOSTIC),
         _defence(proof, "hgd-agnostic", "--attacks", AGNOSTIC, of="hgd"),
-        *_figures(proof),
-        *_masking_modes(proof),
-        *(stage for name in seeds[1:] for stage in _train_riae(proof, name, "--seed", name[-1])),
-        _evaluate(proof, "seeds", seeds, "none"),
         _evaluate(proof, "table2", [riae, *_purifiers(scale)], scale.static, kind="table2"),
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
-        *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
-        *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
         _against_attacker(proof),
         _adaptive(proof, [riae, "riae-adversarial", "adversarial-training"]),
         *_transfer(proof),
+        *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
+        *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
+        *_figures(proof),
+        *_diffusion(proof),
+        *_masking_modes(proof),
     ]
 
 
@@ -113,7 +111,7 @@ def _collection(
 ) -> list[Stage]:
     """Attacked photographs of a target and a budget."""
     scale, target = proof.scale, proof.target(number)
-    train, validation, test = scale.per_class
+    train, validation, test = scale.per_class_transfer if number else scale.per_class
     common = (
         "impure-data", "generate", "--images", str(proof.photographs), "--target", proof.card(number),
         "--eps", str(eps), "--out", proof.pairs(eps, number), "--clean", "once", "--allow-short",
@@ -135,8 +133,11 @@ def _collection(
 
 
 def _before_training(proof: Proof, number: int) -> list[Stage]:
-    """What a training needs of a collection: C&W, the dearest, only on the images that are learnt from."""
-    made = _collection(proof, number, proof.scale.eps[0])
+    """What a training needs of a collection: images to learn from, and the main target's to validate with.
+
+    C&W, the dearest, is left out of what is validated with.
+    """
+    made = _collection(proof, number, proof.scale.eps[0], splits=("train",) if number else ("train", "val"))
     return [stage for stage in made if not stage.name.endswith("-val-cw")]
 
 
@@ -274,8 +275,8 @@ def _transfer(proof: Proof) -> Iterator[Stage]:
     main, last = proof.scale.eps[0], len(proof.scale.targets) - 1
     for number in range(1, last):
         yield from _target(proof, number)
-        yield from _collection(proof, number, main)
-    yield from _train_riae(proof, "riae-transfer", targets=tuple(range(last)))
+        yield from _before_training(proof, number)
+    yield from _train_riae(proof, "riae-transfer", *proof.scale.transfer, targets=tuple(range(last)))
     yield from _target(proof, last)
     yield from _collection(proof, last, main, splits=("val",))
     yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer"], "none,jpeg", target=last)
