@@ -85,8 +85,8 @@ def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
         "defence (black-box), but under *Adaptive evaluation*. "
         "Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
         "The command that made all of it, and makes it again:\n\n"
-        "```\n.venv/bin/python benchmarks/imagenette --scale cpu --photographs IMAGENETTE --cards TARGETS "
-        "--out OUT --results docs/results.md\n```"
+        f"```\n.venv/bin/python benchmarks/imagenette --scale {scale.name} --photographs IMAGENETTE "
+        "--cards TARGETS --out OUT --results docs/results.md\n```"
     )
 
 
@@ -215,5 +215,4 @@ def _commands(finished: Sequence[Stage], runs: Runs) -> str:
         lines.append(f"# {stage.name}: {seconds:.0f} s\n{shown(stage)}")
     total = sum(run["seconds"] for run in runs.all)
     listed = "\n".join(lines)
-    where = "on one CPU core, which other programs used too"
-    return f"## Commands and times\n\nIn all {total / 60:.0f} minutes {where}.\n\n```\n{listed}\n```"
+    return f"## Commands and times\n\nIn all {total / 60:.0f} minutes of stages.\n\n```\n{listed}\n```"

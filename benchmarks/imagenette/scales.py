@@ -22,6 +22,7 @@ class Scale:
     """One size of the proof.
 
     Attributes:
+        name: What --scale calls it.
         targets: Names of shared cards; the first is the main target.
         size: Height = width of ten-class targets that are made of these, pixels; 0 takes them as they are.
         target_options: Of that training, by targets.py.
@@ -45,6 +46,7 @@ class Scale:
         common: Options of every command of the product: device and threads.
     """
 
+    name: str
     targets: tuple[str, ...]
     attacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: ATTACKS)
     size: int = 0
@@ -69,6 +71,7 @@ class Scale:
 
 
 CPU = Scale(
+    name="cpu",
     targets=("resnet10t", "mobilenetv3_small_075", "efficientnet_lite0"),
     size=64,
     target_options=_options("--epochs 4"),
@@ -117,6 +120,7 @@ CPU = Scale(
 
 GPU = replace(
     CPU,
+    name="gpu",
     targets=("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
     size=0,
     eps=(16,),
@@ -145,7 +149,7 @@ GPU = replace(
     common=_options("--device cuda"),
 )
 
-SCALES = {"cpu": CPU, "gpu": GPU}
+SCALES = {scale.name: scale for scale in (CPU, GPU)}
 
 
 def small(scale: Scale) -> Scale:
