@@ -36,6 +36,7 @@ OTHERS = {
     "--no-deps",
     "--against",
     "--variant",
+    "--jobs",
     "--behind",
     "--rounds",
     "--size",
