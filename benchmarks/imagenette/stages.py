@@ -80,10 +80,10 @@ def stages(proof: Proof) -> list[Stage]:
         _evaluate(proof, "table3", ["riae-agnostic", "hgd-agnostic"], "none", kind="table3"),
         _against_attacker(proof),
         _adaptive(proof, [riae, "riae-adversarial", "adversarial-training"]),
+        *_figures(proof),
         *_transfer(proof),
         *(stage for eps in other_eps for stage in _collection(proof, 0, eps, splits=("val",))),
         *(_evaluate(proof, f"table1-eps{eps}", [riae, "hgd"], "none,jpeg", eps=eps) for eps in other_eps),
-        *_figures(proof),
         *_diffusion(proof),
         *_masking_modes(proof),
     ]
