@@ -99,6 +99,7 @@ CPU = Scale(
         "step-200-mean-of-3-random-partitions": _options("--image-step 200 --samples 3 --partition random"),
         "step-200-mean-of-5-random-partitions": _options("--image-step 200 --samples 5 --partition random"),
         "step-300-mean-of-5-random-partitions": _options("--image-step 300 --samples 5 --partition random"),
+        "step-400-mean-of-5-random-partitions": _options("--image-step 400 --samples 5 --partition random"),
         "vote-of-3-random-partitions": _options("--samples 3 --combine vote --partition random"),
     },
     test_options=_options("--image-step 300 --samples 5 --partition random"),
