@@ -83,9 +83,9 @@ CPU = Scale(
     per_class=(60, 10, 50),
     per_class_transfer=(20, 1, 20),
     riae_pixels=_options("--model tiny --mask image-noise --crop 48 --epochs 4"),
-    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 10 --lr 0.002 --warmup-epochs 0")
+    riae=_options("--model tiny --mask image-noise --crop 48 --epochs 14 --lr 0.002 --warmup-epochs 0")
     + _options("--features {resnet10t} --recipe paper --feature-node layer4=0.0234 --feature-node fc=0.3")
-    + _options("--validate-epochs 5"),
+    + _options("--validate-epochs 7"),
     transfer=_options("--epochs 4"),
     brief_pixels=_options("--model tiny --crop 48 --attacks pgd,mifgsm --epochs 2"),
     brief=_options("--model tiny --crop 48 --lr 0.002 --warmup-epochs 0 --features {resnet10t}")
@@ -96,7 +96,6 @@ CPU = Scale(
     choices={
         "as-trained": (),
         "step-200": _options("--image-step 200"),
-        "step-200-mean-of-3-random-partitions": _options("--image-step 200 --samples 3 --partition random"),
         "step-200-mean-of-5-random-partitions": _options("--image-step 200 --samples 5 --partition random"),
         "step-300-mean-of-5-random-partitions": _options("--image-step 300 --samples 5 --partition random"),
         "step-400-mean-of-5-random-partitions": _options("--image-step 400 --samples 5 --partition random"),
@@ -105,7 +104,7 @@ CPU = Scale(
     test_options=_options("--image-step 300 --samples 5 --partition random"),
     static="all",
     defences={
-        "hgd": _options("--model hgd-tiny --epochs 9"),
+        "hgd": _options("--model hgd-tiny --epochs 12"),
         "nrp": _options("--model nrp-tiny --features {resnet10t} --feature-node layer3=1 --epochs 1"),
         "dir": _options("--model dir-tiny --epochs 1"),
         "dir-joint": _options("--model dir-joint-tiny --epochs 1 --init {runs}/dir"),
@@ -114,8 +113,8 @@ CPU = Scale(
         "recon": _options("--model recon-tiny --features {resnet10t} --epochs 1"),
         "comdefend": _options("--model comdefend-tiny --epochs 3"),
         "edsr": _options("--model edsr-tiny --epochs 12"),
-        # As many FLOP as RIAE: 600 images x (4 x 0.36 + 0.54) GFLOP against 6,000 x (4 x 0.25 + 10 x 0.53).
-        "adversarial-training": _options("--model adversarial-training-tiny --epochs 32"),
+        # As many FLOP as RIAE: 600 images x (4 x 0.36 + 0.54) GFLOP against 6,000 x (4 x 0.25 + 14 x 0.53).
+        "adversarial-training": _options("--model adversarial-training-tiny --epochs 42"),
         "ddpm": _options("--model ddpm-tiny --epochs 4"),
     },
     adaptive=_options("--preset quick --budget 12m"),
