@@ -169,6 +169,25 @@ def test_the_page_says_what_came_back_with_its_interval(
     assert "Table 2" not in page  # what is not measured is not there
 
 
+def test_table_2_holds_what_was_measured_apart(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
+    proof = proof_of(proof_modules, tmp_path)
+    planned = proof_modules.stages.stages(proof)
+    runs = proof_modules.run_stages.Runs(tmp_path / "times.json")
+    for stage in planned:
+        command = proof_modules.run_stages.shown(stage)
+        ended = {"command": command, "begun": "now", "seconds": 1, "code": 0, "looks": stage.looks}
+        runs.add({"stage": stage.name} | ended)
+    tables = [stage for stage in planned if stage.name in ("table2", "table2-static")]
+    for stage, defences in zip(tables, (("none", "riae"), ("none", "jpeg")), strict=True):
+        stage.fresh.mkdir(parents=True)
+        rows = [row(attack, defence, 50) for attack in ("clean", "pgd") for defence in defences]
+        (stage.fresh / "report.json").write_text(json.dumps({"conditions": {}, "rows": rows}))
+    proof_modules.results.write_results(tables, runs, proof, tmp_path / "page.md")
+    table = (tmp_path / "page.md").read_text().partition("## Table 2")[2].partition("\n## ")[0]
+    labels = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert labels == ["defence", "-------", "none", "riae", "jpeg"]
+
+
 def test_what_has_a_page_of_its_own_is_shown_by_that(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
     proof = proof_of(proof_modules, tmp_path)
     planned = proof_modules.stages.stages(proof)

@@ -14,6 +14,7 @@ from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.scores import wilson
 
 CLEAN, NONE, MEAN = "clean", "none", "mean of attacks"
+STATIC = "-static"  # behind a table's name: what draws once and learns nothing, measured on its own
 
 TITLES = {
     "table1": "Table 1: without a defence, and behind RIAE",
@@ -33,7 +34,7 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     tables = {stage.name: _document(stage.fresh) for stage in finished if stage.fresh}
     columns = {"accuracy", "defence"}  # of an evaluation whose table is one of the page's own
     measured = {name: document for name, document in tables.items() if columns <= document["rows"][0].keys()}
-    shown_tables = {name: document for name, document in measured.items() if not name.startswith("choice-")}
+    shown_tables = _joined({name: of for name, of in measured.items() if not name.startswith("choice-")})
     parts = [
         f"# Results on photographs\n\n{_what(proof, measured)}",
         *(_section(name, document) for name, document in shown_tables.items()),
@@ -45,6 +46,16 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     ]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(_without_places("\n\n".join(parts) + "\n", proof))
+
+
+def _joined(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The tables, those of defences without training as further rows of the table that they belong to."""
+    static = {name: document for name, document in tables.items() if name.endswith(STATIC)}
+    joined = {name: document for name, document in tables.items() if name not in static}
+    for name, document in static.items():
+        whole = joined.get(name.removesuffix(STATIC), document | {"rows": []})
+        joined[name.removesuffix(STATIC)] = whole | {"rows": [*whole["rows"], *document["rows"]]}
+    return joined
 
 
 def _without_places(text: str, proof: Proof) -> str:
