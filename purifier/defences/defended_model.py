@@ -45,8 +45,8 @@ class DefendedModel(nn.Module):
                 batch, so that the model is a function of each image by itself.
 
         Raises:
-            InputError: `samples` is below 1, `combine` is unknown, or the noise of a module that is neither
-                RIAE nor defence is to be fixed.
+            InputError: `samples` is below 1, `combine` is unknown, the noise of a module that is neither
+                RIAE nor defence is to be fixed, or samples that lie in different places have no mean.
         """
         super().__init__()
         if samples < 1:
@@ -60,6 +60,9 @@ class DefendedModel(nn.Module):
             raise InputError(
                 f"defended model: {name} is no Defence whose noise a seed could fix; leave it out"
             )
+        if samples > 1 and combine == "average" and not getattr(self.purifier, "can_average", True):
+            name = type(purifier).__name__
+            raise InputError(f"defended model: {name}'s samples lie in different places; combine by vote")
         self.target = target
         self.samples = samples
         self.combine = combine

@@ -87,11 +87,12 @@ def evaluate(
         partial_results: What was measured before is not measured again; not beside `observe`.
 
     Raises:
-        InputError: A target of the shards has no classifier, a shard is inconsistent, all is empty, or there
-            are detectors without clean images for their thresholds.
+        InputError: A target of the shards has no classifier, a shard is inconsistent, all is empty, there
+            are detectors without clean images for their thresholds, or a defence's samples have no mean.
     """
     if not defences:
         raise InputError("nothing to evaluate: no defence is named")
+    _check_average(defences, config)
     groups = select_groups(shards, classifiers, config.limit)
     evaluator = _Evaluator(defences, config, device, observe, partial_results)
     with torch.no_grad(), group_bar(groups, progress=progress) as begin:
@@ -117,6 +118,18 @@ def evaluate(
         conditions=conditions,
         predictions=pa.concat_tables(evaluator.predictions),
     )
+
+
+def _check_average(defences: Mapping[str, nn.Module], config: EvaluateConfig) -> None:
+    """Raise InputError if the mean of a defence's samples is to be classified, and is no image."""
+    if config.samples == 1 or config.combine != "average":
+        return
+    for name, defence in defences.items():
+        if isinstance(defence, Defence) and not defence.can_average:
+            raise InputError(
+                f"{name}: its samples lie in different places, and their mean is no image; "
+                "combine them by --combine vote, or evaluate it on its own with --samples 1"
+            )
 
 
 class _Evaluator:

@@ -42,6 +42,11 @@ class Defence(nn.Module, ABC):
         return type(self).reseed is not Defence.reseed
 
     @property
+    def can_average(self) -> bool:
+        """Whether the mean of draws is an image again: of random enlargement each lies in another place."""
+        return self.keeps_size or not self.is_random
+
+    @property
     def settings(self) -> dict[str, object]:
         """Its parameters in force, by name, as JSON can hold them."""
         return {name: getattr(self, name) for name in parameters_of(type(self)) if hasattr(self, name)}

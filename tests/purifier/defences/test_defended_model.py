@@ -10,6 +10,7 @@ from impure.manifests.base.errors import InputError
 from impure.purifier.defences.defended_model import DefendedModel
 from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.static.jpeg import Jpeg
+from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.riae.model import RIAE
 
 Make = Callable[[str], RIAE]
@@ -106,6 +107,13 @@ def test_votes(target: nn.Module, images: Tensor) -> None:
     assert tied.floor().tolist() == [[1, 1, 0]] * 3 and tied.argmax(1).tolist() == [0] * 3
     images.requires_grad_()
     assert not DefendedModel(nn.Identity(), target, combine="vote")(images).requires_grad
+
+
+def test_images_in_different_places_have_no_mean(images: Tensor) -> None:
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(InputError, match="RandomResize's samples lie in different places"):
+        DefendedModel(RandomResize(), pooled, samples=2)
+    assert DefendedModel(RandomResize(), pooled, samples=2, combine="vote")(images).shape == (3, 3)
 
 
 def test_nan_surfaces(images: Tensor) -> None:

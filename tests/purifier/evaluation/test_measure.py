@@ -16,6 +16,7 @@ from impure.manifests.collection.collection import CommittedShard
 from impure.purifier.defences.base.defence import Defence
 from impure.purifier.defences.defence_registry import build_defences
 from impure.purifier.defences.riae_defence import RIAEDefence
+from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
 from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
@@ -226,6 +227,14 @@ def test_average_is_of_the_images(shards: list[CommittedShard]) -> None:
     shown = [measured(shards, {"lottery": Lottery()}, samples=n).examples[0] for n in (1, 400)]
     assert shown[1].images["lottery"].mean() == pytest.approx(127.5, abs=8)  # uniform: sd 3.7
     assert abs(shown[0].images["lottery"].mean() - 127.5) > 8
+
+
+def test_images_in_different_places_have_no_mean(shards: list[CommittedShard]) -> None:
+    defences = {"enlarge": RandomResize()}
+    with pytest.raises(InputError, match="enlarge: its samples lie in different places.*--combine vote"):
+        measured(shards, defences, samples=2)
+    assert measured(shards, defences, samples=2, combine="vote").rows
+    assert measured(shards, defences).rows
 
 
 def test_defences_without_chance_run_once(shards: list[CommittedShard]) -> None:
