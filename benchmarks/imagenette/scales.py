@@ -101,7 +101,7 @@ CPU = Scale(
         "step-400-mean-of-5-random-partitions": _options("--image-step 400 --samples 5 --partition random"),
         "vote-of-3-random-partitions": _options("--samples 3 --combine vote --partition random"),
     },
-    test_options=_options("--image-step 300 --samples 5 --partition random"),
+    test_options=_options("--image-step 400 --samples 5 --partition random"),
     static="all",
     defences={
         "hgd": _options("--model hgd-tiny --epochs 12"),
