@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("scales", "stages", "run_stages", "results")
+MODULES = ("scales", "stages", "run_stages", "chart", "results")
 
 
 @pytest.fixture
@@ -186,6 +186,7 @@ def test_table_2_holds_what_was_measured_apart(proof_modules: SimpleNamespace, t
     table = (tmp_path / "page.md").read_text().partition("## Table 2")[2].partition("\n## ")[0]
     labels = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
     assert labels == ["defence", "-------", "none", "riae", "jpeg"]
+    assert "(page-table2.svg)" in table and ">riae<" in (tmp_path / "page-table2.svg").read_text()
 
 
 def test_what_has_a_page_of_its_own_is_shown_by_that(proof_modules: SimpleNamespace, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chart import write_chart
 from run_stages import Run, Runs, done, shown
 from scales import AGNOSTIC
 from stages import Proof, Stage
@@ -35,16 +36,16 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     columns = {"accuracy", "defence"}  # of an evaluation whose table is one of the page's own
     measured = {name: document for name, document in tables.items() if columns <= document["rows"][0].keys()}
     shown_tables = _joined({name: of for name, of in measured.items() if not name.startswith("choice-")})
+    page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
         f"# Results on photographs\n\n{_what(proof, measured)}",
-        *(_section(name, document) for name, document in shown_tables.items()),
+        *(_section(name, document, page) for name, document in shown_tables.items()),
         *_choices(measured),
         *(_page(proof, name) for name in tables if name not in measured),
         *(_page(proof, stage.name) for stage in finished if stage.name == "adaptive"),
         _looks(runs.all),
         _commands(finished, runs),
     ]
-    page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(_without_places("\n\n".join(parts) + "\n", proof))
 
 
@@ -101,8 +102,8 @@ def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _section(name: str, document: Mapping[str, Any]) -> str:
-    """A heading and a table of one target each."""
+def _section(name: str, document: Mapping[str, Any], page: Path) -> str:
+    """A heading and a table of one target each; where there are many defences, a picture of it too."""
     title, _, eps = name.partition("-eps")
     heading = TITLES.get(title, title) + (f", ε = {eps}/255" if eps else "")
     rows: Rows = document["rows"]
@@ -112,17 +113,31 @@ def _section(name: str, document: Mapping[str, Any]) -> str:
     blocks = [_table([row for row in rows if row["target"] == target]) for target in targets]
     caption = f"{document['conditions'].get('images', '')}; {shown_counts} images a column."
     seeds = _of_seeds(rows) if name == "table1" else ()
-    return "\n\n".join([f"## {heading}", caption, *blocks, *seeds])
+    picture = [_picture(rows, heading, page)] if name == "table2" else []
+    return "\n\n".join([f"## {heading}", caption, *picture, *blocks, *seeds])
+
+
+def _picture(rows: Rows, title: str, page: Path) -> str:
+    """A table as a picture."""
+    cells = {(_label(row), row["attack"]): row for row in rows}
+    places = {label: place for place, label in enumerate(_ordered(rows))}
+    ordered = sorted(cells.items(), key=lambda cell: places[cell[0][0]])
+    drawn = [(*place, row["correct"], row["n"]) for place, row in ordered]
+    return write_chart(drawn, title, page, "table2")
+
+
+def _ordered(rows: Rows) -> list[str]:
+    """The labels of defences, none first, then from the lowest mean of the attacks to the highest."""
+    return sorted(dict.fromkeys(map(_label, rows)), key=lambda label: (label != NONE, _mean(rows, label)))
 
 
 def _table(rows: Rows) -> str:
     """Defences in lines, the best last, and attacks in columns."""
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     cells = {(_label(row), row["attack"]): row for row in rows}
-    labels = sorted(dict.fromkeys(map(_label, rows)), key=lambda label: (label != NONE, _mean(rows, label)))
     lines = [
         [label, *(_cell(cells.get((label, attack))) for attack in attacks), *_summary(cells, label, attacks)]
-        for label in labels
+        for label in _ordered(rows)
     ]
     return markdown_table(["defence", *attacks, MEAN, "recovered"], lines)
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Generator, Tensor, nn
-from torchvision.transforms import v2
 
 from impure.manifests.base.errors import InputError
 from impure.manifests.collection.collection import CommittedShard
@@ -19,7 +18,7 @@ from impure.purifier.defences.riae_defence import RIAEDefence
 from impure.purifier.defences.static.random_resize import RandomResize
 from impure.purifier.evaluation.evaluate_config import EvaluateConfig
 from impure.purifier.evaluation.measure import Evaluation, evaluate
-from impure.purifier.evaluation.predict import NO_CLASS, combined, predict, release_resize
+from impure.purifier.evaluation.predict import NO_CLASS, predict
 from impure.purifier.evaluation.reports.page import png_uri
 from impure.purifier.evaluation.reports.report_table import table
 from impure.purifier.evaluation.scores import wilson
@@ -190,16 +189,6 @@ def test_images_survive_the_page(evaluation: Evaluation) -> None:
     assert png_uri(evaluation.examples[0].images["clean"]) in html(evaluation, "toy")
 
 
-@pytest.mark.parametrize(
-    ("combine", "wanted"),
-    # Draws of four images of class 1: all right, one wrong, a tie of three, most wrong.
-    [("vote", [1, 1, 2, 0]), ("worst", [1, 0, 2, 0]), ("average", [1, 0, 2, 1])],
-)
-def test_draws_are_combined(combine: str, wanted: list[int]) -> None:
-    predictions = torch.tensor([[1, 0, 2, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
-    assert combined(predictions, torch.ones(4, dtype=torch.int64), combine).tolist() == wanted  # type: ignore[arg-type]
-
-
 def test_several_samples(shards: list[CommittedShard]) -> None:
     def run(**values: Any) -> Evaluation:
         defences = {"lottery": Lottery(), "invert": Invert()}
@@ -244,15 +233,6 @@ def test_defences_without_chance_run_once(shards: list[CommittedShard]) -> None:
     assert (counted.runs, lottery.runs) == (3, 9)  # one batch of each of three groups
     assert [RIAEDefence(small_riae(mask)).is_random for mask in ("both", "occlusion")] == [True, False]
     assert RIAEDefence(small_riae("occlusion"), partition="random").is_random
-
-
-def test_resizing_of_the_release() -> None:
-    images = torch.rand(2, 3, 224, 224)
-    wanted = v2.functional.resize(v2.functional.pad(images, [32]), [224, 224], antialias=False)
-    assert torch.equal(release_resize(images), wanted)
-    images = torch.rand(1, 3, 299, 299)
-    assert torch.equal(release_resize(images), v2.functional.resize(images, [331, 331], antialias=False))
-    assert release_resize(torch.rand(1, 3, 64, 48)).shape == (1, 3, 64, 48)
 
 
 def test_extra_resize_is_reported_beside(shards: list[CommittedShard], evaluation: Evaluation) -> None:
