@@ -15,7 +15,7 @@ from impure.manifests.base.tables import markdown_table
 from impure.purifier.evaluation.scores import wilson
 
 CLEAN, NONE, MEAN = "clean", "none", "mean of attacks"
-STATIC = "-static"  # behind a table's name: what draws once and learns nothing, measured on its own
+RIAE = "-riae"  # behind a table's name: RIAE alone, several draws of it, where all else is drawn once
 
 TITLES = {
     "table1": "Table 1: without a defence, and behind RIAE",
@@ -50,12 +50,12 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
 
 
 def _joined(tables: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The tables, those of defences without training as further rows of the table that they belong to."""
-    static = {name: document for name, document in tables.items() if name.endswith(STATIC)}
-    joined = {name: document for name, document in tables.items() if name not in static}
-    for name, document in static.items():
-        whole = joined.get(name.removesuffix(STATIC), document | {"rows": []})
-        joined[name.removesuffix(STATIC)] = whole | {"rows": [*whole["rows"], *document["rows"]]}
+    """The tables, RIAE where it was measured apart as further rows of the table that it belongs to."""
+    joined = dict(tables)
+    for name in [name for name in tables if name.endswith(RIAE)]:
+        document = joined.pop(name)
+        whole = joined.get(name.removesuffix(RIAE), document | {"rows": []})
+        joined[name.removesuffix(RIAE)] = whole | {"rows": [*whole["rows"], *document["rows"]]}
     return joined
 
 
