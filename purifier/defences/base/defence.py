@@ -43,7 +43,7 @@ class Defence(nn.Module, ABC):
 
     @property
     def can_average(self) -> bool:
-        """Whether the mean of draws is an image again: of random enlargement each lies in another place."""
+        """Whether the mean of draws is an image again: enlarged at random, each lies elsewhere."""
         return self.keeps_size or not self.is_random
 
     @property
