@@ -286,4 +286,4 @@ def _transfer(proof: Proof) -> Iterator[Stage]:
     yield from _train_riae(proof, "riae-transfer", *proof.scale.transfer, targets=tuple(range(last)))
     yield from _target(proof, last)
     yield from _collection(proof, last, main, splits=("val",))
-    yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer"], "none,jpeg", target=last)
+    yield _evaluate(proof, "transfer", ["riae-0", "riae-transfer", "hgd"], "none,jpeg", target=last)
