@@ -39,6 +39,7 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
         f"# Results on photographs\n\n{_what(proof, measured)}",
+        _written("findings.md"),
         *(_section(name, document, page) for name, document in shown_tables.items()),
         *_choices(measured),
         *(_page(proof, name) for name in tables if name not in measured),
@@ -222,8 +223,13 @@ def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             lines.append([name.removeprefix("choice-"), *shares, rows[0]["n"]])
     if lines:
         head = ["RIAE, on validation images", MEAN, CLEAN, "n"]
-        notes = Path(__file__).with_name("notes.md").read_text().strip()
-        yield f"## Choices\n\nMade on validation images alone.\n\n{markdown_table(head, lines)}\n\n{notes}"
+        table = markdown_table(head, lines)
+        yield f"## Choices\n\nMade on validation images alone.\n\n{table}\n\n{_written('notes.md')}"
+
+
+def _written(name: str) -> str:
+    """What a person wrote about the runs so far."""
+    return Path(__file__).with_name(name).read_text().strip()
 
 
 def _looks(runs: Sequence[Run]) -> str:
