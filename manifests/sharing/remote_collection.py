@@ -17,6 +17,7 @@ Advance = Callable[[int], object]
 MAX_SMALL = 1 << 26  # bytes; no marker, plan or card is larger
 
 _CHUNK = 1 << 22  # bytes asked for at once
+_STREAMED = 1 << 18  # bytes read at once of a stream: aiohttp buffers twice as much, and a cut loses that
 
 
 class _NoRanges(Exception):
@@ -155,11 +156,12 @@ class RemoteCollection:
 
     def _chunks(self, name: str, start: int, most: int) -> Iterator[bytes]:
         """A file's bytes from `start` on; more than `most` in all are refused."""
+        piece = _CHUNK if start or self.sums is None else _STREAMED
         with self._remote_errors(name, ranges=start > 0):
             with self.filesystem.open(f"{self.root}/{name}", "rb", **self._read_options(start, most)) as file:
                 if start:
                     file.seek(start)
-                while chunk := file.read(_CHUNK):
+                while chunk := file.read(piece):
                     start += len(chunk)
                     if start > most:
                         raise RemoteError(f"{self.url}/{name}: has more than {most} bytes")
