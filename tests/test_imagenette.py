@@ -15,6 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
+CARD = {
+    "architecture": "timm:resnet10t", "num_classes": 2, "wnids": ["n01440764", "n02102040"], "input_size": 32,
+    "resize": 32, "crop": 32, "interpolation": "bilinear", "antialias": True,
+    "mean": [0.5] * 3, "std": [0.5] * 3,
+}  # fmt: skip
 MODULES = ("scales", "stages", "run_stages", "chart", "results")
 
 
@@ -28,8 +33,11 @@ def proof_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 
 
 def proof_of(modules: SimpleNamespace, out: Path, scale: str = "cpu") -> Any:
-    chosen = modules.scales.SCALES[scale]
-    return modules.stages.Proof(scale=chosen, out=out, photographs=Path("photos"), cards=Path("cards"))
+    chosen, cards = modules.scales.SCALES[scale], out / "cards"
+    cards.mkdir()
+    for name in chosen.targets:  # as the shared ones are: a file's name is not always the card's
+        (cards / f"{name}.json").write_text(json.dumps(CARD | {"name": name.replace("_", "-")}))
+    return modules.stages.Proof(scale=chosen, out=out, photographs=Path("photos"), cards=cards)
 
 
 def options_of(command: str) -> set[str]:
@@ -57,6 +65,14 @@ def test_every_stage_has_a_name_comes_after_what_it_needs_and_types_options_that
             assert typed <= options_of(" ".join(stage.command[:2])), stage.name
     assert [stage.name for stage in planned if stage.looks][:1] == ["table1"]
     assert all("validation" in stage.command for stage in planned if stage.name.startswith("choice-"))
+
+
+def test_shared_targets_shards_go_by_the_name_that_their_card_gives(
+    proof_modules: SimpleNamespace, tmp_path: Path
+) -> None:
+    planned = proof_modules.stages.stages(proof_of(proof_modules, tmp_path, "gpu"))
+    trained = next(stage.command for stage in planned if stage.name == "riae-0")
+    assert trained[trained.index("--shards") + 1] == f"{tmp_path}/pairs-16/efficientnet-lite0/*/*/*.tar"
 
 
 def test_small_takes_the_same_stages(proof_modules: SimpleNamespace, tmp_path: Path) -> None:
@@ -218,5 +234,8 @@ def test_the_command_lists_its_stages(proof_modules: SimpleNamespace, tmp_path: 
     given = ("--photographs", "photos", "--cards", "cards", "--out", str(tmp_path), "--dry-run")
     listed = CliRunner().invoke(main, [*given, "--until", "riae-0"])
     assert listed.exit_code == 0 and listed.output.splitlines()[-2] == "to do: riae-0"
+    missing = CliRunner().invoke(main, [*given, "--scale", "gpu"])
+    assert missing.exit_code == 1 and "cards/efficientnet_lite0.json: cannot be read" in missing.output
+    assert missing.output.count("\n") == 1
     refused = CliRunner().invoke(main, [*given, "--until", "riae-9"])
     assert refused.exit_code == 2 and "choose from target-resnet10t-64" in refused.output

@@ -17,6 +17,8 @@ from run_stages import Runs, done, run_all, run_stage, shown, to_do
 from scales import SCALES, small
 from stages import Proof, Stage, stages
 
+from impure.manifests.base.errors import InputError
+
 
 @click.command()
 @click.option("--scale", type=click.Choice(list(SCALES)), default="cpu", show_default=True, help="The size.")
@@ -37,7 +39,7 @@ def main(
     proof = Proof(
         scale=chosen, out=out.absolute(), photographs=photographs.absolute(), cards=cards.absolute()
     )
-    planned = _until(stages(proof), until)
+    planned = _until(_planned(proof), until)
     runs = Runs(proof.out / "times.json")
     if dry_run:
         for stage in planned:
@@ -53,6 +55,18 @@ def main(
     )
     write_results(planned, runs, proof, page)
     raise SystemExit(1 if failed else 0)
+
+
+def _planned(proof: Proof) -> list[Stage]:
+    """All stages.
+
+    Raises:
+        click.ClickException: A target's card cannot be read.
+    """
+    try:
+        return stages(proof)
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _until(planned: list[Stage], last: str | None) -> list[Stage]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from scales import AGNOSTIC, Scale
 
+from impure.pipeline.targets.target_card import read_card
+
 MASKS = ("occlusion", "image-noise", "feature-noise", "both")  # the paper's section 5.1
 
 
@@ -38,7 +40,7 @@ class Proof:
     cards: Path  # folder of the shared targets
 
     def target(self, number: int) -> str:
-        """A target's name in the shards."""
+        """A target's name in those of the stages."""
         shared = self.scale.targets[number]
         return f"{shared}-{self.scale.size}" if self.scale.size else shared
 
@@ -52,8 +54,13 @@ class Proof:
         return str(self.out / (f"pairs-{eps}-held-out" if held_out else f"pairs-{eps}"))
 
     def shards(self, eps: int, number: int) -> str:
-        """A target's shards in it."""
-        return f"{self.pairs(eps, number)}/{self.target(number)}/*/*/*.tar"
+        """A target's shards in it, below the name that its card gives; targets.py gives the file's.
+
+        Raises:
+            InputError: A shared card cannot be read.
+        """
+        name = self.target(number) if self.scale.size else read_card(Path(self.card(number))).name
+        return f"{self.pairs(eps, number)}/{name}/*/*/*.tar"
 
     def run(self, name: str) -> str:
         """Folder of a training."""
