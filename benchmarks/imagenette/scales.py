@@ -168,8 +168,8 @@ def small(scale: Scale) -> Scale:
         transfer=(),
         brief_pixels=(*_one_epoch(scale.brief_pixels), *crop),
         brief=(*_one_epoch(scale.brief), *crop),
-        riae_adversarial=(*_one_epoch(scale.riae_adversarial), *crop, "--eps", "4"),
-        defences={name: _one_epoch(options) for name, options in scale.defences.items()},
+        riae_adversarial=(*_one_epoch(scale.riae_adversarial), *crop, "--eps", "4", "--validate-images", "1"),
+        defences={name: (*_one_epoch(options), *crop) for name, options in scale.defences.items()},
         adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),
         common=CPU.common,
     )
