@@ -45,6 +45,7 @@ OTHERS = {
     "--card",
     "--classes-of",
     "--cards",
+    "--remarks",
     "--results",
     "--scale",
     "--minutes",

@@ -80,6 +80,9 @@ def test_small_takes_the_same_stages(proof_modules: SimpleNamespace, tmp_path: P
     small = replace(proof, scale=proof_modules.scales.small(proof.scale))
     first, second = ([stage.name for stage in proof_modules.stages.stages(each)] for each in (proof, small))
     assert first == second
+    page = tmp_path / "page.md"
+    proof_modules.results.write_results([], proof_modules.run_stages.Runs(tmp_path / "t"), small, page)
+    assert "SMALL=1 .venv/bin/python benchmarks/imagenette --scale cpu" in page.read_text()
 
 
 def test_a_stage_is_run_once_and_again_if_its_command_changes(
@@ -183,6 +186,17 @@ def test_the_page_says_what_came_back_with_its_interval(
     assert line.split("|")[-2].strip() == "0.55"  # the mean of 60/100 and 40/80
     assert "| now   |" in page and str(tmp_path) not in page
     assert "Table 2" not in page  # what is not measured is not there
+
+
+def test_remarks_stand_on_the_page_of_the_run_that_they_are_about_alone(
+    proof_modules: SimpleNamespace, tmp_path: Path
+) -> None:
+    proof, page = proof_of(proof_modules, tmp_path), tmp_path / "page.md"
+    (tmp_path / "findings.md").write_text("It was so.\n")
+    for remarks, shown in ((None, False), (tmp_path, True)):
+        about = replace(proof, remarks=remarks)
+        proof_modules.results.write_results([], proof_modules.run_stages.Runs(tmp_path / "t"), about, page)
+        assert ("\n\nIt was so.\n\n" in page.read_text()) is shown
 
 
 def test_table_2_holds_what_was_measured_apart(proof_modules: SimpleNamespace, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from stages import Proof, Stage, stages
 
 from impure.manifests.base.errors import InputError
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
 
 @click.command()
 @click.option("--scale", type=click.Choice(list(SCALES)), default="cpu", show_default=True, help="The size.")
@@ -26,18 +28,23 @@ from impure.manifests.base.errors import InputError
 @click.option("--cards", type=Path, required=True, help="Folder of the shared targets' cards and weights.")
 @click.option("--out", type=Path, required=True, help="Everything that is made.")
 @click.option("--results", type=Path, show_default="OUT/results.md", help="The page that is written.")
+@click.option("--remarks", type=FOLDER, help="Where findings.md and notes.md are: what you say of this run.")
 @click.option("--minutes", type=float, default=math.inf, help="Stop after this time, wherever it is.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Stages run at once.")
 @click.option("--until", metavar="STAGE", help="The last stage to run.")
 @click.option("--dry-run", is_flag=True, help="List stages and commands, and what is done already.")
 def main(
-    scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, minutes: float,
-    jobs: int, until: str | None, dry_run: bool,
+    scale: str, photographs: Path, cards: Path, out: Path, results: Path | None, remarks: Path | None,
+    minutes: float, jobs: int, until: str | None, dry_run: bool,
 ) -> None:  # fmt: skip
     """Make the proof, or go on with it."""
     chosen = small(SCALES[scale]) if os.environ.get("SMALL") else SCALES[scale]
     proof = Proof(
-        scale=chosen, out=out.absolute(), photographs=photographs.absolute(), cards=cards.absolute()
+        scale=chosen,
+        out=out.absolute(),
+        photographs=photographs.absolute(),
+        cards=cards.absolute(),
+        remarks=remarks,
     )
     planned = _until(_planned(proof), until)
     runs = Runs(proof.out / "times.json")

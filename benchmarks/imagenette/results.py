@@ -39,9 +39,9 @@ def write_results(planned: Sequence[Stage], runs: Runs, proof: Proof, page: Path
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = [
         f"# Results on photographs\n\n{_what(proof, measured)}",
-        _written("findings.md"),
+        *_written(proof, "findings.md"),
         *(_section(name, document, page) for name, document in shown_tables.items()),
-        *_choices(measured),
+        *_choices(proof, measured),
         *(_page(proof, name) for name in tables if name not in measured),
         *(_page(proof, stage.name) for stage in finished if stage.name == "adaptive"),
         _looks(runs.all),
@@ -98,8 +98,9 @@ def _what(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> str:
         "defence (black-box), but under *Adaptive evaluation*. "
         "Software: " + ", ".join(conditions.get("software", ["?"])) + ".\n\n"
         "The command that made all of it, and makes it again:\n\n"
-        f"```\n.venv/bin/python benchmarks/imagenette --scale {scale.name} --photographs IMAGENETTE "
-        "--cards TARGETS --out OUT --results docs/results.md\n```"
+        f"```\n{'SMALL=1 ' if scale.small else ''}.venv/bin/python benchmarks/imagenette "
+        f"--scale {scale.name} --photographs IMAGENETTE --cards TARGETS --out OUT "
+        "--results docs/results.md\n```"
     )
 
 
@@ -211,7 +212,7 @@ def _of_seeds(rows: Rows) -> Iterator[str]:
         yield markdown_table([f"mean ± standard deviation of {count} seeds", *rates], [["riae", *spread]])
 
 
-def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _choices(proof: Proof, tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What was compared on validation images."""
     lines = []
     for name, document in tables.items():
@@ -224,12 +225,14 @@ def _choices(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if lines:
         head = ["RIAE, on validation images", MEAN, CLEAN, "n"]
         table = markdown_table(head, lines)
-        yield f"## Choices\n\nMade on validation images alone.\n\n{table}\n\n{_written('notes.md')}"
+        yield f"## Choices\n\nMade on validation images alone.\n\n{table}"
+        yield from _written(proof, "notes.md")
 
 
-def _written(name: str) -> str:
-    """What a person wrote about the runs so far."""
-    return Path(__file__).with_name(name).read_text().strip()
+def _written(proof: Proof, name: str) -> Iterator[str]:
+    """What a person wrote about this run; of another one it would be wrong."""
+    if proof.remarks is not None and (proof.remarks / name).is_file():
+        yield (proof.remarks / name).read_text().strip()
 
 
 def _looks(runs: Sequence[Run]) -> str:

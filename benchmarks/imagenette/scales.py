@@ -44,6 +44,7 @@ class Scale:
         defences: Networks that are trained beside RIAE -> their options.
         adaptive: Options of impure-eval adaptive.
         common: Options of every command of the product: device and threads.
+        small: Whether it is cut down to show that every command works; its figures mean nothing.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Scale:
     defences: Mapping[str, tuple[str, ...]]
     adaptive: tuple[str, ...]
     common: tuple[str, ...]
+    small: bool = False
 
 
 CPU = Scale(
@@ -172,6 +174,7 @@ def small(scale: Scale) -> Scale:
         defences={name: (*_one_epoch(options), *crop) for name, options in scale.defences.items()},
         adaptive=_options("--preset quick --images 2 --steps 2 --eot 1 --samples 2 --attacks pgd-ce"),
         common=CPU.common,
+        small=True,
     )
 
 

@@ -38,6 +38,7 @@ class Proof:
     out: Path
     photographs: Path
     cards: Path  # folder of the shared targets
+    remarks: Path | None = None  # folder of findings.md and notes.md, what a person wrote about this very run
 
     def target(self, number: int) -> str:
         """A target's name in those of the stages."""
