@@ -23,7 +23,7 @@ TITLES = {
     "diffusion": "DiffPure, on few images",
     "table3": f"Table 3: trained on {AGNOSTIC} alone, tested on all",
     "fig7": "Figure 7: masking modes, all trained alike and briefly",
-    "fig8": "Figure 8: perceptual layers; `pixels alone` is what `layer4 + fc` went on from",
+    "fig8": "Figure 8: perceptual layers; `pixels alone` is what the other went on from",
     "transfer": "Transfer: trained on the pairs of two targets, tested on a third",
 }
 Rows = Sequence[Mapping[str, Any]]
